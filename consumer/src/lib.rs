@@ -1,0 +1,1 @@
+//! A Kafka consumer whose positions live in PostgreSQL.

@@ -1,0 +1,241 @@
+//! The Kafka record: what a consumer reads, one event a record, as JSON with a schema version.
+
+use std::borrow::Cow;
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    data::{AgeGroup, Data, EventType, Platform},
+    ids::{ChildId, Identity, ParentId},
+};
+
+/// The schema version this release writes. It reads this one and the one before.
+pub const SCHEMA_VERSION: u16 = 1;
+
+/// The device an event came from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Device<'a> {
+    /// The app's id for the device, at most 64 scalars.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Cow<'a, str>>,
+    /// Operating platform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// App version, at most 32 scalars.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub app_version: Option<Cow<'a, str>>,
+}
+
+/// A value in `attributes`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AttributeValue<'a> {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number without fraction that fits.
+    Int(i64),
+    /// Any other number.
+    Float(f64),
+    /// A string, at most 256 scalars.
+    #[serde(borrow)]
+    Text(Cow<'a, str>),
+}
+
+/// One accepted event, with its time, day and identity fixed for ever at ingest.
+///
+/// Field order is wire order: `v` first, so that a reader can tell the version before the rest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record<'a, D = Data<'a>> {
+    /// Schema version, [`SCHEMA_VERSION`] when written by this release.
+    pub v: u16,
+    /// The event's type; always that of `data`.
+    #[serde(rename = "type")]
+    pub event_type: EventType,
+    /// The client's idempotency key.
+    pub id: Uuid,
+    /// The child.
+    pub child_id: ChildId,
+    /// The child's parent at `received_at`.
+    pub parent_id: ParentId,
+    /// The child's age group at `received_at`.
+    pub age_group: AgeGroup,
+    /// The app session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<Uuid>,
+    /// The device's clock, as sent: Unix milliseconds.
+    pub occurred_at: i64,
+    /// Corrected for skew and clamped (contract, "Time"): Unix milliseconds.
+    pub event_time: i64,
+    /// This server's clock: Unix milliseconds.
+    pub received_at: i64,
+    /// The date of `event_time` in the child's zone.
+    pub local_date: NaiveDate,
+    /// Whether `analytics` allows it in the history; `false` is withheld from ClickHouse.
+    pub analytics: bool,
+    /// The device, if told.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device<'a>>,
+    /// For BI only, in the order sent.
+    #[serde(borrow, default, with = "attributes", skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<(Cow<'a, str>, AttributeValue<'a>)>,
+    /// What happened.
+    pub data: D,
+}
+
+impl<'a> Record<'a> {
+    /// The record's JSON, appended to `out`.
+    ///
+    /// # Errors
+    /// None that a well-formed record can meet; a non-finite float would be one.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        serde_json::to_writer(out, self)
+    }
+
+    /// Reads a record from the topic of `expected`.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: the record belongs in quarantine.
+    pub fn decode(expected: EventType, payload: &'a [u8]) -> Result<Self, DecodeError> {
+        match expected {
+            EventType::Interaction => Self::read(payload, expected, Data::Interaction),
+            EventType::Message => Self::read(payload, expected, Data::Message),
+            EventType::Speech => Self::read(payload, expected, Data::Speech),
+            EventType::Session => Self::read(payload, expected, Data::Session),
+        }
+    }
+
+    fn read<D: Deserialize<'a>>(
+        payload: &'a [u8],
+        expected: EventType,
+        wrap: impl Fn(D) -> Data<'a>,
+    ) -> Result<Self, DecodeError> {
+        let record: Record<'a, D> =
+            serde_json::from_slice(payload).map_err(|error| explain(payload, expected, error))?;
+        if record.v != SCHEMA_VERSION {
+            return Err(DecodeError::UnknownVersion(record.v));
+        }
+        if record.event_type != expected {
+            return Err(wrong_type(expected, record.event_type));
+        }
+        Ok(Record {
+            v: record.v,
+            event_type: record.event_type,
+            id: record.id,
+            child_id: record.child_id,
+            parent_id: record.parent_id,
+            age_group: record.age_group,
+            session_id: record.session_id,
+            occurred_at: record.occurred_at,
+            event_time: record.event_time,
+            received_at: record.received_at,
+            local_date: record.local_date,
+            analytics: record.analytics,
+            device: record.device,
+            attributes: record.attributes,
+            data: wrap(record.data),
+        })
+    }
+
+    /// What makes copies of this event one.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::of(self.event_type, self.child_id, self.id, self.occurred_at)
+    }
+}
+
+/// A record of another version or type fails to parse for a better reason than the parser's.
+fn explain(payload: &[u8], expected: EventType, error: serde_json::Error) -> DecodeError {
+    #[derive(Deserialize)]
+    struct Head {
+        v: u16,
+        #[serde(rename = "type")]
+        event_type: Option<EventType>,
+    }
+    match serde_json::from_slice::<Head>(payload) {
+        Ok(head) if head.v != SCHEMA_VERSION => DecodeError::UnknownVersion(head.v),
+        Ok(Head { event_type: Some(found), .. }) if found != expected => wrong_type(expected, found),
+        _ => DecodeError::Malformed(error),
+    }
+}
+
+const fn wrong_type(expected: EventType, found: EventType) -> DecodeError {
+    DecodeError::WrongType { expected: expected.as_str(), found: found.as_str() }
+}
+
+/// `attributes` is an object on the wire and keeps its order here.
+mod attributes {
+    use std::{borrow::Cow, fmt};
+
+    use serde::{
+        Deserialize, Deserializer, Serializer,
+        de::{MapAccess, Visitor},
+    };
+
+    use super::AttributeValue;
+
+    /// Borrows a key where it has no escapes.
+    #[derive(Deserialize)]
+    struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    type Pairs<'a> = Vec<(Cow<'a, str>, AttributeValue<'a>)>;
+
+    pub(super) fn serialize<S: Serializer>(
+        pairs: &[(Cow<'_, str>, AttributeValue<'_>)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
+    }
+
+    pub(super) fn deserialize<'de: 'a, 'a, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Pairs<'a>, D::Error> {
+        struct PairsVisitor;
+        impl<'de> Visitor<'de> for PairsVisitor {
+            type Value = Pairs<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some((Key(key), value)) = map.next_entry()? {
+                    pairs.push((key, value));
+                }
+                Ok(pairs)
+            }
+        }
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+/// Why a record could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Not the JSON of a record.
+    #[error("not a record of this schema: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by a release this one does not know.
+    #[error("schema version {0} is unknown to this release, which reads up to {SCHEMA_VERSION}")]
+    UnknownVersion(u16),
+    /// The record's type is not its topic's.
+    #[error("a record of type `{found}` in the topic for `{expected}`")]
+    WrongType {
+        /// What the topic holds.
+        expected: &'static str,
+        /// What the record says.
+        found: &'static str,
+    },
+}
+
+impl DecodeError {
+    /// The stable code, for the quarantine table and metric labels.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed_record",
+            Self::UnknownVersion(_) => "unknown_version",
+            Self::WrongType { .. } => "wrong_type",
+        }
+    }
+}

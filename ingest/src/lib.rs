@@ -1,0 +1,1 @@
+//! The HTTP endpoint: batches of events in, durable Kafka records out.

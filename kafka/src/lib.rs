@@ -1,0 +1,1 @@
+//! Kafka as every role uses it: client settings, topics and their incarnation.

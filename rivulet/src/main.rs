@@ -1,0 +1,2 @@
+//! The rivulet command: flags, configuration and wiring.
+fn main() {}

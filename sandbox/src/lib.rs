@@ -1,0 +1,1 @@
+//! Private PostgreSQL, Kafka and ClickHouse for ./dev and the tests.

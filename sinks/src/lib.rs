@@ -1,0 +1,1 @@
+//! Kafka to ClickHouse history, the same blocks whatever happens.

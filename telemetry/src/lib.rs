@@ -1,0 +1,1 @@
+//! Logs, metrics and the health endpoints every role serves.
