@@ -101,5 +101,11 @@ fn trusted_day(millis: i64) -> NaiveDate {
     i32::try_from(days)
         .ok()
         .and_then(NaiveDate::from_epoch_days)
-        .map_or(NaiveDate::MAX, |day| if day < FIRST_TRUSTED_DAY { RESET_CLOCK_DAY } else { day })
+        .map_or(NaiveDate::MAX, |day| {
+            if day < FIRST_TRUSTED_DAY {
+                RESET_CLOCK_DAY
+            } else {
+                day
+            }
+        })
 }

@@ -1,18 +1,28 @@
 //! The contract as types: events, validation, local day, the Kafka record. No I/O, no clock.
 //!
 //! Bytes come in as a request body ([`batch`]), each element becomes an [`Event`] or a
-//! [`Rejection`] ([`mod@event`]), is admitted by what the registry says of the child
+//! [`Rejection`] ([`parse`]), is admitted by what the registry says of the child
 //! ([`admission`]), gets its time, day and identity ([`place`]) and leaves as a
 //! [`Record`] ([`record`]), the one thing the consumers ever see.
 
 pub mod admission;
+mod audio;
+pub mod batch;
 pub mod data;
+mod fields;
 pub mod ids;
+pub mod parse;
+pub mod place;
 pub mod record;
 pub mod rejection;
+mod scan;
 
 pub use admission::Registration;
-pub use data::{Data, EventType, Interaction, InteractionAction, Message, Role, Session, SessionAction, Speech};
+pub use data::{
+    Data, EventType, Interaction, InteractionAction, Message, Role, Session, SessionAction, Speech,
+};
 pub use ids::{ChildId, Identity, ParentId};
+pub use parse::{Event, Parsed};
+pub use place::Clocks;
 pub use record::{AttributeValue, DecodeError, Device, Record};
 pub use rejection::{Code, Rejection};

@@ -78,7 +78,12 @@ pub struct Record<'a, D = Data<'a>> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device<'a>>,
     /// For BI only, in the order sent.
-    #[serde(borrow, default, with = "attributes", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        borrow,
+        default,
+        with = "attributes",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub attributes: Vec<(Cow<'a, str>, AttributeValue<'a>)>,
     /// What happened.
     pub data: D,
@@ -148,20 +153,30 @@ impl<'a> Record<'a> {
 /// A record of another version or type fails to parse for a better reason than the parser's.
 fn explain(payload: &[u8], expected: EventType, error: serde_json::Error) -> DecodeError {
     #[derive(Deserialize)]
-    struct Head {
+    struct Version {
         v: u16,
-        #[serde(rename = "type")]
-        event_type: Option<EventType>,
     }
-    match serde_json::from_slice::<Head>(payload) {
-        Ok(head) if head.v != SCHEMA_VERSION => DecodeError::UnknownVersion(head.v),
-        Ok(Head { event_type: Some(found), .. }) if found != expected => wrong_type(expected, found),
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(rename = "type")]
+        event_type: EventType,
+    }
+    if let Ok(Version { v }) = serde_json::from_slice(payload)
+        && v != SCHEMA_VERSION
+    {
+        return DecodeError::UnknownVersion(v);
+    }
+    match serde_json::from_slice(payload) {
+        Ok(Kind { event_type }) if event_type != expected => wrong_type(expected, event_type),
         _ => DecodeError::Malformed(error),
     }
 }
 
 const fn wrong_type(expected: EventType, found: EventType) -> DecodeError {
-    DecodeError::WrongType { expected: expected.as_str(), found: found.as_str() }
+    DecodeError::WrongType {
+        expected: expected.as_str(),
+        found: found.as_str(),
+    }
 }
 
 /// `attributes` is an object on the wire and keeps its order here.

@@ -79,7 +79,11 @@ impl Rejection {
     /// A rejection of the event as a whole.
     #[must_use]
     pub fn whole(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, pointer: None, message: message.into() }
+        Self {
+            code,
+            pointer: None,
+            message: message.into(),
+        }
     }
 
     /// A rejection that one field is to blame for.
@@ -89,6 +93,10 @@ impl Rejection {
         pointer: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { code, pointer: Some(pointer.into()), message: message.into() }
+        Self {
+            code,
+            pointer: Some(pointer.into()),
+            message: message.into(),
+        }
     }
 }

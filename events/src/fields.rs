@@ -1,0 +1,185 @@
+//! A field's rule: its kind and range, and the rejection that names it.
+
+use std::borrow::Cow;
+
+use uuid::Uuid;
+
+use crate::{
+    batch::parse_time,
+    rejection::{Code, Rejection},
+    scan::{Pairs, Value, pointer},
+};
+
+/// A field of the contract, found or not. `object` is empty for the event itself.
+pub(crate) struct Field<'s, 'a> {
+    pub(crate) object: &'static str,
+    pub(crate) name: &'s str,
+    pub(crate) value: Option<Value<'a>>,
+}
+
+type Checked<T> = Result<T, Rejection>;
+
+impl<'a> Field<'_, 'a> {
+    pub(crate) fn missing(&self) -> Rejection {
+        self.reject(Code::MissingField, "this field is required")
+    }
+
+    pub(crate) fn invalid(&self, rule: impl Into<Cow<'static, str>>) -> Rejection {
+        self.reject(Code::InvalidField, rule)
+    }
+
+    fn reject(&self, code: Code, message: impl Into<Cow<'static, str>>) -> Rejection {
+        let at = match self.object {
+            "" => pointer(&[self.name]),
+            object => pointer(&[object, self.name]),
+        };
+        Rejection::at(code, at, message)
+    }
+
+    /// Demands a value; the caller has checked that required fields are there, so that all missing
+    /// ones are told before any invalid one.
+    pub(crate) fn required<T>(&self, value: Option<T>) -> Checked<T> {
+        value.ok_or_else(|| self.missing())
+    }
+
+    /// A trimmed string; `None` where absent. Blank is kept: the caller knows if it is optional.
+    fn trimmed(&mut self) -> Checked<Option<Cow<'a, str>>> {
+        let text = match self.value.take() {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::Text(text)) => text,
+            Some(_) => return Err(self.invalid("must be a string")),
+        };
+        if text.contains('\0') {
+            return Err(self.invalid("must not contain NUL"));
+        }
+        Ok(Some(match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+            Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+        }))
+    }
+
+    /// An optional string of at most `max` scalars.
+    pub(crate) fn text(&mut self, max: usize) -> Checked<Option<Cow<'a, str>>> {
+        let Some(text) = self.trimmed()?.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        // Bytes bound scalars from above, so the count is needed only for long strings.
+        if text.len() > max && text.chars().count() > max {
+            return Err(self.invalid(format!("must be at most {max} characters long")));
+        }
+        Ok(Some(text))
+    }
+
+    /// An optional string of at most `max` bytes.
+    pub(crate) fn text_bytes(&mut self, max: usize) -> Checked<Option<Cow<'a, str>>> {
+        let Some(text) = self.trimmed()?.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        if text.len() > max {
+            return Err(self.invalid(format!("must be at most {max} bytes long")));
+        }
+        Ok(Some(text))
+    }
+
+    /// One of the contract's words. `required`: a blank is then no word instead of absent.
+    pub(crate) fn word<T: Copy>(
+        &mut self,
+        of: impl Fn(&str) -> Option<T>,
+        all: &[T],
+        name: impl Fn(T) -> &'static str,
+        required: bool,
+    ) -> Checked<Option<T>> {
+        let Some(text) = self.trimmed()? else {
+            return Ok(None);
+        };
+        if text.is_empty() && !required {
+            return Ok(None);
+        }
+        of(&text).map(Some).ok_or_else(|| {
+            let words: Vec<_> = all.iter().map(|value| name(*value)).collect();
+            self.invalid(format!("must be one of {}", words.join(", ")))
+        })
+    }
+
+    /// An integer in `min..=max`.
+    pub(crate) fn int<T: TryFrom<i64>>(&mut self, min: i64, max: i64) -> Checked<Option<T>> {
+        match self.value.take() {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Int(value)) if (min..=max).contains(&value) => T::try_from(value)
+                .map(Some)
+                .map_err(|_| self.invalid("out of range")),
+            Some(_) => Err(self.invalid(format!("must be an integer from {min} to {max}"))),
+        }
+    }
+
+    /// A number in `min..=max`.
+    pub(crate) fn number(&mut self, min: f64, max: f64) -> Checked<Option<f64>> {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "only in-range values are kept, all exact"
+        )]
+        let value = match self.value.take() {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::Int(value)) => value as f64,
+            Some(Value::Float(value)) => value,
+            Some(_) => f64::NAN,
+        };
+        if (min..=max).contains(&value) {
+            // Minus zero would print another way and compare the same.
+            Ok(Some(value + 0.0))
+        } else {
+            Err(self.invalid(format!("must be a number from {min} to {max}")))
+        }
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn boolean(&mut self) -> Checked<Option<bool>> {
+        match self.value.take() {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(_) => Err(self.invalid("must be true or false")),
+        }
+    }
+
+    /// A UUID. `required`: a blank is then no UUID instead of absent.
+    pub(crate) fn uuid(&mut self, required: bool) -> Checked<Option<Uuid>> {
+        let Some(text) = self.trimmed()? else {
+            return Ok(None);
+        };
+        if text.is_empty() && !required {
+            return Ok(None);
+        }
+        Uuid::try_parse(&text)
+            .map(Some)
+            .map_err(|_| self.invalid("must be a UUID"))
+    }
+
+    /// A time, as Unix milliseconds.
+    pub(crate) fn time(&mut self) -> Checked<Option<i64>> {
+        let Some(text) = self.trimmed()? else {
+            return Ok(None);
+        };
+        parse_time(&text).map(Some).ok_or_else(|| {
+            self.invalid("must be an RFC 3339 time with an offset, such as 2026-05-04T09:30:00Z")
+        })
+    }
+}
+
+/// Sorts an object's fields into the slots of `names`; what has no slot is handed to `unknown`.
+pub(crate) fn slots<'a, const N: usize>(
+    pairs: Pairs<'a>,
+    names: &[&str; N],
+    mut unknown: impl FnMut(&str),
+) -> [Option<Value<'a>>; N] {
+    let mut slots = [const { None }; N];
+    for (key, value) in pairs {
+        if matches!(value, Value::Null) {
+            continue;
+        }
+        match names.iter().position(|name| *name == key) {
+            Some(index) => slots[index] = Some(value),
+            None => unknown(&key),
+        }
+    }
+    slots
+}

@@ -1,0 +1,114 @@
+//! An event's place in time: skew, clamp, accept window, id-day and the child's local date.
+
+use chrono::{DateTime, Days, NaiveDate, Utc};
+
+use crate::{
+    admission::Registration,
+    ids::{Identity, RESET_CLOCK_DAY},
+    parse::Event,
+    record::{Record, SCHEMA_VERSION},
+    rejection::{Code, Rejection},
+};
+
+/// A device clock off by up to this is believed, milliseconds.
+const SKEW_TOLERATED: i64 = 60_000;
+/// An event this far ahead is pulled back to now, milliseconds; further is `in_future`.
+const AHEAD_TOLERATED: i64 = 5 * 60_000;
+/// Oldest event taken, milliseconds.
+const OLDEST: i64 = 30 * 86_400_000;
+/// Oldest id-day taken, in days. Wider than [`OLDEST`], since it goes by the uncorrected clock.
+pub const OLDEST_ID_DAY: u64 = 34;
+
+/// The clocks of one request, Unix milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// This server's.
+    pub received_at: i64,
+    /// The device's, at this attempt.
+    pub sent_at: Option<i64>,
+}
+
+impl Clocks {
+    /// The event's time: corrected for skew, pulled back to now where slightly ahead.
+    ///
+    /// # Errors
+    /// `too_old` or `in_future`.
+    pub fn event_time(&self, occurred_at: i64) -> Result<i64, Rejection> {
+        let skew = self
+            .sent_at
+            .map_or(0, |sent_at| self.received_at.saturating_sub(sent_at));
+        let time = if skew.saturating_abs() > SKEW_TOLERATED {
+            occurred_at.saturating_add(skew)
+        } else {
+            occurred_at
+        };
+        if time > self.received_at + AHEAD_TOLERATED {
+            return Err(in_future(
+                "it happened more than 5 minutes ahead of the server's clock",
+            ));
+        }
+        if time < self.received_at - OLDEST {
+            return Err(too_old("it happened more than 30 days ago"));
+        }
+        Ok(time.min(self.received_at))
+    }
+}
+
+impl<'a> Event<'a> {
+    /// Fixes the event's time, day and identity for ever.
+    ///
+    /// # Errors
+    /// `too_old` or `in_future`.
+    pub fn place(self, clocks: &Clocks, who: &Registration) -> Result<Record<'a>, Rejection> {
+        let identity = Identity::of(self.event_type(), self.child_id, self.id, self.occurred_at);
+        let received = date_of(clocks.received_at);
+        if identity.day != RESET_CLOCK_DAY {
+            if identity.day < received - Days::new(OLDEST_ID_DAY) {
+                return Err(too_old("its id was made more than 34 days ago"));
+            }
+            if identity.day > received + Days::new(1) {
+                return Err(in_future(
+                    "its id was made more than a day ahead of the server's clock",
+                ));
+            }
+        }
+        let event_time = clocks.event_time(self.occurred_at)?;
+        Ok(Record {
+            v: SCHEMA_VERSION,
+            event_type: self.event_type(),
+            id: self.id,
+            child_id: self.child_id,
+            parent_id: who.parent_id,
+            age_group: who.age_group,
+            session_id: self.session_id,
+            occurred_at: self.occurred_at,
+            event_time,
+            received_at: clocks.received_at,
+            local_date: utc(event_time).with_timezone(&who.timezone).date_naive(),
+            analytics: who.analytics,
+            device: self.device,
+            attributes: self.attributes,
+            data: self.data,
+        })
+    }
+}
+
+fn utc(millis: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}
+
+fn date_of(millis: i64) -> NaiveDate {
+    utc(millis).date_naive()
+}
+
+fn too_old(message: &'static str) -> Rejection {
+    Rejection::at(Code::TooOld, "/occurred_at", message)
+}
+
+fn in_future(message: &'static str) -> Rejection {
+    Rejection::at(
+        Code::InFuture,
+        "/occurred_at",
+        format!("{message}; send `sent_at` if the device's clock is off"),
+    )
+}
