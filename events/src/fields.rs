@@ -183,3 +183,17 @@ pub(crate) fn slots<'a, const N: usize>(
     }
     slots
 }
+
+/// Names the slots of an object, so that each can be judged in the order of its table.
+pub(crate) fn fields<'a, const N: usize>(
+    object: &'static str,
+    names: [&'static str; N],
+    slots: [Option<Value<'a>>; N],
+) -> [Field<'static, 'a>; N] {
+    let mut values = slots.into_iter();
+    names.map(|name| Field {
+        object,
+        name,
+        value: values.next().flatten(),
+    })
+}

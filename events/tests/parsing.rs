@@ -1,5 +1,7 @@
 //! Each rule of the contract's section 1 on one event's JSON.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
 use rivulet_events::{Code, Data, parse};
 use serde_json::{Value, json};
 

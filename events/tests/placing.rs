@@ -1,5 +1,7 @@
 //! Time, local days, identities and the record, on real zones and dates.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
 use chrono::{DateTime, NaiveDate};
 use chrono_tz::Tz;
 use rivulet_events::{
