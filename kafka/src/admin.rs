@@ -1,0 +1,195 @@
+//! Making the topics, and asking how long they keep their records.
+
+use std::time::Duration;
+
+use rdkafka::{
+    admin::{
+        AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+    },
+    types::RDKafkaErrorCode,
+};
+
+use crate::{Cluster, Context, Error, REQUEST_TIMEOUT};
+
+/// How the topics are to be.
+#[derive(Clone, Debug)]
+pub struct TopicPlan {
+    /// Partitions a topic. More later is possible but moves children between partitions.
+    pub partitions: i32,
+    /// Copies of each record. 3 in production.
+    pub replication: i32,
+    /// Copies that must be there for a record to be acknowledged. 2 in production.
+    pub min_insync: i32,
+    /// How long a record is kept: the raw stream is personal data.
+    pub retention: Duration,
+}
+
+impl Default for TopicPlan {
+    fn default() -> Self {
+        Self {
+            partitions: 3,
+            replication: 1,
+            min_insync: 1,
+            retention: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+/// What became of one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicReport {
+    /// Its name.
+    pub topic: String,
+    /// It was made now; else it was there before.
+    pub created: bool,
+    /// Where a topic that was there differs from the plan. It is left as it is.
+    pub differences: Vec<String>,
+}
+
+/// Makes those of the four topics that are not there. Running it again changes nothing.
+///
+/// # Errors
+/// Kafka is out of reach, or refuses.
+pub async fn create_topics(cluster: &Cluster, plan: &TopicPlan) -> Result<Vec<TopicReport>, Error> {
+    let admin = admin(cluster)?;
+    let topics = cluster.topics();
+    let retention = plan.retention.as_millis().to_string();
+    // Only whole segments are dropped: with Kafka's week a quiet topic would keep a record for
+    // twice its retention.
+    let segment = (plan.retention.as_millis() / 7).max(1).to_string();
+    let min_insync = plan.min_insync.to_string();
+    let wanted: Vec<_> = topics
+        .iter()
+        .map(|topic| {
+            NewTopic::new(
+                topic,
+                plan.partitions,
+                TopicReplication::Fixed(plan.replication),
+            )
+            .set("cleanup.policy", "delete")
+            .set("retention.ms", &retention)
+            .set("segment.ms", &segment)
+            .set("min.insync.replicas", &min_insync)
+        })
+        .collect();
+    // With an operation time-out Kafka answers when the topic can be written to.
+    let options = options().operation_timeout(Some(REQUEST_TIMEOUT));
+    let mut reports = Vec::with_capacity(topics.len());
+    for result in admin.create_topics(&wanted, &options).await? {
+        reports.push(match result {
+            Ok(topic) => TopicReport {
+                topic,
+                created: true,
+                differences: Vec::new(),
+            },
+            Err((topic, RDKafkaErrorCode::TopicAlreadyExists)) => TopicReport {
+                differences: differences(&admin, &topic, plan).await?,
+                topic,
+                created: false,
+            },
+            Err((topic, code)) => {
+                return Err(Error::Topic {
+                    topic,
+                    reason: code.to_string(),
+                });
+            }
+        });
+    }
+    Ok(reports)
+}
+
+/// The longest time that one of the four topics keeps a record; `None` is without end. Whoever
+/// remembers identities must remember them longer than this.
+///
+/// # Errors
+/// Kafka is out of reach, or a topic is not there.
+pub async fn retention(cluster: &Cluster) -> Result<Option<Duration>, Error> {
+    let admin = admin(cluster)?;
+    let mut longest = Duration::ZERO;
+    for topic in cluster.topics() {
+        match kept(&settings(&admin, &topic).await?, &topic)? {
+            Some(kept) => longest = longest.max(kept),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(longest))
+}
+
+fn admin(cluster: &Cluster) -> Result<AdminClient<Context>, Error> {
+    Ok(cluster.client_config().create_with_context(Context)?)
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT))
+}
+
+async fn settings(admin: &AdminClient<Context>, topic: &str) -> Result<ConfigResource, Error> {
+    let asked = [ResourceSpecifier::Topic(topic)];
+    match admin.describe_configs(&asked, &options()).await?.pop() {
+        Some(Ok(settings)) => Ok(settings),
+        Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
+            Err(Error::MissingTopic(topic.to_owned()))
+        }
+        Some(Err(code)) => Err(Error::Topic {
+            topic: topic.to_owned(),
+            reason: code.to_string(),
+        }),
+        None => Err(Error::Timeout("the settings of a topic")),
+    }
+}
+
+fn setting<'a>(settings: &'a ConfigResource, name: &str) -> Option<&'a str> {
+    settings.get(name)?.value.as_deref()
+}
+
+/// `retention.ms`; `None` is without end, Kafka's -1.
+fn kept(settings: &ConfigResource, topic: &str) -> Result<Option<Duration>, Error> {
+    let text = setting(settings, "retention.ms");
+    match text.and_then(|text| text.parse::<i64>().ok()) {
+        Some(-1) => Ok(None),
+        Some(ms) => Ok(Some(Duration::from_millis(ms.unsigned_abs()))),
+        None => Err(Error::Topic {
+            topic: topic.to_owned(),
+            reason: "Kafka does not say its retention.ms".to_owned(),
+        }),
+    }
+}
+
+async fn differences(
+    admin: &AdminClient<Context>,
+    topic: &str,
+    plan: &TopicPlan,
+) -> Result<Vec<String>, Error> {
+    let mut differences = Vec::new();
+    let mut compare = |name: &str, is: Option<String>, wanted: String| {
+        if is.as_ref() != Some(&wanted) {
+            let is = is.unwrap_or_else(|| "unknown".to_owned());
+            differences.push(format!("{name} is {is}, not {wanted}"));
+        }
+    };
+    let settings = settings(admin, topic).await?;
+    let plain = |name| setting(&settings, name).map(str::to_owned);
+    compare(
+        "cleanup.policy",
+        plain("cleanup.policy"),
+        "delete".to_owned(),
+    );
+    compare(
+        "retention.ms",
+        plain("retention.ms"),
+        plan.retention.as_millis().to_string(),
+    );
+    compare(
+        "min.insync.replicas",
+        plain("min.insync.replicas"),
+        plan.min_insync.to_string(),
+    );
+    let metadata = admin.inner().fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+    let described = metadata.topics().iter().find(|found| found.name() == topic);
+    compare(
+        "partitions",
+        described.map(|found| found.partitions().len().to_string()),
+        plan.partitions.to_string(),
+    );
+    Ok(differences)
+}
