@@ -1,0 +1,52 @@
+//! What a consumer hands out.
+
+use std::sync::Arc;
+
+use rivulet_events::EventType;
+
+/// Records of several partitions, to be processed together.
+#[derive(Debug)]
+pub struct Batch {
+    /// At most one part a partition, sorted by (topic, partition), none without a record.
+    pub parts: Vec<Part>,
+}
+
+/// Consecutive records of one partition.
+#[derive(Debug)]
+pub struct Part {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The type of every event in the topic.
+    pub event_type: EventType,
+    /// The partition.
+    pub partition: i32,
+    /// `<cluster id>/<topic id>`.
+    pub incarnation: Arc<str>,
+    /// Which opening of the partition this came from; see [`Handle::is_current`](crate::Handle::is_current).
+    pub epoch: u64,
+    /// The position before this part. The first record's offset may be larger: logs have gaps.
+    pub expected: i64,
+    /// A range `[expected, pending_end)` was begun and not finished, and these are its records, all
+    /// of them and no others.
+    pub pending_end: Option<i64>,
+    /// In the order of their offsets.
+    pub records: Vec<Raw>,
+}
+
+/// A record as Kafka has it.
+#[derive(Debug)]
+pub struct Raw {
+    /// Its offset.
+    pub offset: i64,
+    /// Its value; empty for a tombstone.
+    pub payload: Box<[u8]>,
+}
+
+impl Part {
+    /// The position after this part.
+    #[must_use]
+    pub fn next_offset(&self) -> i64 {
+        let after = self.records.last().map_or(self.expected, |last| last.offset + 1);
+        self.pending_end.unwrap_or(after)
+    }
+}
