@@ -1,11 +1,102 @@
-//! ClickHouse has no transactions over DDL: each statement is idempotent and order is file order.
+//! ClickHouse has no transactions over DDL, so every statement is idempotent and all of them run,
+//! in file order, each time. Nothing records what ran: running it again is how it is repaired.
 
 use crate::Error;
 
+/// The files of `migrations/clickhouse`, in order. `{database}` in them is the database's name,
+/// quoted; a statement ends with a `;` at the end of a line.
+const FILES: &[&str] = &[
+    include_str!("../clickhouse/0001_events.sql"),
+    include_str!("../clickhouse/0002_history.sql"),
+    include_str!("../clickhouse/0003_views.sql"),
+];
+
+/// Two nodes that replace a view at the same moment may meet; the loser repeats its statement.
+const ATTEMPTS: u32 = 5;
+
 /// Brings the ClickHouse database up to date, creating it if it is not there.
+///
+/// The client's own database is not used, so it need not exist.
 ///
 /// # Errors
 /// ClickHouse refused a statement; those before it are in force.
-pub async fn clickhouse(_client: &clickhouse::Client, _database: &str) -> Result<(), Error> {
+pub async fn clickhouse(client: &clickhouse::Client, database: &str) -> Result<(), Error> {
+    // The one database that is always there: a request that names another is refused.
+    let client = client.clone().with_database("system");
+    let database = quote(database);
+    run(
+        &client,
+        &format!("CREATE DATABASE IF NOT EXISTS {database}"),
+    )
+    .await?;
+    for statement in FILES.iter().flat_map(|file| statements(file)) {
+        run(&client, &statement.replace("{database}", &database)).await?;
+    }
     Ok(())
+}
+
+async fn run(client: &clickhouse::Client, statement: &str) -> Result<(), Error> {
+    let mut attempt = 1;
+    loop {
+        // `query_raw`, because `query` takes a `?` in a comment for a parameter.
+        match client.query_raw(statement).execute().await {
+            Err(error) if attempt < ATTEMPTS && lost_a_race(&error) => attempt += 1,
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// `UNKNOWN_TABLE`, `TABLE_ALREADY_EXISTS`, `DATABASE_ALREADY_EXISTS`, `DDL_GUARD_IS_ACTIVE`: what
+/// a statement that says `IF NOT EXISTS` or `OR REPLACE` can only meet when another node runs it.
+fn lost_a_race(error: &clickhouse::error::Error) -> bool {
+    let text = error.to_string();
+    ["Code: 57.", "Code: 60.", "Code: 82.", "Code: 266."]
+        .iter()
+        .any(|code| text.contains(code))
+}
+
+/// The statements of a file, without the comment lines between them.
+fn statements(file: &str) -> impl Iterator<Item = String> {
+    file.split(";\n").filter_map(|part| {
+        let statement: Vec<_> = part
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("--"))
+            .collect();
+        let statement = statement.join("\n");
+        (!statement.trim().is_empty()).then(|| statement.trim().to_owned())
+    })
+}
+
+/// An identifier, quoted whatever is in it.
+fn quote(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_cut_at_semicolons_that_end_a_line() {
+        let file =
+            "-- a; comment;\nSELECT ';' AS x;\n\n-- another\nSELECT\n  -- inside\n  2;\n-- end\n";
+        let cut: Vec<_> = statements(file).collect();
+        assert_eq!(cut, ["SELECT ';' AS x", "SELECT\n  2"]);
+    }
+
+    #[test]
+    fn every_statement_may_run_twice() {
+        for statement in FILES.iter().flat_map(|file| statements(file)) {
+            assert!(
+                statement.starts_with("CREATE TABLE IF NOT EXISTS {database}.")
+                    || statement.starts_with("CREATE OR REPLACE VIEW {database}."),
+                "not known to be idempotent: {statement}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_is_quoted() {
+        assert_eq!(quote("ri`v\\ulet"), "`ri\\`v\\\\ulet`");
+    }
 }

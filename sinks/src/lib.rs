@@ -1,1 +1,89 @@
 //! Kafka to ClickHouse history, the same blocks whatever happens.
+//!
+//! Each partition's records are gathered into a *range* of offsets ([`range`]), encoded on the way
+//! ([`row`]). A range is begun in PostgreSQL, inserted into ClickHouse as one block under a token
+//! made of its offsets, and finished in PostgreSQL ([`flight`]). Whoever finds a range begun forms
+//! the same one again and inserts it under the same token, which ClickHouse takes once. What
+//! `analytics` withholds never leaves for ClickHouse ([`ledger`]).
+//!
+//! One task ([`run`]) owns what waits ([`lanes`]); inserts of different partitions overlap, a
+//! partition has one at a time.
+
+mod backoff;
+mod flight;
+mod health;
+mod lanes;
+mod ledger;
+mod metrics;
+mod range;
+mod refetch;
+mod row;
+mod sink;
+mod verdict;
+mod warehouse;
+
+use std::time::Duration;
+
+pub use health::CHECK;
+pub use sink::run;
+
+/// The name of the sink's positions in PostgreSQL.
+pub const CONSUMER: &str = "history";
+
+/// How the sink batches, waits and gives up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Kafka consumer group.
+    pub group: String,
+    /// Records after which a range goes; below 4 194 304.
+    pub max_records: usize,
+    /// Bytes after which a range goes.
+    pub max_bytes: usize,
+    /// A range younger than this waits for more records.
+    pub min_age: Duration,
+    /// A range older than this goes whatever the pace.
+    pub max_age: Duration,
+    /// Least time between two inserts that nothing urges: four a second, whatever the number of
+    /// partitions, as long as that keeps them below `max_age`.
+    pub pace: Duration,
+    /// Inserts at the same time, at most.
+    pub inserts: usize,
+    /// Memory for rows, waiting and being inserted; beyond it no records are taken.
+    pub max_buffered_bytes: usize,
+    /// Longest time for ClickHouse to take 256 KiB of an insert.
+    pub send_timeout: Duration,
+    /// Longest time for ClickHouse to answer once an insert is sent. An insert that lands after the
+    /// table has forgotten its token (10 000 blocks) would be stored twice, so keep it to minutes.
+    pub answer_timeout: Duration,
+    /// How long inserts may take to end on shutdown; those that do not are repeated by the next owner.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            group: "rivulet-history".to_owned(),
+            max_records: 50_000,
+            max_bytes: 8 << 20,
+            min_age: Duration::from_millis(1_000),
+            max_age: Duration::from_secs(3),
+            pace: Duration::from_millis(250),
+            inserts: 4,
+            max_buffered_bytes: 64 << 20,
+            send_timeout: Duration::from_secs(10),
+            answer_timeout: Duration::from_secs(60),
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why the sink stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The consumer could not start, or stopped for an operator.
+    #[error(transparent)]
+    Consumer(#[from] rivulet_consumer::Error),
+    /// A bug: an insert's task panicked. The range it had is repeated after a restart.
+    #[error("an insert's task ended without a result: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}

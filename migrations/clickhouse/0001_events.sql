@@ -1,0 +1,89 @@
+-- One row per distinct event that `analytics` allows. docs/history.md is the analyst's page.
+--
+-- The sort key is the identity of an event (type, child, id, id-day) with the child first, so that
+-- copies of an event always meet, and so that one child's events lie together for dashboards and
+-- erasure. The partition is a function of that key: copies never sit in different partitions.
+-- Of copies that differ the lowest Kafka offset is the event: `version` falls as the offset grows.
+--
+-- Without non_replicated_deduplication_window a plain MergeTree ignores insert_deduplication_token.
+-- Materialized views that add up, and projections, do not belong on this table: the first see every
+-- inserted copy, the second forbid the deletes that erasure needs.
+CREATE TABLE IF NOT EXISTS {database}.events
+(
+    event_id             UUID                             COMMENT 'The client''s id of the event',
+    event_type           LowCardinality(String)           COMMENT 'interaction, message, speech or session',
+    id_day               Date                             COMMENT 'UTC date inside a UUIDv7 event_id, else of occurred_at; 1970-01-01 when before 2025',
+    child_id             UUID                             COMMENT 'The child',
+    parent_id            UUID                             COMMENT 'The child''s parent when the event was received',
+    age_group            LowCardinality(String)           COMMENT 'The child''s age group when the event was received',
+    session_id           Nullable(UUID)                   COMMENT 'The app session; always there on sessions'      CODEC(ZSTD(1)),
+    occurred_at          DateTime64(3, 'UTC')             COMMENT 'The device''s clock as sent, within 1900..2299' CODEC(Delta(8), ZSTD(1)),
+    event_time           DateTime64(3, 'UTC')             COMMENT 'occurred_at corrected for the device''s skew'   CODEC(Delta(8), ZSTD(1)),
+    received_at          DateTime64(3, 'UTC')             COMMENT 'The server''s clock at arrival'                 CODEC(Delta(8), ZSTD(1)),
+    local_date           Date                             COMMENT 'The date of event_time in the child''s zone'    CODEC(Delta(2), ZSTD(1)),
+    device_id            Nullable(String)                 COMMENT 'The app''s id of the device'                    CODEC(ZSTD(1)),
+    device_platform      LowCardinality(Nullable(String)) COMMENT 'ios, android, web or other',
+    device_app_version   LowCardinality(Nullable(String)) COMMENT 'Version of the app',
+
+    interaction_action   LowCardinality(Nullable(String)) COMMENT 'interaction: start, answer, hint, skip, view, complete, rate or reward',
+    activity_id          Nullable(UUID)                   COMMENT 'interaction: the activity'                      CODEC(ZSTD(1)),
+    subject              LowCardinality(Nullable(String)) COMMENT 'interaction: school subject',
+    topic                LowCardinality(Nullable(String)) COMMENT 'interaction, message: topic',
+    is_correct           Nullable(Bool)                   COMMENT 'interaction: whether an answer was right',
+    response_time_ms     Nullable(UInt32)                 COMMENT 'interaction: time to respond'                   CODEC(T64, ZSTD(1)),
+    duration_ms          Nullable(UInt32)                 COMMENT 'interaction: time on task'                      CODEC(T64, ZSTD(1)),
+    confidence           Nullable(Float64)                COMMENT 'interaction: 0..1'                              CODEC(ZSTD(1)),
+    difficulty           Nullable(UInt8)                  COMMENT 'interaction: 1..5',
+    rating               Nullable(UInt8)                  COMMENT 'interaction: 1..5',
+    xp                   Nullable(UInt16)                 COMMENT 'interaction: points won'                        CODEC(T64, ZSTD(1)),
+    stars                Nullable(UInt16)                 COMMENT 'interaction: stars won'                         CODEC(T64, ZSTD(1)),
+    badge                LowCardinality(Nullable(String)) COMMENT 'interaction: badge won',
+
+    conversation_id      Nullable(UUID)                   COMMENT 'message: the conversation'                      CODEC(ZSTD(1)),
+    sequence             Nullable(UInt64)                 COMMENT 'message: place in the conversation, from 1'     CODEC(T64, ZSTD(1)),
+    role                 LowCardinality(Nullable(String)) COMMENT 'message: user, assistant or system',
+    chars                Nullable(UInt32)                 COMMENT 'message: Unicode scalars of the text'           CODEC(T64, ZSTD(1)),
+    words                Nullable(UInt32)                 COMMENT 'message: words of the text'                     CODEC(T64, ZSTD(1)),
+    is_question          Nullable(Bool)                   COMMENT 'message: the turn asks something',
+    is_free_form         Nullable(Bool)                   COMMENT 'message: not chosen from a list',
+    aha_moment           Nullable(Bool)                   COMMENT 'message: a moment of insight',
+    was_filtered         Nullable(Bool)                   COMMENT 'message: a safety filter acted',
+    selected_choice      Nullable(UInt8)                  COMMENT 'message: chosen answer',
+    depth_level          Nullable(UInt8)                  COMMENT 'message: depth of the conversation, 0..100',
+    tokens_used          Nullable(UInt32)                 COMMENT 'message: model tokens'                          CODEC(T64, ZSTD(1)),
+    processing_time_ms   Nullable(UInt32)                 COMMENT 'message: time the assistant took'               CODEC(T64, ZSTD(1)),
+    filter_reason        LowCardinality(Nullable(String)) COMMENT 'message: why the filter acted',
+
+    audio_session_id     Nullable(UUID)                   COMMENT 'speech: the session on the device'              CODEC(ZSTD(1)),
+    window_ms            Nullable(UInt32)                 COMMENT 'speech: length of the analysed window'          CODEC(T64, ZSTD(1)),
+    child_words          Nullable(UInt32)                 COMMENT 'speech: words of the child'                     CODEC(T64, ZSTD(1)),
+    adult_words          Nullable(UInt32)                 COMMENT 'speech: words of adults near the child'         CODEC(T64, ZSTD(1)),
+    child_vocalizations  Nullable(UInt32)                 COMMENT 'speech: vocalisations that are no words'        CODEC(T64, ZSTD(1)),
+    conversational_turns Nullable(UInt32)                 COMMENT 'speech: turns between child and adult'          CODEC(T64, ZSTD(1)),
+    utterances           Nullable(UInt32)                 COMMENT 'speech: utterances of the child'                CODEC(T64, ZSTD(1)),
+    unique_words         Nullable(UInt32)                 COMMENT 'speech: distinct words in the window'           CODEC(T64, ZSTD(1)),
+    new_words            Nullable(UInt32)                 COMMENT 'speech: words not heard from the child before'  CODEC(T64, ZSTD(1)),
+    snr_db               Nullable(Float64)                COMMENT 'speech: signal to noise'                        CODEC(ZSTD(1)),
+    language             LowCardinality(Nullable(String)) COMMENT 'speech: BCP 47 tag',
+    model_version        LowCardinality(Nullable(String)) COMMENT 'speech: version of the model on the device',
+
+    session_action       LowCardinality(Nullable(String)) COMMENT 'session: start, heartbeat, pause, resume or end',
+    active_ms            Nullable(UInt32)                 COMMENT 'session: active time since its previous event'  CODEC(T64, ZSTD(1)),
+    kind                 LowCardinality(Nullable(String)) COMMENT 'session: learning, play, story, quiz, review or other',
+    device_type          LowCardinality(Nullable(String)) COMMENT 'session: desktop, mobile, tablet or unknown',
+
+    attributes           Map(String, String)              COMMENT 'Free attributes; numbers and booleans as JSON prints them' CODEC(ZSTD(1)),
+
+    kafka_topic          LowCardinality(String)           COMMENT 'Where the event came from',
+    kafka_partition      Int32                            COMMENT 'Where the event came from'                      CODEC(ZSTD(1)),
+    kafka_offset         UInt64                           COMMENT 'Where the event came from'                      CODEC(Delta(8), ZSTD(1)),
+    topic_incarnation    LowCardinality(String)           COMMENT 'Cluster and topic id: offsets compare only within one',
+
+    version              UInt64 MATERIALIZED 18446744073709551615 - kafka_offset
+                                                          COMMENT 'Makes the copy with the lowest offset win'      CODEC(Delta(8), ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(version)
+PARTITION BY toYYYYMM(id_day)
+ORDER BY (child_id, id_day, event_type, event_id)
+TTL toDateTime(received_at) + INTERVAL 25 MONTH
+SETTINGS non_replicated_deduplication_window = 10000;

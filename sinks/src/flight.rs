@@ -1,0 +1,158 @@
+//! One range's way: begin it in PostgreSQL, insert it into ClickHouse, finish it in PostgreSQL.
+//!
+//! A crash between any two steps is repaired by whoever owns the partition next: it finds the range
+//! begun, forms the same one again and inserts it under the same token.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use rivulet_consumer::{Handle, positions};
+use rivulet_kafka::Cluster;
+use sqlx::PgPool;
+
+use crate::{
+    backoff::Backoff,
+    ledger::{self, Begun},
+    metrics,
+    range::{Quarantined, Range},
+    refetch,
+    warehouse::{Poisonous, Warehouse},
+};
+
+/// What a range needs on its way.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    pub(crate) pool: PgPool,
+    pub(crate) warehouse: Warehouse,
+    pub(crate) handle: Handle,
+    pub(crate) cluster: Cluster,
+}
+
+/// How a flight ended.
+#[derive(Debug)]
+pub(crate) enum Landing {
+    /// The range is dealt with for good.
+    Done,
+    /// PostgreSQL says that the position is not what we thought.
+    Fenced,
+    /// The partition has gone elsewhere.
+    Lost,
+}
+
+/// Brings a range to its end.
+pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
+    let begun = match persist(&crew, &range, || ledger::begin(&crew.pool, &range)).await {
+        Ok(begun) => begun,
+        Err(landing) => return landing,
+    };
+    let mut rows = 0;
+    if let Begun::Insert { suppressed } = begun {
+        range.rows.remove(&suppressed);
+        range.suppressed_events += suppressed.len() as u64;
+        let frozen = std::mem::take(&mut range.rows).freeze();
+        let is_ours = || {
+            crew.handle.still_trying();
+            crew.handle.is_current(&range.part)
+        };
+        let Some(poisonous) = crew.warehouse.insert(&range, &frozen, is_ours).await else {
+            return Landing::Lost;
+        };
+        rows = frozen.len() - poisonous.len();
+        let poisonous = match quarantined(&crew, &range, &poisonous).await {
+            Some(records) => records,
+            None => return Landing::Lost,
+        };
+        let finish = || ledger::finish(&crew.pool, &range, &poisonous);
+        if let Err(landing) = persist(&crew, &range, finish).await {
+            return landing;
+        }
+        poisonous
+            .iter()
+            .for_each(|record| metrics::quarantined(&record.code));
+    }
+    range
+        .quarantined
+        .iter()
+        .for_each(|record| metrics::quarantined(&record.code));
+    metrics::settled(&range, rows, chrono::Utc::now().timestamp_millis());
+    crew.handle.done(&range.part);
+    Landing::Done
+}
+
+/// Repeats a step in PostgreSQL until it is done, fenced, or no longer ours to do.
+///
+/// A commit whose answer was lost may have happened: then the repetition is fenced, and reading the
+/// position again tells.
+async fn persist<T, F: Future<Output = Result<T, positions::Error>>>(
+    crew: &Crew,
+    range: &Range,
+    step: impl Fn() -> F,
+) -> Result<T, Landing> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let mut told = false;
+    while crew.handle.is_current(&range.part) {
+        match step().await {
+            Ok(done) => return Ok(done),
+            Err(positions::Error::Fenced(_)) => {
+                metrics::fenced();
+                return Err(Landing::Fenced);
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "a position could not be written; retrying");
+                }
+                metrics::retried("postgres", "error");
+                crew.handle.still_trying();
+            }
+        }
+        backoff.wait().await;
+    }
+    Err(Landing::Lost)
+}
+
+/// The records behind rows that ClickHouse does not take. They are read from Kafka once more:
+/// keeping every record in memory beside its row, for the rare one, would double what a range costs.
+async fn quarantined(
+    crew: &Crew,
+    range: &Range,
+    poisonous: &[Poisonous],
+) -> Option<Vec<Quarantined>> {
+    if poisonous.is_empty() {
+        return Some(Vec::new());
+    }
+    let codes: BTreeMap<i64, u32> = poisonous
+        .iter()
+        .filter_map(|row| Some((i64::try_from(row.offset).ok()?, row.code)))
+        .collect();
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    while crew.handle.is_current(&range.part) {
+        let offsets: Vec<i64> = codes.keys().copied().collect();
+        match refetch::records(
+            &crew.cluster,
+            &range.part.topic,
+            range.part.partition,
+            offsets,
+        )
+        .await
+        {
+            Ok(records) => {
+                let record = |(offset, record): (i64, Vec<u8>)| {
+                    let code = codes.get(&offset)?;
+                    Some(Quarantined {
+                        offset,
+                        code: format!("clickhouse_{code}"),
+                        detail: format!("ClickHouse refused this row with its error {code}"),
+                        record,
+                    })
+                };
+                return Some(records.into_iter().filter_map(record).collect());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a poisonous record could not be read again; retrying");
+                metrics::retried("kafka", "refetch");
+                crew.handle.still_trying();
+            }
+        }
+        backoff.wait().await;
+    }
+    None
+}

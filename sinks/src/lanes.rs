@@ -1,0 +1,165 @@
+//! What each partition has waiting, and which range goes next.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use ahash::AHashMap;
+use rivulet_consumer::Part;
+use tokio::time::Instant;
+
+use crate::{Config, range::Range, row::Encoder};
+
+/// Names a partition.
+pub(crate) type Key = (Arc<str>, i32);
+
+/// One partition's ranges.
+#[derive(Debug)]
+struct Lane {
+    epoch: u64,
+    encoder: Encoder,
+    /// In the order of their offsets; only the last may still grow.
+    ranges: VecDeque<Range>,
+    /// Bytes of the range that is being inserted, if one is.
+    flying: Option<usize>,
+}
+
+/// The records of a part do not follow on those before it: the position must be read again.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Gap;
+
+/// Every partition's ranges.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    config: Config,
+    lanes: AHashMap<Key, Lane>,
+    last_start: Option<Instant>,
+}
+
+impl Lanes {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            config,
+            lanes: AHashMap::new(),
+            last_start: None,
+        }
+    }
+
+    /// Memory held by rows, waiting and being inserted.
+    pub(crate) fn bytes(&self) -> usize {
+        let lane = |lane: &Lane| {
+            lane.flying.unwrap_or(0) + lane.ranges.iter().map(Range::bytes).sum::<usize>()
+        };
+        self.lanes.values().map(lane).sum()
+    }
+
+    /// Whether anything waits.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.lanes.values().any(|lane| !lane.ranges.is_empty())
+    }
+
+    /// Takes a part's records into the ranges of its partition. A part of a newer epoch drops what
+    /// was there: its owner's position has been read again since.
+    pub(crate) fn take(&mut self, mut part: Part, now: Instant) -> Result<(), Gap> {
+        let key = (Arc::clone(&part.topic), part.partition);
+        let encoder = || {
+            Encoder::new(
+                part.event_type,
+                &part.topic,
+                part.partition,
+                &part.incarnation,
+            )
+        };
+        let lane = self.lanes.entry(key).or_insert_with(|| Lane {
+            epoch: part.epoch,
+            encoder: encoder(),
+            ranges: VecDeque::new(),
+            flying: None,
+        });
+        if lane.epoch != part.epoch {
+            lane.epoch = part.epoch;
+            lane.encoder = encoder();
+            lane.ranges.clear();
+        }
+        if lane
+            .ranges
+            .back()
+            .is_some_and(|range| range.end() != part.expected)
+        {
+            lane.ranges.clear();
+            return Err(Gap);
+        }
+        let records = std::mem::take(&mut part.records);
+        let begun = part.pending_end.is_some();
+        if begun {
+            lane.ranges.push_back(Range::new(&part, part.expected, now));
+        }
+        for raw in records {
+            // A range begun before is exactly the part; any other grows until it is full.
+            let takes = |range: &Range| begun || !range.is_begun() && !range.is_full(&self.config);
+            if !lane.ranges.back().is_some_and(takes) {
+                let first = lane.ranges.back().map_or(part.expected, Range::end);
+                lane.ranges.push_back(Range::new(&part, first, now));
+            }
+            if let Some(range) = lane.ranges.back_mut() {
+                range.take(&lane.encoder, raw);
+            }
+        }
+        Ok(())
+    }
+
+    /// The range to insert next, if one is due. Its partition gets no other until
+    /// [`Lanes::landed`].
+    ///
+    /// A range that is full, old or in the way of memory goes at once. Others wait until they are
+    /// old enough to be worth an insert and the pace allows one, so that many quiet partitions do
+    /// not become many small inserts.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<(Key, Range)> {
+        let config = &self.config;
+        let pressed = self.bytes() >= config.max_buffered_bytes;
+        let paced = self.last_start.is_none_or(|last| now - last >= config.pace);
+        let is_due = |lane: &Lane| {
+            let Some(range) = lane.ranges.front() else {
+                return false;
+            };
+            if lane.flying.is_some() {
+                return false;
+            }
+            let age = now.saturating_duration_since(range.opened);
+            let urgent = pressed
+                || lane.ranges.len() > 1
+                || range.is_begun()
+                || range.is_full(config)
+                || age >= config.max_age;
+            urgent || (paced && age >= config.min_age)
+        };
+        let due = self.lanes.iter_mut().filter(|(_, lane)| is_due(lane));
+        let (key, lane) = due.min_by_key(|(_, lane)| lane.ranges.front().map(|r| r.opened))?;
+        let range = lane.ranges.pop_front()?;
+        lane.flying = Some(range.bytes());
+        self.last_start = Some(now);
+        Some((key.clone(), range))
+    }
+
+    /// A range's insert has ended. `drop_epoch`: what waits behind it is of no use.
+    pub(crate) fn landed(&mut self, key: &Key, drop_epoch: Option<u64>) {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.flying = None;
+            if drop_epoch == Some(lane.epoch) {
+                lane.ranges.clear();
+            }
+        }
+    }
+
+    /// Drops what belongs to partitions that have gone elsewhere.
+    pub(crate) fn keep(&mut self, is_ours: impl Fn(&Part) -> bool) {
+        self.lanes.retain(|_, lane| {
+            if lane
+                .ranges
+                .front()
+                .is_some_and(|range| !is_ours(&range.part))
+            {
+                lane.ranges.clear();
+            }
+            lane.flying.is_some() || !lane.ranges.is_empty()
+        });
+    }
+}

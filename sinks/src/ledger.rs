@@ -1,0 +1,229 @@
+//! What the sink writes to PostgreSQL: the range it is about to insert, that it was inserted, and
+//! what of it never goes to ClickHouse.
+
+use std::{convert::Infallible, time::Duration};
+
+use chrono::{DateTime, NaiveDate, TimeDelta};
+use rivulet_consumer::positions::{self, Advance};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::{
+    CONSUMER,
+    range::{Quarantined, Range},
+};
+
+/// Days after which no copy of a withheld event can come: as long as identities are remembered.
+const WITHHELD_DAYS: i64 = 45;
+
+/// What came of beginning a range.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// The range is ours to insert, without the rows of these indices (sorted): the first copies of
+    /// those events were withheld.
+    Insert { suppressed: Vec<usize> },
+    /// There was nothing to insert, and the position is past the range.
+    Settled,
+}
+
+/// Before the insert: notes the range, so that a crash from here on forms the same one again.
+///
+/// # Errors
+/// Fenced, or PostgreSQL failed; the transaction is rolled back.
+pub(crate) async fn begin(pool: &PgPool, range: &Range) -> Result<Begun, positions::Error> {
+    let mut transaction = pool.begin().await?;
+    let connection = &mut *transaction;
+    let empty = range.rows.len() == 0;
+    if !range.is_begun() {
+        if empty {
+            positions::advance(connection, CONSUMER, &[advance(range)]).await?;
+            quarantine(connection, range, &range.quarantined).await?;
+        } else {
+            positions::begin_range(connection, CONSUMER, &[advance(range)]).await?;
+        }
+    }
+    let suppressed = if empty {
+        Vec::new()
+    } else {
+        suppressed(connection, range).await?
+    };
+    remember_withheld(connection, range).await?;
+    transaction.commit().await?;
+    if empty && !range.is_begun() {
+        return Ok(Begun::Settled);
+    }
+    Ok(Begun::Insert { suppressed })
+}
+
+/// After the insert: the position passes the range, and what could not be stored is set aside.
+///
+/// # Errors
+/// Fenced, or PostgreSQL failed; the transaction is rolled back.
+pub(crate) async fn finish(
+    pool: &PgPool,
+    range: &Range,
+    poisonous: &[Quarantined],
+) -> Result<(), positions::Error> {
+    let mut transaction = pool.begin().await?;
+    positions::finish_range(&mut transaction, CONSUMER, &[advance(range)]).await?;
+    quarantine(&mut transaction, range, &range.quarantined).await?;
+    quarantine(&mut transaction, range, poisonous).await?;
+    Ok(transaction.commit().await?)
+}
+
+fn advance(range: &Range) -> Advance<'_> {
+    Advance {
+        topic: &range.part.topic,
+        partition: range.part.partition,
+        incarnation: &range.part.incarnation,
+        expected: range.part.expected,
+        next: range.end(),
+        received_at: range.newest_received_at,
+    }
+}
+
+/// Indices of the rows whose event was first seen withheld, in an earlier range or elsewhere.
+///
+/// Copies within the range were compared while it was formed, by their offsets; ranges compare as a
+/// whole, so a range that is formed again after a crash suppresses the same rows. Offsets of another
+/// partition or incarnation of the topic do not compare: there, what was seen first counts.
+async fn suppressed(
+    connection: &mut PgConnection,
+    range: &Range,
+) -> Result<Vec<usize>, sqlx::Error> {
+    let mut children: Vec<Uuid> = range.rows.heads().map(|head| head.child).collect();
+    children.sort_unstable();
+    children.dedup();
+    // Nearly always empty: only children whose consent was granted in the last weeks are in both.
+    let flipped: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT DISTINCT child_id FROM withheld_seen
+         WHERE child_id = ANY($1) AND topic = $2
+           AND NOT (topic_incarnation = $3 AND partition = $4 AND first_offset >= $5)",
+    )
+    .bind(&children)
+    .bind(&*range.part.topic)
+    .bind(&*range.part.incarnation)
+    .bind(range.part.partition)
+    .bind(range.part.expected)
+    .fetch_all(&mut *connection)
+    .await?;
+    if flipped.is_empty() {
+        return Ok(Vec::new());
+    }
+
+    let (mut rows, mut children, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+    for (row, head) in (0i32..).zip(range.rows.heads()) {
+        if flipped.contains(&head.child) {
+            rows.push(row);
+            children.push(head.child);
+            keys.push(Uuid::from_bytes(head.key(range.event_type())));
+        }
+    }
+    let found: Vec<i32> = sqlx::query_scalar(
+        "SELECT DISTINCT ours.row
+         FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS ours (row, child_id, key)
+         JOIN withheld_seen AS seen USING (child_id)
+         WHERE seen.topic = $4 AND ours.key = ANY(seen.keys)
+           AND NOT (seen.topic_incarnation = $5 AND seen.partition = $6 AND seen.first_offset >= $7)
+         ORDER BY 1",
+    )
+    .bind(rows)
+    .bind(children)
+    .bind(keys)
+    .bind(&*range.part.topic)
+    .bind(&*range.part.incarnation)
+    .bind(range.part.partition)
+    .bind(range.part.expected)
+    .fetch_all(connection)
+    .await?;
+    Ok(found
+        .into_iter()
+        .filter_map(|row| usize::try_from(row).ok())
+        .collect())
+}
+
+async fn remember_withheld(
+    connection: &mut PgConnection,
+    range: &Range,
+) -> Result<(), sqlx::Error> {
+    if range.withheld.is_empty() {
+        return Ok(());
+    }
+    let (children, keys): (Vec<Uuid>, Vec<Uuid>) = range
+        .withheld
+        .iter()
+        .map(|(key, child)| (*child, Uuid::from_bytes(*key)))
+        .unzip();
+    sqlx::query(
+        "INSERT INTO withheld_seen
+             (child_id, topic, topic_incarnation, partition, first_offset, received_on, keys)
+         SELECT child_id, $3, $4, $5, $6, $7, array_agg(key)
+         FROM unnest($1::uuid[], $2::uuid[]) AS withheld (child_id, key)
+         GROUP BY child_id ORDER BY child_id
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(children)
+    .bind(keys)
+    .bind(&*range.part.topic)
+    .bind(&*range.part.incarnation)
+    .bind(range.part.partition)
+    .bind(range.part.expected)
+    .bind(utc_day(range.newest_received_at))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn quarantine(
+    connection: &mut PgConnection,
+    range: &Range,
+    records: &[Quarantined],
+) -> Result<(), sqlx::Error> {
+    for record in records {
+        sqlx::query(
+            "INSERT INTO quarantine
+                 (consumer, topic, partition, kafka_offset, topic_incarnation, code, detail, record)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(CONSUMER)
+        .bind(&*range.part.topic)
+        .bind(range.part.partition)
+        .bind(record.offset)
+        .bind(&*range.part.incarnation)
+        .bind(&record.code)
+        .bind(&record.detail)
+        .bind(&record.record)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Forgets, every hour for ever, withheld events that are too old for another copy to come. Their
+/// age is measured against what has been consumed, not against the clock: a sink that is weeks
+/// behind must not forget what it is about to need.
+pub(crate) async fn keep_forgetting(pool: &PgPool) -> Infallible {
+    loop {
+        if let Err(error) = forget(pool).await {
+            tracing::warn!(%error, "old rows of withheld_seen could not be dropped; the next hour tries again");
+        }
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
+}
+
+async fn forget(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let Some(reached) = positions::consumed_horizon(&mut connection, CONSUMER).await? else {
+        return Ok(());
+    };
+    sqlx::query("DELETE FROM withheld_seen WHERE received_on < $1")
+        .bind(reached.date_naive() - TimeDelta::days(WITHHELD_DAYS))
+        .execute(&mut *connection)
+        .await?;
+    Ok(())
+}
+
+fn utc_day(unix_ms: i64) -> Option<NaiveDate> {
+    DateTime::from_timestamp_millis(unix_ms).map(|at| at.date_naive())
+}

@@ -1,0 +1,450 @@
+//! A record as one row of the table `events`, in `RowBinary`.
+//!
+//! Written by hand rather than through serde: a column of another event type is not sent at all
+//! (the server fills in NULL), the columns that say where a row came from are encoded once a
+//! partition, and the first bytes of a row have a fixed layout, so that a row's identity and
+//! offset can be read back from it and need no memory of their own.
+
+use chrono::{DateTime, NaiveDate};
+use rivulet_events::{
+    AttributeValue, ChildId, Data, EventType, Identity, Interaction, Message, Record, Session,
+    Speech, ids::RESET_CLOCK_DAY,
+};
+use uuid::Uuid;
+
+/// A column: its name and its type as ClickHouse prints it.
+pub(crate) type Column = (&'static str, &'static str);
+
+/// The columns every row has, in the order they are sent. The first four are what [`RowHead`] reads.
+const COMMON: &[Column] = &[
+    ("child_id", "UUID"),
+    ("event_id", "UUID"),
+    ("id_day", "Date"),
+    ("kafka_offset", "UInt64"),
+    ("parent_id", "UUID"),
+    ("age_group", "LowCardinality(String)"),
+    ("session_id", "Nullable(UUID)"),
+    ("occurred_at", "DateTime64(3, 'UTC')"),
+    ("event_time", "DateTime64(3, 'UTC')"),
+    ("received_at", "DateTime64(3, 'UTC')"),
+    ("local_date", "Date"),
+    ("device_id", "Nullable(String)"),
+    ("device_platform", "LowCardinality(Nullable(String))"),
+    ("device_app_version", "LowCardinality(Nullable(String))"),
+    ("attributes", "Map(String, String)"),
+];
+
+const INTERACTION: &[Column] = &[
+    ("interaction_action", "LowCardinality(Nullable(String))"),
+    ("activity_id", "Nullable(UUID)"),
+    ("subject", "LowCardinality(Nullable(String))"),
+    ("topic", "LowCardinality(Nullable(String))"),
+    ("is_correct", "Nullable(Bool)"),
+    ("response_time_ms", "Nullable(UInt32)"),
+    ("duration_ms", "Nullable(UInt32)"),
+    ("confidence", "Nullable(Float64)"),
+    ("difficulty", "Nullable(UInt8)"),
+    ("rating", "Nullable(UInt8)"),
+    ("xp", "Nullable(UInt16)"),
+    ("stars", "Nullable(UInt16)"),
+    ("badge", "LowCardinality(Nullable(String))"),
+];
+
+const MESSAGE: &[Column] = &[
+    ("conversation_id", "Nullable(UUID)"),
+    ("sequence", "Nullable(UInt64)"),
+    ("role", "LowCardinality(Nullable(String))"),
+    ("topic", "LowCardinality(Nullable(String))"),
+    ("chars", "Nullable(UInt32)"),
+    ("words", "Nullable(UInt32)"),
+    ("is_question", "Nullable(Bool)"),
+    ("is_free_form", "Nullable(Bool)"),
+    ("aha_moment", "Nullable(Bool)"),
+    ("was_filtered", "Nullable(Bool)"),
+    ("selected_choice", "Nullable(UInt8)"),
+    ("depth_level", "Nullable(UInt8)"),
+    ("tokens_used", "Nullable(UInt32)"),
+    ("processing_time_ms", "Nullable(UInt32)"),
+    ("filter_reason", "LowCardinality(Nullable(String))"),
+];
+
+const SPEECH: &[Column] = &[
+    ("audio_session_id", "Nullable(UUID)"),
+    ("window_ms", "Nullable(UInt32)"),
+    ("child_words", "Nullable(UInt32)"),
+    ("adult_words", "Nullable(UInt32)"),
+    ("child_vocalizations", "Nullable(UInt32)"),
+    ("conversational_turns", "Nullable(UInt32)"),
+    ("utterances", "Nullable(UInt32)"),
+    ("unique_words", "Nullable(UInt32)"),
+    ("new_words", "Nullable(UInt32)"),
+    ("snr_db", "Nullable(Float64)"),
+    ("language", "LowCardinality(Nullable(String))"),
+    ("model_version", "LowCardinality(Nullable(String))"),
+];
+
+const SESSION: &[Column] = &[
+    ("session_action", "LowCardinality(Nullable(String))"),
+    ("active_ms", "Nullable(UInt32)"),
+    ("kind", "LowCardinality(Nullable(String))"),
+    ("device_type", "LowCardinality(Nullable(String))"),
+];
+
+/// Where a row came from; the same in every row of a partition.
+const ORIGIN: &[Column] = &[
+    ("event_type", "LowCardinality(String)"),
+    ("kafka_topic", "LowCardinality(String)"),
+    ("kafka_partition", "Int32"),
+    ("topic_incarnation", "LowCardinality(String)"),
+];
+
+/// The columns of a row of this type, in the order [`Encoder::row`] writes them.
+pub(crate) fn columns(event_type: EventType) -> impl Iterator<Item = Column> {
+    let data = match event_type {
+        EventType::Interaction => INTERACTION,
+        EventType::Message => MESSAGE,
+        EventType::Speech => SPEECH,
+        EventType::Session => SESSION,
+    };
+    COMMON.iter().chain(data).chain(ORIGIN).copied()
+}
+
+/// A record that ClickHouse's types, or the table's partitions, cannot hold.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unstorable {
+    /// Ingest accepts ids of 34 days back and 1 day ahead; a stray one opens a partition of its own.
+    #[error("the id-day {id_day} is far from the day it was received on")]
+    IdDay { id_day: NaiveDate },
+    #[error("the local date {0} is outside 1970..2149")]
+    LocalDate(NaiveDate),
+}
+
+impl Unstorable {
+    pub(crate) const CODE: &str = "unstorable";
+}
+
+/// Days an id-day may lie before and after the UTC day of `received_at`. Wider than the contract's
+/// 34 and 1: this bounds the months one insert touches, it does not judge events a second time.
+const ID_DAY_BEFORE: i32 = 62;
+const ID_DAY_AFTER: i32 = 31;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Encodes the rows of one partition.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    /// The [`ORIGIN`] columns.
+    origin: Vec<u8>,
+}
+
+impl Encoder {
+    pub(crate) fn new(
+        event_type: EventType,
+        topic: &str,
+        partition: i32,
+        incarnation: &str,
+    ) -> Self {
+        let mut origin = Vec::new();
+        string(&mut origin, event_type.as_str());
+        string(&mut origin, topic);
+        origin.extend_from_slice(&partition.to_le_bytes());
+        string(&mut origin, incarnation);
+        Self { origin }
+    }
+
+    /// Appends the row of `record`, read at `offset`; leaves `out` as it was on an error.
+    pub(crate) fn row(
+        &self,
+        record: &Record<'_>,
+        id_day: NaiveDate,
+        offset: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unstorable> {
+        let id_date = storable_id_day(id_day, record.received_at)?;
+        let local_date = date(record.local_date).ok_or(Unstorable::LocalDate(record.local_date))?;
+
+        uuid(out, record.child_id.uuid());
+        uuid(out, record.id);
+        out.extend_from_slice(&id_date.to_le_bytes());
+        out.extend_from_slice(&offset.to_le_bytes());
+        uuid(out, record.parent_id.uuid());
+        string(out, record.age_group.as_str());
+        nullable(out, record.session_id, uuid);
+        instant(out, record.occurred_at);
+        instant(out, record.event_time);
+        instant(out, record.received_at);
+        out.extend_from_slice(&local_date.to_le_bytes());
+        let device = record.device.as_ref();
+        nullable(out, device.and_then(|device| device.id.as_deref()), string);
+        nullable(
+            out,
+            device
+                .and_then(|device| device.platform)
+                .map(|word| word.as_str()),
+            string,
+        );
+        nullable(
+            out,
+            device.and_then(|device| device.app_version.as_deref()),
+            string,
+        );
+        attributes(out, record);
+        match &record.data {
+            Data::Interaction(data) => interaction(out, data),
+            Data::Message(data) => message(out, data),
+            Data::Speech(data) => speech(out, data),
+            Data::Session(data) => session(out, data),
+        }
+        out.extend_from_slice(&self.origin);
+        Ok(())
+    }
+}
+
+/// What the first bytes of a row say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowHead {
+    pub(crate) child: Uuid,
+    event_id: Uuid,
+    id_day: u16,
+    pub(crate) offset: u64,
+}
+
+impl RowHead {
+    /// Reads the head of a row that [`Encoder::row`] wrote; `None` if it is too short to be one.
+    pub(crate) fn read(row: &[u8]) -> Option<Self> {
+        let (child, rest) = row.split_first_chunk()?;
+        let (event_id, rest) = rest.split_first_chunk()?;
+        let (id_day, rest) = rest.split_first_chunk()?;
+        let (offset, _) = rest.split_first_chunk()?;
+        Some(Self {
+            child: read_uuid(*child),
+            event_id: read_uuid(*event_id),
+            id_day: u16::from_le_bytes(*id_day),
+            offset: u64::from_le_bytes(*offset),
+        })
+    }
+
+    /// The key of the event's identity. The midnight of the id-day stands in for `occurred_at`,
+    /// of which the identity takes nothing but that day.
+    pub(crate) fn key(&self, event_type: EventType) -> [u8; 16] {
+        let midnight = i64::from(self.id_day) * DAY_MS;
+        Identity::of(
+            event_type,
+            ChildId::new(self.child),
+            self.event_id,
+            midnight,
+        )
+        .key
+    }
+}
+
+fn interaction(out: &mut Vec<u8>, data: &Interaction<'_>) {
+    some(out, data.action.as_str(), string);
+    nullable(out, data.activity_id, uuid);
+    nullable(out, data.subject.as_deref(), string);
+    nullable(out, data.topic.as_deref(), string);
+    nullable(out, data.is_correct, boolean);
+    nullable(out, data.response_time_ms, uint32);
+    nullable(out, data.duration_ms, uint32);
+    nullable(out, data.confidence, float);
+    nullable(out, data.difficulty, uint8);
+    nullable(out, data.rating, uint8);
+    nullable(out, data.xp, uint16);
+    nullable(out, data.stars, uint16);
+    nullable(out, data.badge.as_deref(), string);
+}
+
+fn message(out: &mut Vec<u8>, data: &Message<'_>) {
+    some(out, data.conversation_id, uuid);
+    some(out, data.sequence, |out, value| {
+        out.extend_from_slice(&value.to_le_bytes())
+    });
+    some(out, data.role.as_str(), string);
+    nullable(out, data.topic.as_deref(), string);
+    nullable(out, data.chars, uint32);
+    nullable(out, data.words, uint32);
+    some(out, data.is_question, boolean);
+    some(out, data.is_free_form, boolean);
+    some(out, data.aha_moment, boolean);
+    some(out, data.was_filtered, boolean);
+    nullable(out, data.selected_choice, uint8);
+    nullable(out, data.depth_level, uint8);
+    nullable(out, data.tokens_used, uint32);
+    nullable(out, data.processing_time_ms, uint32);
+    nullable(out, data.filter_reason.as_deref(), string);
+}
+
+fn speech(out: &mut Vec<u8>, data: &Speech<'_>) {
+    some(out, data.audio_session_id, uuid);
+    some(out, data.window_ms, uint32);
+    some(out, data.child_words, uint32);
+    some(out, data.adult_words, uint32);
+    some(out, data.child_vocalizations, uint32);
+    some(out, data.conversational_turns, uint32);
+    some(out, data.utterances, uint32);
+    some(out, data.unique_words, uint32);
+    some(out, data.new_words, uint32);
+    nullable(out, data.snr_db, float);
+    nullable(out, data.language.as_deref(), string);
+    nullable(out, data.model_version.as_deref(), string);
+}
+
+fn session(out: &mut Vec<u8>, data: &Session) {
+    some(out, data.action.as_str(), string);
+    some(out, data.active_ms, uint32);
+    nullable(out, data.kind.map(|word| word.as_str()), string);
+    nullable(out, data.device_type.map(|word| word.as_str()), string);
+}
+
+/// Numbers and booleans as JSON prints them: analysts read `5`, `0.5`, `true`.
+fn attributes(out: &mut Vec<u8>, record: &Record<'_>) {
+    length(out, record.attributes.len());
+    for (key, value) in &record.attributes {
+        string(out, key);
+        match value {
+            AttributeValue::Bool(value) => string(out, if *value { "true" } else { "false" }),
+            AttributeValue::Int(value) => string(out, itoa::Buffer::new().format(*value)),
+            // Debug, not Display: the shortest text that reads back, with an exponent where
+            // Display would print three hundred zeros.
+            AttributeValue::Float(value) => string(out, &format!("{value:?}")),
+            AttributeValue::Text(value) => string(out, value),
+        }
+    }
+}
+
+fn nullable<T>(out: &mut Vec<u8>, value: Option<T>, write: impl Fn(&mut Vec<u8>, T)) {
+    match value {
+        Some(value) => some(out, value, write),
+        None => out.push(1),
+    }
+}
+
+/// A value of a nullable column.
+fn some<T>(out: &mut Vec<u8>, value: T, write: impl Fn(&mut Vec<u8>, T)) {
+    out.push(0);
+    write(out, value);
+}
+
+fn string(out: &mut Vec<u8>, value: &str) {
+    length(out, value.len());
+    out.extend_from_slice(value.as_bytes());
+}
+
+/// An unsigned LEB128.
+fn length(out: &mut Vec<u8>, mut value: usize) {
+    while value > 0x7f {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Two little-endian 64-bit halves, the high one first.
+fn uuid(out: &mut Vec<u8>, value: Uuid) {
+    let (high, low) = value.as_u64_pair();
+    out.extend_from_slice(&high.to_le_bytes());
+    out.extend_from_slice(&low.to_le_bytes());
+}
+
+fn read_uuid(bytes: [u8; 16]) -> Uuid {
+    let swapped = u128::from_le_bytes(bytes);
+    Uuid::from_u128(swapped.rotate_left(64))
+}
+
+fn boolean(out: &mut Vec<u8>, value: bool) {
+    out.push(u8::from(value));
+}
+
+fn uint8(out: &mut Vec<u8>, value: u8) {
+    out.push(value);
+}
+
+fn uint16(out: &mut Vec<u8>, value: u16) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn uint32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn float(out: &mut Vec<u8>, value: f64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// `DateTime64(3)` holds 1900-01-01 to 2299-12-31; a device's clock may say anything.
+fn instant(out: &mut Vec<u8>, unix_ms: i64) {
+    const FIRST: i64 = -2_208_988_800_000;
+    const LAST: i64 = 10_413_791_999_999;
+    out.extend_from_slice(&unix_ms.clamp(FIRST, LAST).to_le_bytes());
+}
+
+fn storable_id_day(id_day: NaiveDate, received_at: i64) -> Result<u16, Unstorable> {
+    let received = DateTime::from_timestamp_millis(received_at).map(|at| at.date_naive());
+    let near = received.is_some_and(|received| {
+        let ahead = id_day.to_epoch_days() - received.to_epoch_days();
+        (-ID_DAY_BEFORE..=ID_DAY_AFTER).contains(&ahead)
+    });
+    date(id_day)
+        .filter(|_| near || id_day == RESET_CLOCK_DAY)
+        .ok_or(Unstorable::IdDay { id_day })
+}
+
+/// Days since 1970-01-01, if the type `Date` holds them.
+fn date(date: NaiveDate) -> Option<u16> {
+    u16::try_from(date.to_epoch_days()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_head_reads_back_with_the_identity_of_its_record() {
+        let day = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
+        let noon = i64::from(day.to_epoch_days()) * DAY_MS + DAY_MS / 2;
+        for id in [
+            "0195508a-8f00-7abc-8def-0123456789ab",
+            "3b241101-e2bb-4255-8caf-4136c566a962",
+        ] {
+            let (child, id) = (
+                Uuid::from_u128(0x1234_5678_9abc_def0_0fed_cba9_8765_4321),
+                Uuid::parse_str(id).unwrap(),
+            );
+            let identity = Identity::of(EventType::Speech, ChildId::new(child), id, noon);
+            let mut row = Vec::new();
+            uuid(&mut row, child);
+            uuid(&mut row, id);
+            row.extend_from_slice(&date(identity.day).unwrap().to_le_bytes());
+            row.extend_from_slice(&77u64.to_le_bytes());
+            let head = RowHead::read(&row).unwrap();
+            assert_eq!((head.child, head.offset), (child, 77));
+            assert_eq!(head.key(EventType::Speech), identity.key);
+        }
+        assert!(RowHead::read(&[0; 41]).is_none());
+    }
+
+    #[test]
+    fn lengths_are_leb128() {
+        let encoded = |value| {
+            let mut out = Vec::new();
+            length(&mut out, value);
+            out
+        };
+        assert_eq!(encoded(0), [0]);
+        assert_eq!(encoded(127), [127]);
+        assert_eq!(encoded(128), [0x80, 1]);
+        assert_eq!(encoded(300), [0xac, 2]);
+    }
+
+    #[test]
+    fn a_stray_id_day_is_not_stored_and_a_reset_clock_is() {
+        let received = 1_772_366_400_000; // 2026-03-01T12:00Z
+        let day = |y, m, d| NaiveDate::from_ymd_opt(y, m, d).unwrap();
+        assert!(storable_id_day(day(1970, 1, 1), received).is_ok());
+        assert!(storable_id_day(day(2026, 1, 26), received).is_ok());
+        assert!(storable_id_day(day(2026, 3, 2), received).is_ok());
+        assert!(storable_id_day(day(2025, 6, 1), received).is_err());
+        assert!(storable_id_day(day(2120, 6, 1), received).is_err());
+        assert!(storable_id_day(NaiveDate::MAX, received).is_err());
+    }
+}

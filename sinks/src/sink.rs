@@ -1,0 +1,172 @@
+//! The task that owns what waits and decides what goes.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use clickhouse::Client;
+use rivulet_consumer::{Batch, Consumer};
+use rivulet_kafka::Cluster;
+use rivulet_telemetry::Readiness;
+use sqlx::PgPool;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, Error,
+    flight::{Crew, Landing, fly},
+    health::Health,
+    lanes::{Key, Lanes},
+    ledger, metrics,
+    warehouse::Warehouse,
+};
+
+/// Records of one poll of the consumer: small enough that encoding them does not hold up a runtime
+/// thread for longer than some ten milliseconds.
+const POLL_RECORDS: usize = 4_000;
+
+/// How often waiting ranges are looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Brings the records of all topics into ClickHouse until cancelled.
+///
+/// `client` is on the database that holds `events`. The readiness check [`crate::CHECK`] says
+/// whether ClickHouse takes inserts; the consumer keeps its own.
+///
+/// # Errors
+/// The consumer could not start, or stopped for an operator.
+pub async fn run(
+    config: Config,
+    cluster: Cluster,
+    pool: PgPool,
+    client: Client,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    metrics::describe();
+    let health = Health::new(readiness.clone());
+    let open = Warehouse::open(&client, config.send_timeout, config.answer_timeout, health);
+    let warehouse = tokio::select! {
+        warehouse = open => warehouse,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let consumer = rivulet_consumer::Config {
+        max_batch_records: POLL_RECORDS,
+        max_batch_bytes: 4 << 20,
+        linger: Duration::from_millis(20),
+        ..rivulet_consumer::Config::new(cluster.clone(), crate::CONSUMER, config.group.clone())
+    };
+    let consumer = Consumer::start(consumer, pool.clone(), readiness, shutdown.clone()).await?;
+    let crew = Arc::new(Crew {
+        pool: pool.clone(),
+        warehouse,
+        handle: consumer.handle(),
+        cluster,
+    });
+    let sink = Sink {
+        lanes: Lanes::new(config.clone()),
+        flights: JoinSet::new(),
+        config,
+        crew,
+    };
+    tokio::select! {
+        ended = sink.run(consumer, shutdown) => ended,
+        never = ledger::keep_forgetting(&pool) => match never {},
+    }
+}
+
+struct Sink {
+    config: Config,
+    lanes: Lanes,
+    flights: JoinSet<(Key, u64, Landing)>,
+    crew: Arc<Crew>,
+}
+
+impl Sink {
+    async fn run(
+        mut self,
+        mut consumer: Consumer,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        loop {
+            self.start_due();
+            let buffered = self.lanes.bytes();
+            metrics::buffered(buffered);
+            // With nothing in the air, what is buffered only waits for records that are still to
+            // come: those of ranges that were begun before a restart.
+            let has_room = buffered < self.config.max_buffered_bytes || self.flights.is_empty();
+            let tick = async {
+                if self.lanes.is_waiting() {
+                    tokio::time::sleep(TICK).await;
+                } else {
+                    pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(landed) = self.flights.join_next(), if !self.flights.is_empty() => {
+                    self.land(landed?);
+                }
+                batch = consumer.next(), if has_room => match batch {
+                    Some(batch) => self.take(batch).await,
+                    None => break,
+                },
+                () = tick => {}
+            }
+        }
+        self.stop().await;
+        // What it still has is read again by the next owner.
+        while consumer.next().await.is_some() {}
+        Ok(consumer.join().await?)
+    }
+
+    fn start_due(&mut self) {
+        self.lanes.keep(|part| self.crew.handle.is_current(part));
+        while self.flights.len() < self.config.inserts
+            && let Some((key, range)) = self.lanes.next(Instant::now())
+        {
+            let (epoch, crew) = (range.part.epoch, Arc::clone(&self.crew));
+            self.flights
+                .spawn(async move { (key, epoch, fly(crew, range).await) });
+        }
+    }
+
+    fn land(&mut self, (key, epoch, landing): (Key, u64, Landing)) {
+        match landing {
+            Landing::Done => self.lanes.landed(&key, None),
+            Landing::Lost => self.lanes.landed(&key, Some(epoch)),
+            Landing::Fenced => {
+                self.lanes.landed(&key, Some(epoch));
+                self.crew.handle.resync(&key.0, key.1);
+            }
+        }
+    }
+
+    async fn take(&mut self, batch: Batch) {
+        for part in batch.parts {
+            if !self.crew.handle.is_current(&part) {
+                continue;
+            }
+            let (topic, partition) = (Arc::clone(&part.topic), part.partition);
+            if self.lanes.take(part, Instant::now()).is_err() {
+                tracing::warn!(%topic, partition, "records did not follow on; reading the position again");
+                self.crew.handle.resync(&topic, partition);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets inserts end, for a while. One that is cut off is begun, so it is repeated.
+    async fn stop(&mut self) {
+        let ended = async { while self.flights.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.config.shutdown_grace, ended)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                inserts = self.flights.len(),
+                "inserts did not end in time; they are repeated after the next start"
+            );
+            self.flights.shutdown().await;
+        }
+    }
+}
