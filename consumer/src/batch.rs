@@ -7,7 +7,8 @@ use rivulet_events::EventType;
 /// Records of several partitions, to be processed together.
 #[derive(Debug)]
 pub struct Batch {
-    /// At most one part a partition, sorted by (topic, partition), none without a record.
+    /// At most one part a partition, sorted by (topic, partition). Some may be void by the time they are
+    /// looked at: ask [`Handle::is_current`](crate::Handle::is_current).
     pub parts: Vec<Part>,
 }
 
@@ -46,7 +47,10 @@ impl Part {
     /// The position after this part.
     #[must_use]
     pub fn next_offset(&self) -> i64 {
-        let after = self.records.last().map_or(self.expected, |last| last.offset + 1);
+        let after = self
+            .records
+            .last()
+            .map_or(self.expected, |last| last.offset + 1);
         self.pending_end.unwrap_or(after)
     }
 }

@@ -1,14 +1,51 @@
 //! A Kafka consumer whose positions live in PostgreSQL.
+//!
+//! Kafka's group shares the partitions out; where to begin in each, PostgreSQL says, and whoever
+//! processes records moves the position in the transaction that holds their effects
+//! ([`positions`]). So a crash, a rebalance in the middle of a batch, or an instance that does not know
+//! yet that its partitions are another's can at most waste work: it finds the position moved and
+//! rolls back.
+//!
+//! A position that the log does not have (retention overtook it, the log lost its end) or that
+//! belongs to a topic of the same name that is gone is never guessed at: the partition is stopped,
+//! readiness and an ERROR say why, the others go on, and it is looked at again every few seconds. One
+//! gap is left: a topic deleted and made anew under a running consumer is noticed at the next look,
+//! and until then its records are read if the new log is already longer than the old position.
+//!
+//! librdkafka is polled by a thread of its own, because its callbacks wait for PostgreSQL, and must be
+//! called at least every few minutes whatever the processing does. Behind a bounded channel the
+//! processing takes the time it takes: fetching is paused while the channel is full, polling is not.
 
 mod batch;
+mod context;
+mod poll;
 pub mod positions;
+mod state;
+mod telemetry;
 
-use std::time::Duration;
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+};
 use rivulet_kafka::Cluster;
 use rivulet_telemetry::Readiness;
 use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::context::Context;
 
 pub use batch::{Batch, Part, Raw};
 
@@ -59,47 +96,112 @@ impl Config {
     }
 }
 
+/// Batches that wait between the polling thread and the processing.
+const CHANNEL: usize = 2;
+
+/// How long leaving the group may take. Closing a librdkafka consumer has been seen to hang; the
+/// group notices an instance that is gone without it.
+const LEAVE: Duration = Duration::from_secs(10);
+
 /// Why a consumer ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The client could not be made, or broke for good.
     #[error("Kafka: {0}")]
-    Kafka(#[from] rdkafka::error::KafkaError),
+    Kafka(#[from] KafkaError),
+    /// Kafka did not say what the topics are while partitions were being opened.
+    #[error(transparent)]
+    Topics(#[from] rivulet_kafka::Error),
+    /// PostgreSQL could not be reached while partitions were being opened.
+    #[error("the positions cannot be read: {0}")]
+    Database(#[source] sqlx::Error),
+    /// The watchdog found it stuck.
+    #[error("stuck: {0}")]
+    Stuck(String),
+    /// The polling thread could not be started.
+    #[error("no polling thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The polling thread panicked.
+    #[error("the polling thread panicked")]
+    Panicked,
 }
 
 /// A consumer of the four topics, as one of its group's instances.
-#[derive(Debug)]
-pub struct Consumer {}
+pub struct Consumer {
+    batches: mpsc::Receiver<Batch>,
+    handle: Handle,
+    left: oneshot::Receiver<()>,
+    /// Ends the thread when the consumer is dropped without being joined.
+    _end: DropGuard,
+}
 
 /// To the consumer, from whoever processes its batches.
-#[derive(Clone, Debug)]
-pub struct Handle {}
+#[derive(Clone)]
+pub struct Handle(Arc<Context>);
 
 impl Consumer {
-    /// Joins the group. Readiness has the checks `kafka` and `positions`.
+    /// Joins the group. Readiness has the checks `kafka` and `positions`; neither topics nor brokers need
+    /// be there yet. Runs until `shutdown`, or until an error that [`Consumer::join`] tells.
     ///
     /// # Errors
-    /// The settings are not Kafka's.
+    /// The settings are not Kafka's, or there is no thread to be had.
     pub async fn start(
         config: Config,
         pool: PgPool,
         readiness: Readiness,
         shutdown: CancellationToken,
     ) -> Result<Self, Error> {
-        let _ = (config, pool, readiness, shutdown);
-        unimplemented!()
+        telemetry::describe();
+        let name = config.name;
+        let topics = config.cluster.topics();
+        let native = client_config(&config);
+        let ended = shutdown.child_token();
+        let context = Context::new(
+            config,
+            pool,
+            readiness,
+            runtime::Handle::current(),
+            ended.clone(),
+        );
+        let consumer: BaseConsumer<Context> = native.create_with_context(context)?;
+        consumer.subscribe(&topics.each_ref().map(String::as_str))?;
+        let context = consumer.context().clone();
+        let (send, batches) = mpsc::channel(CHANNEL);
+        let (gone, left) = oneshot::channel();
+        thread::Builder::new()
+            .name(format!("kafka-{name}"))
+            .spawn(move || {
+                // librdkafka's consumer is closed by its Drop, which polls: not while unwinding.
+                let run = AssertUnwindSafe(|| poll::run(&consumer, &send));
+                let outcome = catch_unwind(run).unwrap_or(Err(Error::Panicked));
+                consumer.context().end(outcome.err());
+                consumer.context().tell(&consumer);
+                drop(consumer);
+                let _ = gone.send(());
+            })?;
+        tokio::spawn(watch(context.clone()));
+        Ok(Self {
+            batches,
+            handle: Handle(context),
+            left,
+            _end: ended.drop_guard(),
+        })
     }
 
     /// The next batch; `None` once the consumer has ended, by shutdown or by an error that
-    /// [`Consumer::join`] tells. May be dropped and called again.
+    /// [`Consumer::join`] tells. May be dropped and called again: no batch is lost.
     pub async fn next(&mut self) -> Option<Batch> {
-        unimplemented!()
+        tokio::select! {
+            biased;
+            () = self.handle.0.ended.cancelled() => None,
+            batch = self.batches.recv() => batch,
+        }
     }
 
     /// For whoever processes the batches.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        unimplemented!()
+        self.handle.clone()
     }
 
     /// Leaves the group and says why the consumer ended.
@@ -107,7 +209,21 @@ impl Consumer {
     /// # Errors
     /// Why it ended, unless it was by shutdown.
     pub async fn join(self) -> Result<(), Error> {
-        unimplemented!()
+        let Self {
+            batches,
+            handle: Handle(context),
+            left,
+            _end,
+        } = self;
+        context.ended.cancel();
+        drop(batches);
+        if tokio::time::timeout(LEAVE, left).await.is_err() {
+            tracing::warn!(
+                consumer = context.config.name,
+                "the group was not left in time; it will notice"
+            );
+        }
+        context.outcome().map_or(Ok(()), Err)
     }
 }
 
@@ -115,23 +231,94 @@ impl Handle {
     /// Whether the partition is still this instance's, and this part not overtaken. `false` says that
     /// processing it is a waste; `true` proves nothing: the compare-and-set decides.
     #[must_use]
-    pub fn is_current(&self, _part: &Part) -> bool {
-        unimplemented!()
+    pub fn is_current(&self, part: &Part) -> bool {
+        self.0.state().is_current(part.key(), part.epoch)
     }
 
     /// The part's effects and its position are committed.
-    pub fn done(&self, _part: &Part) {
-        unimplemented!()
+    pub fn done(&self, part: &Part) {
+        self.0.state().done(part, Instant::now());
     }
 
     /// The position is not where this instance thought: everything of the partition that was handed
     /// out is void, and it is read again from where PostgreSQL says.
-    pub fn resync(&self, _topic: &str, _partition: i32) {
-        unimplemented!()
+    pub fn resync(&self, topic: &str, partition: i32) {
+        let voided = self
+            .0
+            .key(topic, partition)
+            .is_some_and(|key| self.0.state().void(key, Instant::now()));
+        if voided {
+            telemetry::resync(self.0.config.name);
+            tracing::warn!(
+                consumer = self.0.config.name,
+                topic,
+                partition,
+                "the position was moved by somebody else; it is read again"
+            );
+        }
     }
 
-    /// A store is out of reach and being retried: the watchdog counts this as progress.
+    /// A store is out of reach and is being retried: the watchdog lets this pass for progress.
     pub fn still_trying(&self) {
-        unimplemented!()
+        self.0.state().excuse(Instant::now());
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.0.config.name).finish()
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Consumer")
+            .field(&self.handle.0.config.name)
+            .finish()
+    }
+}
+
+fn client_config(config: &Config) -> ClientConfig {
+    let mut native = config.cluster.client_config();
+    // Memory: at most this much is fetched ahead (16 MiB in the queue, a response on its way), and
+    // small shares of each partition in turn, so that a hot one cannot keep the others waiting.
+    for (name, value) in [
+        ("queued.max.messages.kbytes", "16384"),
+        ("fetch.max.bytes", "8388608"),
+        ("max.partition.fetch.bytes", "1048576"),
+        ("fetch.queue.backoff.ms", "50"),
+        ("check.crcs", "true"),
+    ] {
+        if native.get(name).is_none() {
+            native.set(name, value);
+        }
+    }
+    // What correctness rests on, whatever the properties say.
+    native
+        .set("group.id", &config.group)
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("auto.offset.reset", "error")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "false");
+    if let Some(instance) = &config.instance {
+        native.set("group.instance.id", instance);
+    }
+    native
+}
+
+/// Ends the consumer when it is stuck. Not in the polling thread, which may be what hangs.
+async fn watch(context: Arc<Context>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            () = context.ended.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let stuck = context.state().stuck(context.config.stall, Instant::now());
+        if let Some(what) = stuck {
+            tracing::error!(consumer = context.config.name, "stuck: {what}");
+            context.end(Some(Error::Stuck(what)));
+        }
     }
 }

@@ -1,0 +1,527 @@
+//! librdkafka's callbacks, and the opening of partitions: where PostgreSQL says, after making sure
+//! that the log is still the one the position was taken from.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::Utc;
+use parking_lot::{Mutex, MutexGuard};
+use rdkafka::{
+    ClientContext, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    types::RDKafkaRespErr,
+};
+use rivulet_telemetry::Readiness;
+use sqlx::PgPool;
+use tokio::runtime;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, Error,
+    positions::{self, Found},
+    state::{Key, Opening, State},
+    telemetry,
+};
+
+/// How long one request to Kafka may take. Shutdown waits for it.
+const KAFKA_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long one attempt at PostgreSQL may take.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Records this old that are not in the log by now are not coming: a request's own time limit is
+/// shorter.
+const IN_FLIGHT: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
+
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) state: Mutex<State>,
+    pub(crate) readiness: Readiness,
+    pub(crate) runtime: runtime::Handle,
+    /// Cancelled by the caller's shutdown, or by [`Context::end`].
+    pub(crate) ended: CancellationToken,
+    pool: PgPool,
+    topics: [Arc<str>; 4],
+    outcome: Mutex<Option<Error>>,
+}
+
+/// What was found out about partitions that are to be opened.
+type Verdicts = Vec<(Key, Result<Opening, String>)>;
+
+impl Context {
+    pub(crate) fn new(
+        config: Config,
+        pool: PgPool,
+        readiness: Readiness,
+        runtime: runtime::Handle,
+        ended: CancellationToken,
+    ) -> Self {
+        let state = State::new(
+            config.max_batch_records,
+            config.max_batch_bytes,
+            config.linger,
+            Instant::now(),
+        );
+        Self {
+            topics: config.cluster.topics().map(Arc::from),
+            config,
+            state: Mutex::new(state),
+            readiness,
+            runtime,
+            ended,
+            pool,
+            outcome: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// The consumer is over. The first reason is the one that counts.
+    pub(crate) fn end(&self, error: Option<Error>) {
+        if let Some(error) = error {
+            self.outcome.lock().get_or_insert(error);
+        }
+        self.ended.cancel();
+    }
+
+    pub(crate) fn outcome(&self) -> Option<Error> {
+        self.outcome.lock().take()
+    }
+
+    pub(crate) fn key(&self, topic: &str, partition: i32) -> Option<Key> {
+        let event_type = self.config.cluster.event_type(topic)?;
+        Some(Key {
+            event_type,
+            partition,
+        })
+    }
+
+    fn topic(&self, key: Key) -> Arc<str> {
+        let name = self.config.cluster.topic(key.event_type);
+        let known = self.topics.iter().find(|topic| ***topic == *name);
+        known.cloned().unwrap_or_else(|| name.into())
+    }
+
+    fn list(&self, keys: &BTreeSet<Key>, offset: Offset) -> KafkaResult<TopicPartitionList> {
+        let mut list = TopicPartitionList::with_capacity(keys.len());
+        for key in keys {
+            list.add_partition_offset(&self.topic(*key), key.partition, offset)?;
+        }
+        Ok(list)
+    }
+
+    pub(crate) fn assigned(&self) -> KafkaResult<TopicPartitionList> {
+        let assigned = self.state().assigned.clone();
+        self.list(&assigned, Offset::Invalid)
+    }
+
+    /// Reads these partitions again, which are this instance's already.
+    pub(crate) fn reopen(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        keys: &BTreeSet<Key>,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        // Not `seek`: that is refused while a fetch is starting, stopping, or was ended by an error.
+        self.unassign(consumer, keys)?;
+        self.open(consumer, keys, patience)
+    }
+
+    fn unassign(&self, consumer: &BaseConsumer<Self>, keys: &BTreeSet<Key>) -> KafkaResult<()> {
+        let fetched = {
+            let mut state = self.state();
+            let fetched = state.assigned.intersection(keys).copied().collect();
+            state.assigned.retain(|key| !keys.contains(key));
+            fetched
+        };
+        // An empty list too: in a rebalance librdkafka waits for the call.
+        consumer.incremental_unassign(&self.list(&fetched, Offset::Invalid)?)
+    }
+
+    fn open(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        keys: &BTreeSet<Key>,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        let verdicts = self.verify(consumer, keys, patience)?;
+        let mut list = TopicPartitionList::new();
+        {
+            let now = Instant::now();
+            let mut state = self.state();
+            state.assignments += 1;
+            for (key, verdict) in verdicts {
+                match verdict {
+                    Ok(opening) => {
+                        let offset = Offset::Offset(opening.position);
+                        list.add_partition_offset(&opening.topic, key.partition, offset)?;
+                        state.open(key, opening, now);
+                    }
+                    Err(reason) => {
+                        if state.stopped.get(&key) != Some(&reason) {
+                            tracing::error!(
+                                consumer = self.config.name,
+                                topic = %self.topic(key),
+                                partition = key.partition,
+                                "not consumed until somebody has looked: {reason}"
+                            );
+                        }
+                        state.stopped.insert(key, reason);
+                    }
+                }
+            }
+        }
+        consumer.incremental_assign(&list)?;
+        self.report();
+        Ok(())
+    }
+
+    /// Tries until Kafka and PostgreSQL answered, for as long as `patience`.
+    fn verify(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        keys: &BTreeSet<Key>,
+        patience: Duration,
+    ) -> Result<Verdicts, Error> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let started = Instant::now();
+        loop {
+            self.state().beat(Instant::now());
+            match self.verify_once(consumer, keys) {
+                Err(error) if started.elapsed() < patience && !self.ended.is_cancelled() => {
+                    tracing::warn!(consumer = self.config.name, %error, "partitions cannot be opened yet");
+                    self.readiness
+                        .fail("positions", "the positions cannot be read");
+                    std::thread::sleep(Duration::from_millis(500).min(patience));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn verify_once(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        keys: &BTreeSet<Key>,
+    ) -> Result<Verdicts, Error> {
+        let topics: BTreeSet<String> = keys
+            .iter()
+            .map(|key| self.config.cluster.topic(key.event_type))
+            .collect();
+        let topics: Vec<_> = topics.into_iter().collect();
+        let incarnations = rivulet_kafka::incarnations(consumer.client(), &topics, KAFKA_TIMEOUT)?;
+        let (there, gone): (BTreeSet<Key>, BTreeSet<Key>) = keys
+            .iter()
+            .partition(|key| incarnations.contains_key(&*self.topic(**key)));
+        let lows = self.offsets(consumer, &there, Offset::Beginning)?;
+        let highs = self.offsets(consumer, &there, Offset::End)?;
+        let found: Vec<Found> = there
+            .iter()
+            .filter_map(|key| {
+                let topic = self.config.cluster.topic(key.event_type);
+                Some(Found {
+                    incarnation: incarnations.get(&topic)?.clone(),
+                    low: *lows.get(key)?,
+                    partition: key.partition,
+                    topic,
+                })
+            })
+            .collect();
+        let stored = self.in_database(positions::open(&self.pool, self.config.name, &found))?;
+
+        let mut verdicts: Verdicts = gone
+            .into_iter()
+            .map(|key| (key, Err("the topic does not exist".to_owned())))
+            .collect();
+        for stored in stored {
+            let Some(key) = self.key(&stored.topic, stored.partition) else {
+                continue;
+            };
+            let (Some(incarnation), Some(low), Some(high)) = (
+                incarnations.get(&stored.topic),
+                lows.get(&key),
+                highs.get(&key),
+            ) else {
+                continue;
+            };
+            let (next, end) = (
+                stored.next_offset,
+                stored.pending_end.unwrap_or(stored.next_offset),
+            );
+            let verdict = if stored.incarnation != *incarnation {
+                Err(format!(
+                    "the topic was made anew: the position is of {}, the topic is {incarnation}",
+                    stored.incarnation
+                ))
+            } else if next < *low {
+                Err(format!(
+                    "the records {next} to {low} are gone before they were consumed"
+                ))
+            } else if end > *high {
+                Err(format!(
+                    "the position is {end}, but the log ends at {high}: it has lost its end"
+                ))
+            } else {
+                Ok(Opening {
+                    topic: self.topic(key),
+                    incarnation: stored.incarnation.into(),
+                    position: next,
+                    pending_end: stored.pending_end,
+                    high: *high,
+                })
+            };
+            verdicts.push((key, verdict));
+        }
+        Ok(verdicts)
+    }
+
+    /// Where these logs begin ([`Offset::Beginning`]) or end ([`Offset::End`]), in one request a broker.
+    fn offsets(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        keys: &BTreeSet<Key>,
+        which: Offset,
+    ) -> Result<BTreeMap<Key, i64>, Error> {
+        if keys.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        // In ListOffsets the two ends of a log are times of a special kind.
+        let asked = self.list(keys, which)?;
+        let answer = consumer.offsets_for_times(asked, KAFKA_TIMEOUT)?;
+        let mut offsets = BTreeMap::new();
+        for element in answer.elements() {
+            element.error()?;
+            if let (Some(key), Offset::Offset(offset)) = (
+                self.key(element.topic(), element.partition()),
+                element.offset(),
+            ) {
+                offsets.insert(key, offset);
+            }
+        }
+        if offsets.len() == keys.len() {
+            Ok(offsets)
+        } else {
+            Err(Error::Topics(rivulet_kafka::Error::Timeout(
+                "where the logs begin and end",
+            )))
+        }
+    }
+
+    fn in_database<T>(
+        &self,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, Error> {
+        self.runtime
+            .block_on(async { tokio::time::timeout(DATABASE_TIMEOUT, work).await })
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            .map_err(Error::Database)
+    }
+
+    /// The regular look: topics, ends of logs, lag, stopped partitions.
+    pub(crate) fn audit(&self, consumer: &BaseConsumer<Self>) {
+        if let Err(error) = self.look(consumer) {
+            tracing::warn!(consumer = self.config.name, %error, "the regular look at Kafka failed");
+            self.readiness.fail("kafka", error.to_string());
+            self.state().excuse(Instant::now());
+        }
+    }
+
+    fn look(&self, consumer: &BaseConsumer<Self>) -> Result<(), Error> {
+        let before = Utc::now();
+        let topics = self.config.cluster.topics();
+        let incarnations = rivulet_kafka::incarnations(consumer.client(), &topics, KAFKA_TIMEOUT)?;
+        // librdkafka goes on in a topic that was made anew as if nothing had happened, as long as the
+        // new log reaches up to the old position.
+        {
+            let now = Instant::now();
+            let mut state = self.state();
+            let changed: Vec<Key> = state
+                .open
+                .iter()
+                .filter(|(_, open)| {
+                    incarnations.get(&*open.topic) != Some(&open.incarnation.to_string())
+                })
+                .map(|(key, _)| *key)
+                .collect();
+            for key in changed {
+                state.void(key, now);
+            }
+        }
+        let open: BTreeSet<Key> = self.state().open.keys().copied().collect();
+        let highs = self.offsets(consumer, &open, Offset::End)?;
+        let at_end: Vec<(String, i32, i64)> = {
+            let mut state = self.state();
+            state.observe(&highs, Instant::now());
+            for (key, partition) in &state.open {
+                telemetry::lag(self.config.name, *key, partition);
+            }
+            let idle = state
+                .open
+                .iter()
+                .filter(|(_, open)| open.is_idle() && open.committed == open.high);
+            idle.map(|(key, open)| (open.topic.to_string(), key.partition, open.committed))
+                .collect()
+        };
+        if let Some(missing) = topics
+            .iter()
+            .find(|topic| !incarnations.contains_key(*topic))
+        {
+            self.readiness.fail(
+                "kafka",
+                rivulet_kafka::Error::MissingTopic(missing.clone()).to_string(),
+            );
+        } else if self.state().joined {
+            self.readiness.pass("kafka");
+        }
+        if !at_end.is_empty() {
+            let idle = positions::idle(&self.pool, self.config.name, &at_end, before - IN_FLIGHT);
+            if let Err(error) = self.in_database(idle) {
+                tracing::warn!(consumer = self.config.name, %error, "the horizon of a quiet topic was not moved");
+            }
+        }
+        // An operator may have put things right by now.
+        let stopped: BTreeSet<Key> = self.state().stopped.keys().copied().collect();
+        if !stopped.is_empty() {
+            self.reopen(consumer, &stopped, Duration::ZERO)?;
+        }
+        Ok(())
+    }
+
+    /// Kafka is told how far PostgreSQL is, so that its lag tools say something sensible. Nothing
+    /// depends on it.
+    pub(crate) fn tell(&self, consumer: &BaseConsumer<Self>) {
+        let mut list = TopicPartitionList::new();
+        for (key, partition) in &mut self.state().open {
+            if partition.told != partition.committed {
+                let offset = Offset::Offset(partition.committed);
+                let added = list.add_partition_offset(&partition.topic, key.partition, offset);
+                if added.is_ok() {
+                    partition.told = partition.committed;
+                }
+            }
+        }
+        if list.count() > 0
+            && let Err(error) = consumer.commit(&list, CommitMode::Async)
+        {
+            tracing::debug!(consumer = self.config.name, %error, "Kafka was not told the offsets");
+        }
+    }
+
+    /// After a change in what is stopped or open.
+    fn report(&self) {
+        let state = self.state();
+        telemetry::partitions(self.config.name, state.open.len(), state.stopped.len());
+        if state.stopped.is_empty() {
+            self.readiness.pass("positions");
+            return;
+        }
+        let reasons: Vec<String> = state
+            .stopped
+            .iter()
+            .map(|(key, reason)| format!("{}/{}: {reason}", self.topic(*key), key.partition))
+            .collect();
+        self.readiness.fail("positions", reasons.join("; "));
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, keys: &BTreeSet<Key>) -> Result<(), Error> {
+        telemetry::rebalance(self.config.name, "assign");
+        tracing::info!(
+            consumer = self.config.name,
+            partitions = keys.len(),
+            "assigned"
+        );
+        self.state().excuse(Instant::now());
+        self.open(consumer, keys, self.config.patience)?;
+        self.state().joined = true;
+        self.readiness.pass("kafka");
+        Ok(())
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, keys: &BTreeSet<Key>) -> Result<(), Error> {
+        let lost = consumer.assignment_lost();
+        telemetry::rebalance(self.config.name, if lost { "lost" } else { "revoke" });
+        tracing::info!(
+            consumer = self.config.name,
+            partitions = keys.len(),
+            lost,
+            "revoked"
+        );
+        {
+            let now = Instant::now();
+            let mut state = self.state();
+            for key in keys {
+                if let Some(partition) = state.revoke(*key, now) {
+                    telemetry::no_lag(self.config.name, *key, &partition);
+                }
+            }
+        }
+        // What is being processed now need not be waited for: the compare-and-set decides.
+        self.unassign(consumer, keys)?;
+        self.report();
+        Ok(())
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        rivulet_kafka::log_line(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        rivulet_kafka::log_error(&error, reason);
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.readiness.fail("kafka", "no broker can be reached");
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    /// Instead of the default, which assigns first and tells afterwards: by then it fetches from the
+    /// wrong offsets.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let keys: BTreeSet<Key> = list
+            .elements()
+            .iter()
+            .filter_map(|element| self.key(element.topic(), element.partition()))
+            .collect();
+        let assigned = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        let outcome = if !assigned {
+            self.revoke(consumer, &keys)
+        } else if self.ended.is_cancelled() {
+            consumer
+                .incremental_assign(&TopicPartitionList::new())
+                .map_err(Error::Kafka)
+        } else {
+            self.assign(consumer, &keys)
+        };
+        if let Err(error) = outcome {
+            // Rather no work than work from a guessed position. librdkafka waits for an answer even
+            // so, or the consumer could never be closed.
+            self.end(Some(error));
+            if assigned && let Err(error) = consumer.incremental_assign(&TopicPartitionList::new())
+            {
+                tracing::warn!(consumer = self.config.name, %error, "the assignment was not refused");
+            }
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(consumer = self.config.name, %error, "Kafka did not take the offsets");
+        }
+    }
+}

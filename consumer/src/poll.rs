@@ -1,0 +1,156 @@
+//! The polling thread: Kafka on one side, a bounded channel on the other.
+
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Message,
+    consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use tokio::sync::mpsc::{Sender, error::TrySendError};
+
+use crate::{Batch, Error, context::Context, state::Taken, telemetry};
+
+/// The longest the thread waits for Kafka before it looks after everything else.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// How long a full channel is waited for before fetching is paused. A pause throws away what
+/// librdkafka has fetched ahead.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// How many records are taken from Kafka before the thread looks after everything else.
+const ROUND: usize = 1_000;
+
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// Polls until the consumer has ended.
+pub(crate) fn run(consumer: &BaseConsumer<Context>, batches: &Sender<Batch>) -> Result<(), Error> {
+    let context = consumer.context();
+    let config = &context.config;
+    let mut paused = false;
+    let mut assignments = 0;
+    let (mut audit_at, mut tell_at) = (Instant::now(), Instant::now() + TELL_EVERY);
+    while !context.ended.is_cancelled() {
+        let now = Instant::now();
+        let reopen = {
+            let mut state = context.state();
+            state.beat(now);
+            mem::take(&mut state.reopen)
+        };
+        if !reopen.is_empty() {
+            context.reopen(consumer, &reopen, config.patience)?;
+        }
+        if now >= audit_at {
+            context.audit(consumer);
+            audit_at = Instant::now() + config.audit;
+        }
+        if now >= tell_at {
+            context.tell(consumer);
+            tell_at = now + TELL_EVERY;
+        }
+        let counted = context.state().assignments;
+        if mem::replace(&mut assignments, counted) != counted {
+            // What was assigned since is not paused; if need be, all of it is paused again.
+            paused = false;
+        }
+
+        let due = context.state().due_in(now);
+        let mut wait = due.unwrap_or(WAIT).min(WAIT);
+        if due == Some(Duration::ZERO) {
+            match batches.try_reserve() {
+                Ok(permit) => {
+                    let batch = context.state().cut(now);
+                    let records = batch.parts.iter().map(|part| part.records.len()).sum();
+                    telemetry::records(config.name, records);
+                    // Empty when all of it was voided just now.
+                    if !batch.parts.is_empty() {
+                        permit.send(batch);
+                    }
+                    if paused {
+                        consumer.resume(&context.assigned()?)?;
+                        paused = false;
+                    }
+                    continue;
+                }
+                Err(TrySendError::Closed(())) => return Ok(()),
+                // There is still room: a larger batch is the better one.
+                Err(TrySendError::Full(())) if !context.state().is_full() || paused => {
+                    wait = WAIT / 2
+                }
+                Err(TrySendError::Full(())) => {
+                    let room = tokio::time::timeout(GRACE, batches.reserve());
+                    if context.runtime.block_on(async { room.await.is_ok() }) {
+                        continue;
+                    }
+                    telemetry::pause(config.name);
+                    consumer.pause(&context.assigned()?)?;
+                    paused = true;
+                }
+            }
+        }
+        take(consumer, context, wait)?;
+    }
+    Ok(())
+}
+
+/// Takes what Kafka has, until the batch is full.
+fn take(
+    consumer: &BaseConsumer<Context>,
+    context: &Context,
+    mut wait: Duration,
+) -> Result<(), Error> {
+    for _ in 0..ROUND {
+        match consumer.poll(wait) {
+            None => return Ok(()),
+            Some(Err(error)) => trouble(consumer, context, error)?,
+            Some(Ok(message)) => {
+                let Some(key) = context.key(message.topic(), message.partition()) else {
+                    continue;
+                };
+                let payload = message.payload().unwrap_or_default();
+                let mut state = context.state();
+                match state.take(key, message.offset(), payload, Instant::now()) {
+                    Taken::Kept if state.is_full() => return Ok(()),
+                    Taken::Kept | Taken::Foreign => {}
+                    Taken::Again => telemetry::redelivered(context.config.name),
+                }
+            }
+        }
+        wait = Duration::ZERO;
+    }
+    Ok(())
+}
+
+fn trouble(
+    consumer: &BaseConsumer<Context>,
+    context: &Context,
+    error: KafkaError,
+) -> Result<(), Error> {
+    if let KafkaError::MessageConsumptionFatal(_) = error {
+        return Err(Error::Kafka(error));
+    }
+    if let Some((code, reason)) = consumer.client().fatal_error() {
+        tracing::warn!(consumer = context.config.name, "fatal: {reason}");
+        return Err(Error::Kafka(KafkaError::MessageConsumptionFatal(code)));
+    }
+    match error.rdkafka_error_code() {
+        // librdkafka does not say of which partition: all are read again, and those that Kafka no
+        // longer has the position of are stopped by that.
+        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+            let now = Instant::now();
+            let mut state = context.state();
+            let keys: Vec<_> = state.open.keys().copied().collect();
+            for key in keys {
+                state.void(key, now);
+            }
+            Ok(())
+        }
+        // The group has given this member up: the thread did not get to polling for minutes.
+        Some(RDKafkaErrorCode::PollExceeded) => Err(Error::Kafka(error)),
+        // Logged by the context. librdkafka retries, or the regular look finds what is wrong.
+        _ => Ok(()),
+    }
+}

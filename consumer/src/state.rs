@@ -1,0 +1,347 @@
+//! What one instance knows of the partitions it owns: records waiting for a batch, positions, lag.
+//! Plain data behind one lock; nothing in here waits for anybody.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rivulet_events::EventType;
+
+use crate::batch::{Batch, Part, Raw};
+
+/// A partition of one of the four topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) event_type: EventType,
+    pub(crate) partition: i32,
+}
+
+/// A partition that is being consumed.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) topic: Arc<str>,
+    pub(crate) incarnation: Arc<str>,
+    epoch: u64,
+    /// Where the next part begins.
+    position: i64,
+    /// The offset after the last record taken from Kafka.
+    fetched: i64,
+    /// The position in PostgreSQL, as far as this instance moved it.
+    pub(crate) committed: i64,
+    /// The position that Kafka was told; -1 before the first time.
+    pub(crate) told: i64,
+    /// The end of the log, when last looked at.
+    pub(crate) high: i64,
+    /// The range begun before a crash; everything up to here goes out as one part of its own.
+    pending_end: Option<i64>,
+    records: Vec<Raw>,
+    bytes: usize,
+    /// When a part was last finished, or nothing was waiting.
+    progressed: Instant,
+}
+
+/// Where a partition is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening {
+    pub(crate) topic: Arc<str>,
+    pub(crate) incarnation: Arc<str>,
+    pub(crate) position: i64,
+    pub(crate) pending_end: Option<i64>,
+    pub(crate) high: i64,
+}
+
+impl Partition {
+    /// Its records may go into a batch: no range was begun, or all of the range is here.
+    fn is_ready(&self) -> bool {
+        self.pending_end.is_none_or(|end| self.fetched >= end)
+    }
+
+    fn lags(&self) -> bool {
+        self.high > self.committed
+    }
+
+    /// Nothing of it is waiting or being processed, as far as this instance knows.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.committed == self.position && self.records.is_empty() && self.pending_end.is_none()
+    }
+
+    fn cut(&mut self, key: Key) -> Part {
+        let pending_end = self.pending_end.take();
+        let cut = pending_end.map_or(self.records.len(), |end| {
+            self.records.partition_point(|record| record.offset < end)
+        });
+        let rest = self.records.split_off(cut);
+        self.bytes = rest.iter().map(Raw::cost).sum();
+        let part = Part {
+            topic: self.topic.clone(),
+            event_type: key.event_type,
+            partition: key.partition,
+            incarnation: self.incarnation.clone(),
+            epoch: self.epoch,
+            expected: self.position,
+            pending_end,
+            records: mem::replace(&mut self.records, rest),
+        };
+        self.position = part.next_offset();
+        part
+    }
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Kept,
+    /// Below what was taken already: librdkafka may deliver an offset twice after an assignment.
+    Again,
+    /// Of a partition that was revoked, stopped or is about to be read again.
+    Foreign,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    max_records: usize,
+    max_bytes: usize,
+    linger: Duration,
+    pub(crate) open: BTreeMap<Key, Partition>,
+    /// To be opened (again) by the polling thread.
+    pub(crate) reopen: BTreeSet<Key>,
+    /// Not consumed until somebody has looked, and why.
+    pub(crate) stopped: BTreeMap<Key, String>,
+    /// What librdkafka was told to fetch.
+    pub(crate) assigned: BTreeSet<Key>,
+    /// An assignment came, be it an empty one.
+    pub(crate) joined: bool,
+    /// Counts assignments of any kind, to see that one happened.
+    pub(crate) assignments: u64,
+    last_epoch: u64,
+    /// Ready records and their bytes.
+    records: usize,
+    bytes: usize,
+    /// When the oldest of them came.
+    oldest: Option<Instant>,
+    beat: Instant,
+    progressed: Instant,
+}
+
+impl State {
+    pub(crate) fn new(
+        max_records: usize,
+        max_bytes: usize,
+        linger: Duration,
+        now: Instant,
+    ) -> Self {
+        Self {
+            max_records,
+            max_bytes,
+            linger,
+            open: BTreeMap::new(),
+            reopen: BTreeSet::new(),
+            stopped: BTreeMap::new(),
+            assigned: BTreeSet::new(),
+            joined: false,
+            assignments: 0,
+            last_epoch: 0,
+            records: 0,
+            bytes: 0,
+            oldest: None,
+            beat: now,
+            progressed: now,
+        }
+    }
+
+    /// From now on the partition is consumed, from where PostgreSQL said.
+    pub(crate) fn open(&mut self, key: Key, at: Opening, now: Instant) {
+        self.last_epoch += 1;
+        self.stopped.remove(&key);
+        self.assigned.insert(key);
+        self.open.insert(
+            key,
+            Partition {
+                topic: at.topic,
+                incarnation: at.incarnation,
+                epoch: self.last_epoch,
+                position: at.position,
+                fetched: at.position,
+                committed: at.position,
+                told: -1,
+                high: at.high,
+                pending_end: at.pending_end,
+                records: Vec::new(),
+                bytes: 0,
+                progressed: now,
+            },
+        );
+    }
+
+    /// Everything of the partition that is here or was handed out is void.
+    pub(crate) fn forget(&mut self, key: Key, now: Instant) -> Option<Partition> {
+        let forgotten = self.open.remove(&key);
+        self.recount(now);
+        forgotten
+    }
+
+    /// To be read again from where PostgreSQL says. `false`: it is not this instance's.
+    pub(crate) fn void(&mut self, key: Key, now: Instant) -> bool {
+        let owned = self.forget(key, now).is_some();
+        if owned {
+            self.reopen.insert(key);
+        }
+        owned
+    }
+
+    /// The partition is another instance's now.
+    pub(crate) fn revoke(&mut self, key: Key, now: Instant) -> Option<Partition> {
+        self.reopen.remove(&key);
+        self.stopped.remove(&key);
+        self.forget(key, now)
+    }
+
+    pub(crate) fn take(&mut self, key: Key, offset: i64, payload: &[u8], now: Instant) -> Taken {
+        let Some(partition) = self.open.get_mut(&key) else {
+            return Taken::Foreign;
+        };
+        if offset < partition.fetched {
+            return Taken::Again;
+        }
+        let record = Raw {
+            offset,
+            payload: payload.into(),
+        };
+        let cost = record.cost();
+        let was_ready = partition.is_ready();
+        partition.fetched = offset + 1;
+        partition.bytes += cost;
+        partition.records.push(record);
+        if was_ready {
+            self.records += 1;
+            self.bytes += cost;
+        } else if partition.is_ready() {
+            self.records += partition.records.len();
+            self.bytes += partition.bytes;
+        }
+        if self.records > 0 {
+            self.oldest.get_or_insert(now);
+        }
+        Taken::Kept
+    }
+
+    /// There is no room for more in this batch.
+    pub(crate) fn is_full(&self) -> bool {
+        self.records >= self.max_records || self.bytes >= self.max_bytes
+    }
+
+    /// How long until the batch should go; `None` when there is nothing in it.
+    pub(crate) fn due_in(&self, now: Instant) -> Option<Duration> {
+        let oldest = self.oldest?;
+        if self.is_full() {
+            return Some(Duration::ZERO);
+        }
+        Some((oldest + self.linger).saturating_duration_since(now))
+    }
+
+    /// Everything that is ready.
+    pub(crate) fn cut(&mut self, now: Instant) -> Batch {
+        let mut parts: Vec<Part> = self
+            .open
+            .iter_mut()
+            .filter(|(_, partition)| partition.is_ready() && !partition.records.is_empty())
+            .map(|(key, partition)| partition.cut(*key))
+            .collect();
+        parts.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        self.recount(now);
+        Batch { parts }
+    }
+
+    fn recount(&mut self, now: Instant) {
+        let ready = || self.open.values().filter(|partition| partition.is_ready());
+        self.records = ready().map(|partition| partition.records.len()).sum();
+        self.bytes = ready().map(|partition| partition.bytes).sum();
+        self.oldest = (self.records > 0).then(|| self.oldest.unwrap_or(now));
+    }
+
+    pub(crate) fn is_current(&self, key: Key, epoch: u64) -> bool {
+        self.open
+            .get(&key)
+            .is_some_and(|partition| partition.epoch == epoch)
+    }
+
+    pub(crate) fn done(&mut self, part: &Part, now: Instant) {
+        let key = part.key();
+        if !self.is_current(key, part.epoch) {
+            return;
+        }
+        if let Some(partition) = self.open.get_mut(&key) {
+            partition.committed = part.next_offset();
+            partition.progressed = now;
+        }
+        self.progressed = now;
+    }
+
+    /// The polling thread is alive.
+    pub(crate) fn beat(&mut self, now: Instant) {
+        self.beat = now;
+    }
+
+    /// That nothing gets done is not this instance's fault, or not known.
+    pub(crate) fn excuse(&mut self, now: Instant) {
+        self.progressed = now;
+        for partition in self.open.values_mut() {
+            partition.progressed = now;
+        }
+    }
+
+    /// The ends of the logs were looked at. Whoever had nothing to do until now starts its clock now.
+    pub(crate) fn observe(&mut self, highs: &BTreeMap<Key, i64>, now: Instant) {
+        if !self.open.values().any(Partition::lags) {
+            self.progressed = now;
+        }
+        for (key, partition) in &mut self.open {
+            if !partition.lags() {
+                partition.progressed = now;
+            }
+            if let Some(high) = highs.get(key) {
+                partition.high = *high;
+            }
+        }
+    }
+
+    /// What is stuck, if something is. One partition among others that move gets five times as long:
+    /// a large backlog elsewhere may be before it in the queue.
+    pub(crate) fn stuck(&self, stall: Duration, now: Instant) -> Option<String> {
+        let late = |since: Instant, limit| now.saturating_duration_since(since) > limit;
+        if late(self.beat, stall) {
+            return Some("the polling thread hangs".to_owned());
+        }
+        let mut lagging = self.open.values().filter(|partition| partition.lags());
+        if lagging.clone().next().is_some() && late(self.progressed, stall) {
+            return Some("records are waiting and none gets done".to_owned());
+        }
+        lagging
+            .find(|partition| late(partition.progressed, stall * 5))
+            .map(|partition| {
+                format!(
+                    "records are waiting in a partition of {} and none gets done",
+                    partition.topic
+                )
+            })
+    }
+}
+
+impl Part {
+    pub(crate) fn key(&self) -> Key {
+        Key {
+            event_type: self.event_type,
+            partition: self.partition,
+        }
+    }
+}
+
+impl Raw {
+    /// What it takes in memory, roughly.
+    fn cost(&self) -> usize {
+        self.payload.len() + 48
+    }
+}
