@@ -1,1 +1,22 @@
-//! Private PostgreSQL, Kafka and ClickHouse for ./dev and the tests.
+//! Private PostgreSQL, Kafka and ClickHouse for `./dev` and the tests.
+//!
+//! Nothing here is system-wide: programs that had to be downloaded, data, logs, keys and the
+//! record of what runs all live in one directory, `.dev/` in the checkout. [`Sandbox`] starts,
+//! repairs and stops what is in it; [`TestBed`] gives a test fresh databases and topics on it.
+
+mod clickhouse;
+mod daemon;
+mod home;
+mod kafka;
+mod leftovers;
+mod ports;
+mod postgres;
+mod process;
+mod roles;
+mod sandbox;
+mod stack;
+mod testbed;
+
+pub use sandbox::{Sandbox, Service};
+pub use stack::{Stack, named_in_environment, refuse};
+pub use testbed::TestBed;

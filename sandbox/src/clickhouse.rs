@@ -1,0 +1,220 @@
+//! A private ClickHouse: the system's server where there is one, else the same engine as a
+//! library behind a development door.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+
+use crate::{
+    daemon::{Daemon, Server, Traces},
+    home::Home,
+    kafka::{has, readable, which},
+    postgres::run,
+};
+
+/// The version tagged `latest` on npm is older and lacks the streaming insert.
+const CHDB: &str = "26.7.3-stable.1";
+
+pub(crate) struct Clickhouse;
+
+impl Server for Clickhouse {
+    fn name(&self) -> &'static str {
+        "clickhouse"
+    }
+
+    fn ports(&self) -> &'static [&'static str] {
+        &["clickhouse"]
+    }
+
+    fn traces(&self) -> Traces {
+        Traces {
+            dir: "clickhouse",
+            programs: &["clickhouse", "clickhouse-door"],
+            stop: Signal::TERM,
+        }
+    }
+
+    async fn prepare(&self, home: &Home) -> Result<()> {
+        home.server_dir("clickhouse")?;
+        if which("clickhouse").is_some() {
+            return Ok(());
+        }
+        if !library(home).exists() {
+            fetch_library(home)?;
+        }
+        copy_door(home)
+    }
+
+    async fn daemon(&self, home: &Home) -> Result<Daemon> {
+        let dir = home.path("clickhouse");
+        let (program, args) = match which("clickhouse") {
+            Some(program) => {
+                let config = dir.join("config.xml");
+                if dir.exists() {
+                    fs::write(&config, server_config(home)?)
+                        .with_context(|| format!("write {}", config.display()))?;
+                }
+                let config = format!("--config-file={}", config.display());
+                (program, vec!["server".into(), config.into()])
+            }
+            None => {
+                let args = vec![
+                    "--listen".into(),
+                    authority(home)?.into(),
+                    "--data".into(),
+                    dir.join("library").into(),
+                    "--library".into(),
+                    library(home).into(),
+                ];
+                (door(home), args)
+            }
+        };
+        Ok(Daemon {
+            program,
+            args,
+            env: vec![("TZ", "UTC".to_owned())],
+            account: home.account,
+        })
+    }
+
+    async fn answers(&self, home: &Home) -> Result<()> {
+        let client = clickhouse::Client::default().with_url(url(home)?);
+        Ok(client.query("SELECT 1").execute().await?)
+    }
+}
+
+/// The URL of the private server.
+pub(crate) fn url(home: &Home) -> Result<String> {
+    Ok(format!("http://{}", authority(home)?))
+}
+
+fn authority(home: &Home) -> Result<String> {
+    let port = home
+        .port("clickhouse")
+        .context("ClickHouse was never started")?;
+    Ok(format!("127.0.0.1:{port}"))
+}
+
+/// What runs, for the user to know.
+pub(crate) fn describe() -> String {
+    match which("clickhouse") {
+        Some(program) => format!("ClickHouse ({})", program.display()),
+        None => format!("ClickHouse's engine as a library (chdb {CHDB}) behind a development door"),
+    }
+}
+
+fn library(home: &Home) -> PathBuf {
+    home.path(format!("tools/chdb-{CHDB}/libchdb.so"))
+}
+
+fn fetch_library(home: &Home) -> Result<()> {
+    let platform = match (std::env::consts::OS, std::env::consts::ARCH) {
+        ("linux", "x86_64") => "linux-x64-gnu",
+        ("linux", "aarch64") => "linux-arm64-gnu",
+        ("macos", "x86_64") => "darwin-x64",
+        ("macos", "aarch64") => "darwin-arm64",
+        (os, arch) => bail!(
+            "no ClickHouse library for {os} on {arch}: put a clickhouse binary on PATH, or name a \
+             server in CLICKHOUSE_URL"
+        ),
+    };
+    if !has("npm") {
+        bail!(
+            "npm is needed to fetch ClickHouse's library: install it (Debian and Ubuntu: npm), put \
+             a clickhouse binary on PATH, or name a server in CLICKHOUSE_URL"
+        );
+    }
+    eprintln!("clickhouse: fetching chdb {CHDB} from npm (178 MB)");
+    let new = home.path("tools/chdb.new");
+    if new.exists() {
+        fs::remove_dir_all(&new)?;
+    }
+    fs::create_dir_all(&new)?;
+    let mut pack = Command::new("npm");
+    pack.args(["pack", "--silent", &format!("@chdb/lib-{platform}@{CHDB}")])
+        .current_dir(&new);
+    let archive = run(pack)?;
+    eprintln!("clickhouse: unpacking it (566 MB)");
+    let mut unpack = Command::new("tar");
+    unpack
+        .args([
+            "-xzf",
+            archive.trim(),
+            "--strip-components=1",
+            "package/libchdb.so",
+        ])
+        .current_dir(&new);
+    run(unpack)?;
+    fs::remove_file(new.join(archive.trim()))?;
+    readable(&new)?;
+    let library = library(home);
+    fs::rename(new, library.parent().unwrap_or(&library)).context("rename chdb.new")
+}
+
+fn door(home: &Home) -> PathBuf {
+    home.path("tools/clickhouse-door")
+}
+
+/// The door is built beside this program. The servers' user runs a copy: it may not reach the
+/// build directory, and a build may replace that file at any time.
+fn copy_door(home: &Home) -> Result<()> {
+    let built = sibling("clickhouse-door")?;
+    let new = home.path("tools/clickhouse-door.new");
+    fs::copy(&built, &new).with_context(|| format!("copy {}", built.display()))?;
+    readable(&new)?;
+    fs::rename(new, door(home)).context("rename clickhouse-door.new")
+}
+
+/// A program of this workspace, from the build directory that this one came from.
+pub(crate) fn sibling(name: &str) -> Result<PathBuf> {
+    let me = std::env::current_exe().context("where is this program?")?;
+    // A test's program is one directory further down.
+    let found = me
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir: &Path| dir.join(name))
+        .find(|file| file.is_file());
+    found.with_context(|| format!("{name} is not built: run it through ./dev"))
+}
+
+fn server_config(home: &Home) -> Result<String> {
+    let dir = home.path("clickhouse/server");
+    let dir = dir.display();
+    let port = home
+        .port("clickhouse")
+        .context("ClickHouse was never started")?;
+    Ok(format!(
+        "<clickhouse>
+  <logger><level>warning</level><console>1</console></logger>
+  <listen_host>127.0.0.1</listen_host>
+  <http_port>{port}</http_port>
+  <path>{dir}/</path>
+  <tmp_path>{dir}/tmp/</tmp_path>
+  <user_files_path>{dir}/user_files/</user_files_path>
+  <format_schema_path>{dir}/format_schemas/</format_schema_path>
+  <timezone>UTC</timezone>
+  <max_server_memory_usage>2000000000</max_server_memory_usage>
+  <mark_cache_size>134217728</mark_cache_size>
+  <profiles><default/></profiles>
+  <quotas><default/></quotas>
+  <users>
+    <default>
+      <password></password>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>default</profile>
+      <quota>default</quota>
+      <access_management>1</access_management>
+    </default>
+  </users>
+  <user_directories><users_xml><path>{home}/config.xml</path></users_xml></user_directories>
+</clickhouse>
+",
+        home = home.path("clickhouse").display()
+    ))
+}

@@ -1,0 +1,324 @@
+//! A private Kafka: Apache's own broker where there is Java, else one written in Rust.
+
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+};
+use rustix::process::Signal;
+
+use crate::{
+    daemon::{Daemon, Server, Traces},
+    home::Home,
+    postgres::run,
+};
+
+/// The jars' versions, in the one place where they stand.
+const POM: &str = include_str!("../kafka/pom.xml");
+const OLDEST_JAVA: u32 = 17;
+const TANSU: &str = "0.6.0";
+
+pub(crate) struct Kafka;
+
+/// Which broker this machine can run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Broker {
+    Apache,
+    Tansu,
+}
+
+impl Server for Kafka {
+    fn name(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn ports(&self) -> &'static [&'static str] {
+        &["kafka", "kafka-controller"]
+    }
+
+    fn traces(&self) -> Traces {
+        Traces {
+            dir: "kafka",
+            programs: &["java", "tansu"],
+            stop: Signal::TERM,
+        }
+    }
+
+    async fn prepare(&self, home: &Home) -> Result<()> {
+        home.server_dir("kafka")?;
+        match broker(home) {
+            Broker::Apache => prepare_apache(home),
+            Broker::Tansu => prepare_tansu(home),
+        }
+    }
+
+    async fn daemon(&self, home: &Home) -> Result<Daemon> {
+        let dir = home.path("kafka");
+        let address = address(home)?;
+        let (program, args) = match broker(home) {
+            Broker::Apache => {
+                let config = dir.join("server.properties");
+                if dir.exists() {
+                    fs::write(&config, properties(home)?)
+                        .with_context(|| format!("write {}", config.display()))?;
+                }
+                let java = java().context("Java is gone")?;
+                let mut args = java_args(home);
+                args.extend(["kafka.Kafka".to_owned(), config.display().to_string()]);
+                (java, args)
+            }
+            Broker::Tansu => {
+                let args = [
+                    "--kafka-cluster-id=rivulet-dev".to_owned(),
+                    format!("--kafka-listener-url=tcp://{address}/"),
+                    format!("--kafka-advertised-listener-url=tcp://{address}/"),
+                    "--storage-engine=sqlite://tansu.db".to_owned(),
+                ];
+                (home.path("tools/tansu/bin/tansu"), args.to_vec())
+            }
+        };
+        Ok(Daemon {
+            program,
+            args: args.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
+            account: home.account,
+        })
+    }
+
+    async fn answers(&self, home: &Home) -> Result<()> {
+        let brokers = address(home)?;
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = ClientConfig::new()
+                .set("bootstrap.servers", brokers)
+                .set("log_level", "0")
+                .create()?;
+            let metadata = consumer.fetch_metadata(None, Duration::from_secs(2))?;
+            if metadata.brokers().is_empty() {
+                bail!("no broker is registered yet");
+            }
+            Ok(())
+        })
+        .await?
+    }
+}
+
+/// `host:port` for clients.
+pub(crate) fn address(home: &Home) -> Result<String> {
+    let port = home.port("kafka").context("Kafka was never started")?;
+    Ok(format!("127.0.0.1:{port}"))
+}
+
+/// What runs, and why it is not the usual one, for the user to know.
+pub(crate) fn describe(home: &Home) -> String {
+    match broker(home) {
+        Broker::Apache => format!("Apache Kafka {}", kafka_version()),
+        Broker::Tansu => format!(
+            "tansu {TANSU}, a Kafka-compatible broker: for Apache Kafka install Java \
+             {OLDEST_JAVA} or newer and Maven"
+        ),
+    }
+}
+
+fn kafka_version() -> &'static str {
+    let after = POM
+        .split("kafka_2.13</artifactId>")
+        .nth(1)
+        .unwrap_or_default();
+    let tail = after.split("<version>").nth(1).unwrap_or_default();
+    tail.split('<').next().unwrap_or_default()
+}
+
+/// A broker cannot read another's data, so the one that made them goes on.
+fn broker(home: &Home) -> Broker {
+    let made = |file| home.path("kafka").join(file).exists();
+    if made("data/meta.properties") {
+        Broker::Apache
+    } else if made("tansu.db") || java().is_none() || !(has_jars(home) || has("mvn")) {
+        Broker::Tansu
+    } else {
+        Broker::Apache
+    }
+}
+
+fn jars(home: &Home) -> PathBuf {
+    home.path("tools/kafka")
+}
+
+fn has_jars(home: &Home) -> bool {
+    fs::read_to_string(jars(home).join("pom.xml")).is_ok_and(|pom| pom == POM)
+}
+
+/// Whether a program is on PATH.
+pub(crate) fn has(program: &str) -> bool {
+    which(program).is_some()
+}
+
+pub(crate) fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+/// The system's Java, when it is new enough.
+fn java() -> Option<PathBuf> {
+    let home = std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin/java"));
+    home.into_iter().chain(which("java")).find(|java| {
+        // `openjdk version "17.0.15" 2025-04-15`, on stderr.
+        let out = Command::new(java).arg("-version").output().ok();
+        let text = out
+            .and_then(|out| String::from_utf8(out.stderr).ok())
+            .unwrap_or_default();
+        let version = text.split('"').nth(1).unwrap_or_default();
+        let major = version.split(['.', '-']).next().unwrap_or_default();
+        major.parse::<u32>().is_ok_and(|major| major >= OLDEST_JAVA)
+    })
+}
+
+fn java_args(home: &Home) -> Vec<String> {
+    [
+        // One small broker on a developer's machine: start fast, stay small.
+        "-Xms64m",
+        "-Xmx384m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+        "-cp",
+    ]
+    .map(str::to_owned)
+    .into_iter()
+    .chain([jars(home).join("*").display().to_string()])
+    .collect()
+}
+
+fn properties(home: &Home) -> Result<String> {
+    let address = address(home)?;
+    let controller = home
+        .port("kafka-controller")
+        .context("Kafka was never started")?;
+    Ok(format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://{address},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://{address}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={}
+auto.create.topics.enable=false
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# Nobody waits for more members to come, and tests may use short sessions.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+# Tests make and delete many topics: their files go at once.
+log.segment.delete.delay.ms=1000
+",
+        home.path("kafka/data").display()
+    ))
+}
+
+fn prepare_apache(home: &Home) -> Result<()> {
+    if !has_jars(home) {
+        fetch_jars(home)?;
+    }
+    if home.path("kafka/data/meta.properties").exists() {
+        return Ok(());
+    }
+    for port in Kafka.ports() {
+        home.pick_port(port)?;
+    }
+    let config = home.path("kafka/format.properties");
+    fs::write(&config, properties(home)?)?;
+    let java = java().context("Java is gone")?;
+    let tool = |args: &[&str]| {
+        let mut command = Command::new(&java);
+        command
+            .args(java_args(home))
+            .arg("kafka.tools.StorageTool")
+            .args(args);
+        command.current_dir(home.path("kafka"));
+        if let Some(account) = home.account {
+            account.assume(&mut command);
+        }
+        run(command)
+    };
+    let id = tool(&["random-uuid"])?;
+    tool(&[
+        "format",
+        "-t",
+        id.trim(),
+        "-c",
+        &config.display().to_string(),
+    ])?;
+    Ok(())
+}
+
+fn fetch_jars(home: &Home) -> Result<()> {
+    eprintln!(
+        "kafka: fetching Apache Kafka {} from Maven Central (44 MB)",
+        kafka_version()
+    );
+    // Under another name until it is whole.
+    let new = home.path("tools/kafka.new");
+    if new.exists() {
+        fs::remove_dir_all(&new)?;
+    }
+    fs::create_dir_all(&new)?;
+    fs::write(new.join("pom.xml"), POM)?;
+    let mut maven = Command::new("mvn");
+    maven
+        .args(["--quiet", "--batch-mode", "--file"])
+        .arg(new.join("pom.xml"))
+        .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
+        .arg(format!("-DoutputDirectory={}", new.display()));
+    run(maven)?;
+    readable(&new)?;
+    let jars = jars(home);
+    if jars.exists() {
+        fs::remove_dir_all(&jars)?;
+    }
+    fs::rename(new, jars).context("rename kafka.new")
+}
+
+/// A strict umask must not hide downloads from the servers' user.
+pub(crate) fn readable(path: &std::path::Path) -> Result<()> {
+    let mut chmod = Command::new("chmod");
+    chmod.args(["-R", "a+rX"]).arg(path);
+    run(chmod).map(drop)
+}
+
+fn prepare_tansu(home: &Home) -> Result<()> {
+    let root = home.path("tools/tansu");
+    if root.join("bin/tansu").exists() {
+        return Ok(());
+    }
+    eprintln!(
+        "kafka: Java {OLDEST_JAVA}+ or Maven is missing; building tansu {TANSU}, a \
+         Kafka-compatible broker, instead (many minutes, once)"
+    );
+    let status = Command::new("cargo")
+        .args(["install", "--locked", "--version", TANSU])
+        .args(["--features", "libsql,dynostore", "tansu", "--root"])
+        .arg(&root)
+        .status()
+        .map_err(|error| anyhow!("run cargo install: {error}"))?;
+    if !status.success() {
+        bail!(
+            "`cargo install tansu` failed: install Java {OLDEST_JAVA} or newer and Maven instead"
+        );
+    }
+    readable(&root)
+}

@@ -1,0 +1,112 @@
+//! What `./dev` hands over to once everything is built.
+
+use std::{
+    io::Write,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use rivulet_sandbox::{Sandbox, named_in_environment, refuse};
+
+/// Runs private PostgreSQL, Kafka and ClickHouse, and Rivulet on them. Use it through `./dev`.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Starts what does not run, repairs what does not work, and leaves it running.
+    Up {
+        /// Without the simulated family app.
+        #[arg(long)]
+        no_demo: bool,
+        /// Only PostgreSQL, Kafka and ClickHouse.
+        #[arg(long, conflicts_with = "no_demo")]
+        services: bool,
+    },
+    /// Stops everything that `up` started.
+    Down {
+        /// Removes the data, logs and keys too.
+        #[arg(long)]
+        wipe: bool,
+    },
+    /// Prints addresses and development keys for a shell to source.
+    Env,
+    /// Runs a command with the services up and its environment set; stops the services
+    /// afterwards unless `up` had started them.
+    Run {
+        /// Allows services that the environment names and this checkout does not run.
+        #[arg(long)]
+        external: bool,
+        /// The command and its arguments.
+        #[arg(required = true, trailing_var_arg = true)]
+        command: Vec<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match act(Cli::parse().command).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn act(action: Action) -> Result<ExitCode> {
+    let sandbox = Sandbox::of_checkout()?;
+    match action {
+        Action::Up { services: true, .. } => {
+            sandbox.up(&named_in_environment()).await?;
+            sandbox.keep()?;
+        }
+        Action::Up { no_demo, .. } => {
+            sandbox.up(&named_in_environment()).await?;
+            sandbox.keep()?;
+            let guide = sandbox.up_roles(!no_demo).await?;
+            std::io::stdout().write_all(guide.as_bytes())?;
+        }
+        Action::Down { wipe } => sandbox.down(wipe).await?,
+        Action::Env => {
+            let text = sandbox.environment()?;
+            std::io::stdout().write_all(text.as_bytes())?;
+        }
+        Action::Run { external, command } => return run(&sandbox, external, &command).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(sandbox: &Sandbox, external: bool, command: &[String]) -> Result<ExitCode> {
+    let named = named_in_environment();
+    if !external {
+        refuse(&sandbox.external(&named))?;
+    }
+    let using = sandbox.begin_use()?;
+    let stack = sandbox.up(&named).await?;
+    let (program, args) = command.split_first().context("no command")?;
+    let mut child = Command::new(program);
+    child.args(args).envs(stack.variables());
+    if external {
+        child.env("RIVULET_TEST_EXTERNAL", "1");
+    }
+    let mut child = tokio::process::Command::from(child)
+        .spawn()
+        .with_context(|| format!("run {program}"))?;
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status?,
+            // The child has had it too, and ends in its own way; then the services are stopped.
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    };
+    sandbox.end_use(using).await?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
+}

@@ -1,0 +1,219 @@
+//! Rivulet itself and the simulated family app, as `./dev up` runs them.
+
+use std::{fs, process::Command, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::{
+    clickhouse::sibling,
+    daemon::{Daemon, Server, Traces, ensure},
+    home::{Home, Keys},
+    postgres::run,
+    sandbox::{Sandbox, say},
+    stack::Stack,
+};
+
+const PORTS: [&str; 3] = ["ingest", "aggregate", "sink"];
+
+/// `rivulet all`: every role in one process.
+pub(crate) struct Roles;
+
+/// `rivulet simulate`: a family app as a load source.
+pub(crate) struct Simulator;
+
+/// The roles are not started as the servers' user: only PostgreSQL minds root.
+impl Server for Roles {
+    fn name(&self) -> &'static str {
+        "rivulet"
+    }
+
+    fn ports(&self) -> &'static [&'static str] {
+        &PORTS
+    }
+
+    fn traces(&self) -> Traces {
+        Traces {
+            dir: "rivulet/all",
+            programs: &["rivulet"],
+            stop: Signal::TERM,
+        }
+    }
+
+    async fn prepare(&self, home: &Home) -> Result<()> {
+        Ok(fs::create_dir_all(home.path(self.traces().dir))?)
+    }
+
+    async fn daemon(&self, home: &Home) -> Result<Daemon> {
+        let listen = |name| {
+            let port = home.port(name).unwrap_or_default();
+            format!("127.0.0.1:{port}")
+        };
+        let mut env = environment(home)?;
+        env.push(("RIVULET_LISTEN", listen("ingest")));
+        env.push(("RIVULET_AGGREGATE_LISTEN", listen("aggregate")));
+        env.push(("RIVULET_SINK_LISTEN", listen("sink")));
+        Ok(Daemon {
+            program: sibling("rivulet")?,
+            args: vec!["all".into()],
+            env,
+            account: None,
+        })
+    }
+
+    async fn answers(&self, home: &Home) -> Result<()> {
+        for name in PORTS {
+            let port = home.port(name).unwrap_or_default();
+            let answer = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await?;
+            if !answer.status().is_success() {
+                bail!("{name} is not ready: {}", answer.text().await?);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Server for Simulator {
+    fn name(&self) -> &'static str {
+        "simulator"
+    }
+
+    fn ports(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn traces(&self) -> Traces {
+        Traces {
+            dir: "rivulet/simulator",
+            programs: &["rivulet"],
+            stop: Signal::TERM,
+        }
+    }
+
+    async fn prepare(&self, home: &Home) -> Result<()> {
+        Ok(fs::create_dir_all(home.path(self.traces().dir))?)
+    }
+
+    async fn daemon(&self, home: &Home) -> Result<Daemon> {
+        let keys = home.state().keys.context("no keys yet")?;
+        let args = [
+            "simulate",
+            "--url",
+            &ingest_url(home)?,
+            "--rate",
+            "50",
+            "--children",
+            "40",
+            "--ledger",
+            "ledger.ndjson",
+        ];
+        Ok(Daemon {
+            program: sibling("rivulet")?,
+            args: args.into_iter().map(Into::into).collect(),
+            // Not as arguments, which everybody on the machine can read.
+            env: vec![
+                ("RIVULET_INGEST_KEY", keys.ingest),
+                ("RIVULET_ADMIN_KEY", keys.admin),
+            ],
+            account: None,
+        })
+    }
+
+    /// It listens to nobody; that it lives is all there is to ask.
+    async fn answers(&self, _: &Home) -> Result<()> {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Ok(())
+    }
+}
+
+/// What every `rivulet` command reads.
+fn environment(home: &Home) -> Result<Vec<(&'static str, String)>> {
+    let stack = Stack::of(home)?;
+    Ok(stack
+        .variables()
+        .map(|(name, value)| (name, value.to_owned()))
+        .to_vec())
+}
+
+pub(crate) fn ingest_url(home: &Home) -> Result<String> {
+    let port = home.port("ingest").context("Rivulet was never started")?;
+    Ok(format!("http://127.0.0.1:{port}"))
+}
+
+/// Runs one `rivulet` command to its end and returns what it printed.
+pub(crate) fn rivulet(home: &Home, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(sibling("rivulet")?);
+    command.args(args).envs(environment(home)?);
+    run(command).with_context(|| format!("rivulet {}", args.join(" ")))
+}
+
+/// The development keys, made once for a database.
+pub(crate) fn keys(home: &Home) -> Result<Keys> {
+    let database = Stack::of(home)?.database_url;
+    if let Some(keys) = home.state().keys
+        && keys.database == database
+    {
+        return Ok(keys);
+    }
+    // A name is given once in a database, which may have seen this checkout before.
+    let suffix = &uuid::Uuid::new_v4().simple().to_string()[..8];
+    let create = |scope: &str| {
+        let name = format!("dev-{scope}-{suffix}");
+        let key = rivulet(home, &["keys", "create", "--name", &name, "--scope", scope])?;
+        anyhow::Ok(key.trim().to_owned())
+    };
+    let keys = Keys {
+        ingest: create("ingest")?,
+        admin: create("admin")?,
+        read: create("read")?,
+        database,
+    };
+    home.update(|state| state.keys = Some(keys.clone()))?;
+    Ok(keys)
+}
+
+impl Sandbox {
+    /// Brings Rivulet up on the running services, and the simulated family app if `demo`; returns
+    /// what to tell the user.
+    ///
+    /// # Errors
+    /// When a command fails or a role does not get ready; the message says why.
+    pub async fn up_roles(&self, demo: bool) -> Result<String> {
+        let _turn = self.home.lock()?;
+        let home = &self.home;
+        rivulet(home, &["migrate"])?;
+        rivulet(home, &["topics"])?;
+        let keys = keys(home)?;
+        let outcome = ensure(home, &Roles).await?;
+        say("rivulet", outcome, &ingest_url(home)?);
+        if demo {
+            let outcome = ensure(home, &Simulator).await?;
+            say("simulator", outcome, "a family app");
+        }
+        let _ = (keys, json!({}));
+        Ok(String::new())
+    }
+
+    /// `export NAME=value` lines for a shell to source.
+    ///
+    /// # Errors
+    /// When nothing was brought up yet.
+    pub fn environment(&self) -> Result<String> {
+        let stack = Stack::of(&self.home)?;
+        let mut lines: Vec<(&str, String)> = stack
+            .variables()
+            .map(|(name, value)| (name, value.to_owned()))
+            .to_vec();
+        if let Some(keys) = self.home.state().keys {
+            lines.push(("RIVULET_INGEST_URL", ingest_url(&self.home)?));
+            lines.push(("RIVULET_INGEST_KEY", keys.ingest));
+            lines.push(("RIVULET_ADMIN_KEY", keys.admin));
+            lines.push(("RIVULET_READ_KEY", keys.read));
+        }
+        Ok(lines
+            .into_iter()
+            .map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")))
+            .collect())
+    }
+}

@@ -1,0 +1,232 @@
+//! One directory's servers, as a whole: up, down, and what state they are in.
+
+use std::{collections::BTreeMap, fs::File, path::Path};
+
+use anyhow::Result;
+
+use crate::{
+    clickhouse::{self, Clickhouse},
+    daemon::{Outcome, Server, ensure, take_down},
+    home::Home,
+    kafka::{self, Kafka},
+    leftovers,
+    postgres::{self, Postgres},
+    roles::{Roles, Simulator},
+    stack::Stack,
+};
+
+/// The services that Rivulet needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Service {
+    /// PostgreSQL 15 or newer.
+    Postgres,
+    /// Apache Kafka, or a broker that speaks its protocol.
+    Kafka,
+    /// ClickHouse.
+    Clickhouse,
+}
+
+impl Service {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 3] = [Self::Postgres, Self::Kafka, Self::Clickhouse];
+
+    /// The environment variable that names one to use instead.
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::Postgres => "DATABASE_URL",
+            Self::Kafka => "KAFKA_BROKERS",
+            Self::Clickhouse => "CLICKHOUSE_URL",
+        }
+    }
+
+    /// Where it is: what the user named, else our own.
+    pub(crate) fn address(self, home: &Home) -> Result<String> {
+        match (home.state().external.get(self.name()), self) {
+            (Some(address), _) => Ok(address.clone()),
+            (None, Self::Postgres) => postgres::url(home, "rivulet"),
+            (None, Self::Kafka) => kafka::address(home),
+            (None, Self::Clickhouse) => clickhouse::url(home),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => Postgres.name(),
+            Self::Kafka => Kafka.name(),
+            Self::Clickhouse => Clickhouse.name(),
+        }
+    }
+}
+
+/// The servers of one directory.
+pub struct Sandbox {
+    pub(crate) home: Home,
+}
+
+impl Sandbox {
+    /// The checkout's own, in `.dev/` or what `RIVULET_DEV_DIR` names.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, or what it remembers cannot be read.
+    pub fn of_checkout() -> Result<Self> {
+        Self::at(&Home::default_dir())
+    }
+
+    /// The one in `dir`, which is made when it is not there.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, or what it remembers cannot be read.
+    pub fn at(dir: &Path) -> Result<Self> {
+        Ok(Self {
+            home: Home::create(dir)?,
+        })
+    }
+
+    /// Sees to it that all services run and answer: what is dead is started, what is deaf is
+    /// restarted, what works is left alone. `named` holds addresses that the user gave; one that
+    /// this sandbox did not print itself is used in place of a server of its own.
+    ///
+    /// # Errors
+    /// When a service cannot be started; the message says why and shows the end of its log.
+    pub async fn up(&self, named: &BTreeMap<Service, String>) -> Result<Stack> {
+        let _turn = self.home.lock()?;
+        let external = self.external(named);
+        self.home.update(|state| {
+            state.external = external
+                .iter()
+                .map(|(service, address)| (service.name().to_owned(), address.clone()))
+                .collect();
+        })?;
+        // All three at once: most of a start is waiting for a server.
+        let results = tokio::join!(
+            self.ensure(Service::Postgres, &Postgres, &external),
+            self.ensure(Service::Kafka, &Kafka, &external),
+            self.ensure(Service::Clickhouse, &Clickhouse, &external),
+        );
+        results.0.and(results.1).and(results.2)?;
+        let stack = self.stack()?;
+        leftovers::sweep(&stack, &external).await;
+        Ok(stack)
+    }
+
+    async fn ensure(
+        &self,
+        service: Service,
+        server: &impl Server,
+        external: &BTreeMap<Service, String>,
+    ) -> Result<()> {
+        if external.contains_key(&service) {
+            eprintln!(
+                "{}: using the one that {} names",
+                server.name(),
+                service.variable()
+            );
+            return Ok(());
+        }
+        let outcome = ensure(&self.home, server).await?;
+        let what = match service {
+            Service::Postgres => "PostgreSQL".to_owned(),
+            Service::Kafka => kafka::describe(&self.home),
+            Service::Clickhouse => clickhouse::describe(),
+        };
+        let address = service.address(&self.home)?;
+        self.home.remember_address(&address)?;
+        let port = self.home.port(server.name()).unwrap_or_default();
+        say(server.name(), outcome, &format!("{what}, 127.0.0.1:{port}"));
+        Ok(())
+    }
+
+    /// Which of the addresses that the user gave belong to others.
+    pub fn external(&self, named: &BTreeMap<Service, String>) -> BTreeMap<Service, String> {
+        let mut external = named.clone();
+        external.retain(|_, address| !self.home.is_own(address));
+        external
+    }
+
+    /// Where the services are.
+    ///
+    /// # Errors
+    /// When they were never brought up.
+    pub fn stack(&self) -> Result<Stack> {
+        Stack::of(&self.home)
+    }
+
+    /// The process of a service, while this sandbox runs it: for tests that kill it.
+    pub fn pid(&self, service: Service) -> Option<i32> {
+        let state = self.home.state();
+        let process = &state.daemons.get(service.name())?.process;
+        process.is_alive().then_some(process.pid)
+    }
+
+    /// Says that the stack is to stay when a test run ends.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub fn keep(&self) -> Result<()> {
+        self.home.update(|state| state.kept = true)
+    }
+
+    /// Marks the stack as in use until [`Sandbox::end_use`], or until this process ends.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened.
+    pub fn begin_use(&self) -> Result<File> {
+        let users = self.home.lock_file("users.lock")?;
+        users.lock_shared()?;
+        Ok(users)
+    }
+
+    /// Stops the stack, unless `up` started it or another run still uses it.
+    ///
+    /// # Errors
+    /// Those of [`Sandbox::down`].
+    pub async fn end_use(&self, users: File) -> Result<()> {
+        users.unlock()?;
+        // Somebody else's `up` may have written since.
+        drop(self.home.lock()?);
+        if self.home.state().kept || users.try_lock().is_err() {
+            return Ok(());
+        }
+        self.down(false).await
+    }
+
+    /// Stops every server of this sandbox, recorded or left behind by a start that was killed.
+    /// Data stays unless `wipe`.
+    ///
+    /// # Errors
+    /// When the record cannot be written, or data cannot be removed.
+    pub async fn down(&self, wipe: bool) -> Result<()> {
+        let _turn = self.home.lock()?;
+        // Those who use the services go first.
+        self.stop(&Simulator).await?;
+        self.stop(&Roles).await?;
+        let services = tokio::join!(
+            self.stop(&Clickhouse),
+            self.stop(&Kafka),
+            self.stop(&Postgres)
+        );
+        services.0.and(services.1).and(services.2)?;
+        self.home.update(|state| state.kept = false)?;
+        if wipe {
+            self.home.wipe()?;
+            eprintln!("wiped: data, logs and keys are gone, downloads stay in .dev/tools");
+        }
+        Ok(())
+    }
+
+    async fn stop(&self, server: &impl Server) -> Result<()> {
+        if take_down(&self.home, server).await? {
+            eprintln!("{}: stopped", server.name());
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn say(name: &str, outcome: Outcome, what: &str) {
+    let word = match outcome {
+        Outcome::Found => "already running",
+        Outcome::Started => "started",
+        Outcome::Repaired => "was down, started again",
+    };
+    eprintln!("{name}: {word} ({what})");
+}

@@ -1,0 +1,99 @@
+//! Where the services are, as a test or a program needs to know it.
+
+use std::{collections::BTreeMap, env};
+
+use anyhow::{Context, Result, bail};
+
+use crate::home::Home;
+use crate::sandbox::{Sandbox, Service};
+
+/// The addresses of the three services.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    /// PostgreSQL, as a URL with user, password and database.
+    pub database_url: String,
+    /// Kafka, as `host:port`, several separated by commas.
+    pub kafka_brokers: String,
+    /// ClickHouse's HTTP interface, as a URL.
+    pub clickhouse_url: String,
+}
+
+/// Set by `./dev test --external`: the tests may use services that are not the checkout's own.
+pub(crate) const ALLOW_EXTERNAL: &str = "RIVULET_TEST_EXTERNAL";
+
+impl Stack {
+    /// What tests run on: the checkout's running stack, or the services that the environment
+    /// names, if these are the checkout's own or `--external` was given.
+    ///
+    /// # Errors
+    /// When nothing was brought up, or the environment names a foreign service; says what to do.
+    pub fn for_tests() -> Result<Self> {
+        let named = named_in_environment();
+        let sandbox = Home::existing(&Home::default_dir())?
+            .map(|home| Sandbox { home })
+            .context("the services are not up: `./dev up --services`, or run `./dev test`")?;
+        let external = sandbox.external(&named);
+        if env::var_os(ALLOW_EXTERNAL).is_none() {
+            refuse(&external)?;
+        }
+        // The same rule as for the servers, but on what this test's environment says now.
+        let address = |service: Service| match external.get(&service) {
+            Some(address) => Ok(address.clone()),
+            None => service.address(&sandbox.home),
+        };
+        Ok(Self {
+            database_url: address(Service::Postgres)?,
+            kafka_brokers: address(Service::Kafka)?,
+            clickhouse_url: address(Service::Clickhouse)?,
+        })
+    }
+
+    /// Where `home`'s services are.
+    pub(crate) fn of(home: &Home) -> Result<Self> {
+        let address = |service: Service| {
+            service
+                .address(home)
+                .context("the services are not up: `./dev up --services`")
+        };
+        Ok(Self {
+            database_url: address(Service::Postgres)?,
+            kafka_brokers: address(Service::Kafka)?,
+            clickhouse_url: address(Service::Clickhouse)?,
+        })
+    }
+
+    /// The same as environment variables.
+    pub fn variables(&self) -> [(&'static str, &str); 3] {
+        [
+            ("DATABASE_URL", &self.database_url),
+            ("CLICKHOUSE_URL", &self.clickhouse_url),
+            ("KAFKA_BROKERS", &self.kafka_brokers),
+        ]
+    }
+}
+
+/// The services that the user's environment names.
+pub fn named_in_environment() -> BTreeMap<Service, String> {
+    Service::ALL
+        .into_iter()
+        .filter_map(|service| Some((service, env::var(service.variable()).ok()?)))
+        .filter(|(_, address)| !address.is_empty())
+        .collect()
+}
+
+/// Tests make and drop databases and topics: never on a service that somebody merely had in the
+/// environment.
+///
+/// # Errors
+/// When there is any, with what to do.
+pub fn refuse(external: &BTreeMap<Service, String>) -> Result<()> {
+    if external.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = external.keys().map(|service| service.variable()).collect();
+    bail!(
+        "{} names a service that is not this checkout's own, and tests create and drop databases \
+         and topics: unset it, or say that you mean it with `./dev test --external`",
+        names.join(", ")
+    )
+}
