@@ -77,7 +77,7 @@ impl Server for Clickhouse {
         Ok(Daemon {
             program,
             args,
-            env: vec![("TZ", "UTC".to_owned())],
+            env: Vec::new(),
             account: home.account,
         })
     }
@@ -157,14 +157,14 @@ fn fetch_library(home: &Home) -> Result<()> {
 }
 
 fn door(home: &Home) -> PathBuf {
-    home.path("tools/clickhouse-door")
+    home.path("clickhouse/clickhouse-door")
 }
 
 /// The door is built beside this program. The servers' user runs a copy: it may not reach the
 /// build directory, and a build may replace that file at any time.
 fn copy_door(home: &Home) -> Result<()> {
     let built = sibling("clickhouse-door")?;
-    let new = home.path("tools/clickhouse-door.new");
+    let new = home.path("clickhouse/clickhouse-door.new");
     fs::copy(&built, &new).with_context(|| format!("copy {}", built.display()))?;
     readable(&new)?;
     fs::rename(new, door(home)).context("rename clickhouse-door.new")

@@ -7,7 +7,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -76,7 +76,7 @@ pub(crate) async fn ensure(home: &Home, server: &impl Server) -> Result<Outcome>
     {
         let recipe = server.daemon(home).await?.recipe();
         // Patience for one that is still starting or recovering.
-        let healthy = wait_ready(home, server, &record.process, Duration::from_secs(15)).await;
+        let healthy = wait_ready(home, server, &record.process, Duration::from_secs(10)).await;
         if healthy.is_ok() && recipe == record.recipe {
             return Ok(Outcome::Found);
         }
@@ -175,18 +175,27 @@ pub(crate) async fn take_down(home: &Home, server: &impl Server) -> Result<bool>
         process.stop(traces.stop, STOP_WITHIN).await;
         stopped = true;
     }
-    for process in working_in(&home.path(traces.dir), traces.programs) {
-        process.stop(traces.stop, STOP_WITHIN).await;
-        stopped = true;
+    // Again, because helpers whose parent was killed show only when it is gone.
+    for _ in 0..3 {
+        for process in working_in(&home.path(traces.dir), traces.programs) {
+            process.stop(traces.stop, STOP_WITHIN).await;
+            stopped = true;
+        }
     }
     home.update(|state| state.daemons.remove(server.name()))?;
     Ok(stopped)
 }
 
 impl Daemon {
-    /// Changes when the program, its arguments or its environment do.
+    /// Changes when the program, its arguments or its environment do, or it was built anew.
     fn recipe(&self) -> u64 {
         let mut hash = Xxh3::new();
+        if let Ok(built) = fs::metadata(&self.program).and_then(|file| file.modified()) {
+            let since = built
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default();
+            hash.update(&since.as_nanos().to_le_bytes());
+        }
         hash.update(self.program.as_os_str().as_encoded_bytes());
         for arg in &self.args {
             hash.update(&[0]);

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{ports, process::Process};
@@ -73,6 +74,13 @@ pub(crate) struct Keys {
     pub(crate) read: String,
 }
 
+/// A registered family of one.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Visitor {
+    pub(crate) parent: Uuid,
+    pub(crate) child: Uuid,
+}
+
 /// What is remembered between two runs of `./dev`.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -85,6 +93,8 @@ pub(crate) struct State {
     /// Services that the user named and this checkout therefore does not run: name to address.
     pub(crate) external: BTreeMap<String, String>,
     pub(crate) keys: Option<Keys>,
+    /// A child for the user's own first event.
+    pub(crate) visitor: Option<Visitor>,
     /// The simulator has filled in the days before the first `up`.
     pub(crate) history_filled: bool,
 }

@@ -6,6 +6,7 @@
 
 mod clickhouse;
 mod daemon;
+mod guide;
 mod home;
 mod kafka;
 mod leftovers;

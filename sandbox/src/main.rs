@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 use rivulet_sandbox::{Sandbox, named_in_environment, refuse};
 
 /// Runs private PostgreSQL, Kafka and ClickHouse, and Rivulet on them. Use it through `./dev`.
@@ -39,7 +39,7 @@ enum Action {
     /// afterwards unless `up` had started them.
     Run {
         /// Allows services that the environment names and this checkout does not run.
-        #[arg(long)]
+        #[arg(long, action = ArgAction::Set, default_value_t = false)]
         external: bool,
         /// The command and its arguments.
         #[arg(required = true, trailing_var_arg = true)]

@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions}
 use crate::{
     daemon::{Daemon, Server, Traces},
     home::{Home, write_private},
+    kafka::has,
 };
 
 const OLDEST: u32 = 15;
@@ -141,6 +142,15 @@ pub(crate) fn url(home: &Home, database: &str) -> Result<String> {
 fn socket_dir(dir: &Path) -> String {
     let dir = dir.display().to_string();
     if dir.len() > 85 { String::new() } else { dir }
+}
+
+/// A `psql` for the user: the one on PATH, else the one beside the server.
+pub(crate) fn psql(home: &Home) -> String {
+    let beside = programs(&home.path("postgres")).map(|dir| dir.join("psql"));
+    match beside {
+        Ok(psql) if !has("psql") => psql.display().to_string(),
+        _ => "psql".to_owned(),
+    }
 }
 
 /// The newest suitable PostgreSQL of this machine, or the one that made the cluster.

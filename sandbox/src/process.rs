@@ -99,24 +99,39 @@ fn born(pid: i32) -> Option<String> {
     (!stat.starts_with('Z')).then(|| started.trim().to_owned())
 }
 
-/// Processes that work in `dir` and run one of `programs`: what a killed start, or a
-/// deleted record, left behind. Empty where there is no `/proc`.
+/// Processes that work in `dir` or below and run one of `programs`: what a killed start, or a lost
+/// record, left behind. Of a family only the parent, who takes its children along. Empty where
+/// there is no `/proc`.
 pub(crate) fn working_in(dir: &Path, programs: &[&str]) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
+    let found: Vec<i32> = entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid: &i32| {
             let link = |what| fs::read_link(format!("/proc/{pid}/{what}")).unwrap_or_default();
             // The kernel appends " (deleted)" to both when the file is gone.
             let (cwd, exe) = (link("cwd"), link("exe"));
             let name = exe.file_name().unwrap_or_default().to_string_lossy();
-            Path::new(cwd.to_string_lossy().trim_end_matches(" (deleted)")) == dir
+            Path::new(cwd.to_string_lossy().trim_end_matches(" (deleted)")).starts_with(dir)
                 && programs.contains(&name.trim_end_matches(" (deleted)"))
         })
-        .filter_map(Process::with_pid)
+        .collect();
+    found
+        .iter()
+        .filter(|pid| !parent(**pid).is_some_and(|parent| found.contains(&parent)))
+        .filter_map(|pid| Process::with_pid(*pid))
         .collect()
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]

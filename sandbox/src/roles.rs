@@ -1,19 +1,23 @@
 //! Rivulet itself and the simulated family app, as `./dev up` runs them.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
-use serde_json::json;
 
 use crate::{
     clickhouse::sibling,
-    daemon::{Daemon, Server, Traces, ensure},
+    daemon::{Daemon, Server, Traces},
     home::{Home, Keys},
     postgres::run,
-    sandbox::{Sandbox, say},
     stack::Stack,
 };
+
+const HISTORY_DAYS: &str = "28";
 
 const PORTS: [&str; 3] = ["ingest", "aggregate", "sink"];
 
@@ -96,26 +100,10 @@ impl Server for Simulator {
     }
 
     async fn daemon(&self, home: &Home) -> Result<Daemon> {
-        let keys = home.state().keys.context("no keys yet")?;
-        let args = [
-            "simulate",
-            "--url",
-            &ingest_url(home)?,
-            "--rate",
-            "50",
-            "--children",
-            "40",
-            "--ledger",
-            "ledger.ndjson",
-        ];
         Ok(Daemon {
             program: sibling("rivulet")?,
-            args: args.into_iter().map(Into::into).collect(),
-            // Not as arguments, which everybody on the machine can read.
-            env: vec![
-                ("RIVULET_INGEST_KEY", keys.ingest),
-                ("RIVULET_ADMIN_KEY", keys.admin),
-            ],
+            args: vec!["simulate".into()],
+            env: simulation(home)?,
             account: None,
         })
     }
@@ -125,6 +113,35 @@ impl Server for Simulator {
         tokio::time::sleep(Duration::from_millis(500)).await;
         Ok(())
     }
+}
+
+/// What `rivulet simulate` reads. The keys are no arguments: those can be read by everybody.
+fn simulation(home: &Home) -> Result<Vec<(&'static str, String)>> {
+    let keys = home.state().keys.context("no keys yet")?;
+    Ok(vec![
+        ("RIVULET_INGEST_URL", ingest_url(home)?),
+        ("RIVULET_INGEST_KEY", keys.ingest),
+        ("RIVULET_ADMIN_KEY", keys.admin),
+    ])
+}
+
+/// Gives the family app a past, so that streaks and charts have something to show.
+pub(crate) fn fill_history(home: &Home) -> Result<()> {
+    if home.state().history_filled {
+        return Ok(());
+    }
+    eprintln!("simulator: filling in the last {HISTORY_DAYS} days");
+    let status = Command::new(sibling("rivulet")?)
+        .args(["simulate", "--duration", "0", "--history", HISTORY_DAYS])
+        .envs(simulation(home)?)
+        // It sums up on standard output, which is for where to look.
+        .stdout(Stdio::null())
+        .status()
+        .context("run rivulet simulate")?;
+    if !status.success() {
+        bail!("rivulet simulate --history {HISTORY_DAYS} failed");
+    }
+    home.update(|state| state.history_filled = true)
 }
 
 /// What every `rivulet` command reads.
@@ -171,49 +188,4 @@ pub(crate) fn keys(home: &Home) -> Result<Keys> {
     };
     home.update(|state| state.keys = Some(keys.clone()))?;
     Ok(keys)
-}
-
-impl Sandbox {
-    /// Brings Rivulet up on the running services, and the simulated family app if `demo`; returns
-    /// what to tell the user.
-    ///
-    /// # Errors
-    /// When a command fails or a role does not get ready; the message says why.
-    pub async fn up_roles(&self, demo: bool) -> Result<String> {
-        let _turn = self.home.lock()?;
-        let home = &self.home;
-        rivulet(home, &["migrate"])?;
-        rivulet(home, &["topics"])?;
-        let keys = keys(home)?;
-        let outcome = ensure(home, &Roles).await?;
-        say("rivulet", outcome, &ingest_url(home)?);
-        if demo {
-            let outcome = ensure(home, &Simulator).await?;
-            say("simulator", outcome, "a family app");
-        }
-        let _ = (keys, json!({}));
-        Ok(String::new())
-    }
-
-    /// `export NAME=value` lines for a shell to source.
-    ///
-    /// # Errors
-    /// When nothing was brought up yet.
-    pub fn environment(&self) -> Result<String> {
-        let stack = Stack::of(&self.home)?;
-        let mut lines: Vec<(&str, String)> = stack
-            .variables()
-            .map(|(name, value)| (name, value.to_owned()))
-            .to_vec();
-        if let Some(keys) = self.home.state().keys {
-            lines.push(("RIVULET_INGEST_URL", ingest_url(&self.home)?));
-            lines.push(("RIVULET_INGEST_KEY", keys.ingest));
-            lines.push(("RIVULET_ADMIN_KEY", keys.admin));
-            lines.push(("RIVULET_READ_KEY", keys.read));
-        }
-        Ok(lines
-            .into_iter()
-            .map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")))
-            .collect())
-    }
 }

@@ -6,15 +6,26 @@ use rivulet_sandbox::{Stack, TestBed};
 #[tokio::test(flavor = "multi_thread")]
 async fn two_tests_do_not_see_each_other_and_leave_nothing() {
     let (one, two) = tokio::join!(TestBed::new(), TestBed::new());
-    sqlx::query("CREATE TABLE t (i int)").execute(&one.pool).await.unwrap();
-    sqlx::query("CREATE TABLE t (i int)").execute(&two.pool).await.unwrap();
+    sqlx::query("CREATE TABLE t (i int)")
+        .execute(&one.pool)
+        .await
+        .unwrap();
+    sqlx::query("CREATE TABLE t (i int)")
+        .execute(&two.pool)
+        .await
+        .unwrap();
     let create = "CREATE TABLE t (i Int32) ENGINE = MergeTree ORDER BY i";
     one.clickhouse.query(create).execute().await.unwrap();
     two.clickhouse.query(create).execute().await.unwrap();
-    create_topics(&one.cluster, &Default::default()).await.unwrap();
+    create_topics(&one.cluster, &Default::default())
+        .await
+        .unwrap();
     assert_ne!(one.cluster.topic_prefix, two.cluster.topic_prefix);
 
-    let names = [one.clickhouse_database.clone(), two.clickhouse_database.clone()];
+    let names = [
+        one.clickhouse_database.clone(),
+        two.clickhouse_database.clone(),
+    ];
     let topics = one.cluster.topics();
     drop(one);
     drop(two);

@@ -1,0 +1,167 @@
+//! Rivulet on top of the services, and what to tell the user about it.
+
+use anyhow::{Context, Result, ensure as must};
+use chrono::{SecondsFormat, Utc};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    daemon::{ensure, take_down},
+    home::{Home, Visitor},
+    postgres::psql,
+    roles::{Roles, Simulator, fill_history, ingest_url, keys, rivulet},
+    sandbox::{Sandbox, say},
+    stack::Stack,
+};
+
+impl Sandbox {
+    /// Brings Rivulet up on the running services, and the simulated family app if `demo`; returns
+    /// what to tell the user.
+    ///
+    /// # Errors
+    /// When a command fails or a role does not get ready; the message says why.
+    pub async fn up_roles(&self, demo: bool) -> Result<String> {
+        let _turn = self.home.lock()?;
+        let home = &self.home;
+        rivulet(home, &["migrate"])?;
+        rivulet(home, &["topics"])?;
+        let keys = keys(home)?;
+        let outcome = ensure(home, &Roles).await?;
+        let url = ingest_url(home)?;
+        home.remember_address(&url)?;
+        say(
+            "rivulet",
+            outcome,
+            &format!("every role in one process, {url}"),
+        );
+        let visitor = register_visitor(home, &keys.admin).await?;
+        if demo {
+            fill_history(home)?;
+            let outcome = ensure(home, &Simulator).await?;
+            say("simulator", outcome, "a family app, 20 events a second");
+        } else if take_down(home, &Simulator).await? {
+            eprintln!("simulator: stopped");
+        }
+        guide(home, visitor)
+    }
+
+    /// `export NAME=value` lines for a shell to source.
+    ///
+    /// # Errors
+    /// When nothing was brought up yet.
+    pub fn environment(&self) -> Result<String> {
+        let stack = Stack::of(&self.home)?;
+        let mut lines: Vec<(&str, String)> = stack
+            .variables()
+            .map(|(name, value)| (name, value.to_owned()))
+            .to_vec();
+        if let Some(keys) = self.home.state().keys {
+            lines.extend([
+                ("RIVULET_INGEST_URL", ingest_url(&self.home)?),
+                ("RIVULET_INGEST_KEY", keys.ingest),
+                ("RIVULET_ADMIN_KEY", keys.admin),
+                ("RIVULET_READ_KEY", keys.read),
+            ]);
+        }
+        Ok(lines
+            .into_iter()
+            .map(|(name, value)| format!("export {name}={}\n", quoted(&value)))
+            .collect())
+    }
+}
+
+/// A word for a POSIX shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A child whose rows hold nothing but what the user sends.
+async fn register_visitor(home: &Home, admin_key: &str) -> Result<Visitor> {
+    let visitor = home.update(|state| {
+        *state.visitor.get_or_insert_with(|| Visitor {
+            parent: Uuid::new_v4(),
+            child: Uuid::new_v4(),
+        })
+    })?;
+    let consents = json!({"coppa": true, "audio": true, "analytics": true});
+    let parent = json!({"timezone": "Europe/Rome", "consents": consents});
+    let child = json!({"parent_id": visitor.parent, "age_group": "curious_explorers"});
+    let puts: [(&str, Uuid, Value); 2] = [
+        ("parents", visitor.parent, parent),
+        ("children", visitor.child, child),
+    ];
+    for (what, id, body) in puts {
+        let url = format!("{}/v1/admin/{what}/{id}", ingest_url(home)?);
+        let request = reqwest::Client::new()
+            .put(url)
+            .bearer_auth(admin_key)
+            .json(&body);
+        let answer = request.send().await.context("register a child")?;
+        must!(
+            answer.status().is_success(),
+            "a child could not be registered: {} {}",
+            answer.status(),
+            answer.text().await?
+        );
+    }
+    Ok(visitor)
+}
+
+fn guide(home: &Home, visitor: Visitor) -> Result<String> {
+    let state = home.state();
+    let keys = state.keys.context("no keys yet")?;
+    let stack = Stack::of(home)?;
+    let event = json!({"events": [{
+        "id": Uuid::now_v7(),
+        "type": "interaction",
+        "child_id": visitor.child,
+        "occurred_at": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+        "data": {"action": "answer", "subject": "math", "topic": "fractions", "is_correct": true},
+    }]});
+    let child = visitor.child;
+    Ok(format!(
+        "
+Rivulet is up.
+
+Send an event of your own (a second time it is accepted again, and still counted once):
+
+  curl -sS {url}/v1/events -H 'Authorization: Bearer {key}' \\
+    -H 'Content-Type: application/json' -d {event}
+
+Find it a second later in the child's day:
+
+  {psql} {database} -xc \"SELECT * FROM daily_child_metrics WHERE child_id = '{child}'\"
+
+and, a few seconds later, in the history for analysts:
+
+  curl -sS {clickhouse} --data-binary \"SELECT * FROM rivulet.history WHERE child_id = '{child}' FORMAT Vertical\"
+
+Addresses and keys for your shell:  source <(./dev env)
+Logs:                               {logs}
+Stop it:                            ./dev down
+",
+        url = ingest_url(home)?,
+        key = keys.ingest,
+        event = quoted(&event.to_string()),
+        psql = psql(home),
+        database = quoted(&stack.database_url),
+        clickhouse = quoted(&stack.clickhouse_url),
+        logs = home.path("logs").display(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_shell_reads_back_what_was_quoted() {
+        let odd = r#"a'b "c" $d `e`\ f"#;
+        let script = format!("printf %s {}", quoted(odd));
+        let out = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(out.stdout).unwrap(), odd);
+    }
+}
