@@ -1,1 +1,45 @@
 //! Kafka to PostgreSQL rollups, exactly once.
+//!
+//! A pure core: [`rollup`] turns events into what they add to the tables, [`streak`] a set of days
+//! into a streak. Around it a shell: a batch is prepared while the one before it is committed, and
+//! one transaction holds its position, its dedup and its rollups. Whatever happens between two
+//! commits, position and effects are both there or both not.
+
+mod config;
+mod metrics;
+mod prepare;
+pub mod rollup;
+mod run;
+mod store;
+pub mod streak;
+
+// The integration tests' random events and recount, which name this crate.
+#[cfg(test)]
+extern crate self as rivulet_aggregator;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+pub use config::{Config, ConfigError};
+pub use rollup::Rollup;
+pub use run::{READINESS_CHECK, run};
+
+/// The consumer's name in `kafka_positions` and `quarantine`.
+pub const CONSUMER: &str = "aggregator";
+
+/// Why the aggregator stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The consumer: Kafka, or the positions.
+    #[error(transparent)]
+    Consumer(#[from] rivulet_consumer::Error),
+    /// PostgreSQL refused what another attempt would meet again.
+    #[error("the rollups cannot be written: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A bug: preparing a batch panicked.
+    #[error("preparing a batch failed: {0}")]
+    Prepare(#[from] tokio::task::JoinError),
+}

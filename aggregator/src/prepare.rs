@@ -1,0 +1,331 @@
+//! A consumer's batch, made ready for its transaction: decoded, judged, its copies collapsed and
+//! its rollup summed as if every event were new. No I/O, so it runs while the transaction before
+//! it does.
+
+use ahash::{AHashMap, AHashSet};
+use chrono::{DateTime, Datelike, NaiveDate};
+use rivulet_consumer::Part;
+use rivulet_events::{ChildId, Data, EventType, Identity, Record, ids::RESET_CLOCK_DAY};
+
+use crate::rollup::Rollup;
+
+/// An event of the batch, the one of its copies that counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    pub(crate) identity: Identity,
+    /// The UTC day of `received_at`.
+    pub(crate) seen_on: NaiveDate,
+    child: ChildId,
+    part: usize,
+    record: usize,
+}
+
+/// A record that cannot be counted.
+#[derive(Debug)]
+pub(crate) struct Poison {
+    pub(crate) part: usize,
+    pub(crate) record: usize,
+    pub(crate) code: &'static str,
+    /// For a person; may quote the record, so it goes to the database and never to a log.
+    pub(crate) detail: String,
+}
+
+/// What became of a batch's records of one type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) counted: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) quarantined: u64,
+}
+
+/// A batch ready for its transaction.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) parts: Vec<Part>,
+    /// Largest `received_at` of each part, Unix milliseconds; 0 if none of it could be read.
+    pub(crate) received_at: Vec<i64>,
+    /// Sorted by identity: the order of the dedup table's index, and of its locks.
+    pub(crate) events: Vec<Event>,
+    pub(crate) rollup: Rollup,
+    pub(crate) poison: Vec<Poison>,
+}
+
+impl Prepared {
+    pub(crate) fn new(parts: Vec<Part>) -> Self {
+        let mut received_at = vec![0; parts.len()];
+        let mut poison = Vec::new();
+        let mut decoded = Vec::with_capacity(parts.iter().map(|part| part.records.len()).sum());
+        for (part, of) in parts.iter().enumerate() {
+            for (record, raw) in of.records.iter().enumerate() {
+                match decode(of.event_type, &raw.payload) {
+                    Ok(event) => {
+                        received_at[part] = received_at[part].max(event.received_at);
+                        decoded.push((event.identity(), raw.offset, part, record, event));
+                    }
+                    Err((code, detail)) => poison.push(Poison {
+                        part,
+                        record,
+                        code,
+                        detail,
+                    }),
+                }
+            }
+        }
+        // Of copies the lowest offset wins.
+        decoded.sort_unstable_by_key(|(identity, offset, part, ..)| (*identity, *offset, *part));
+        decoded.dedup_by_key(|(identity, ..)| *identity);
+
+        let mut rollup = Rollup::default();
+        let events = decoded
+            .iter()
+            .map(|&(identity, _, part, record, ref event)| {
+                rollup.add(event);
+                Event {
+                    identity,
+                    seen_on: utc_day(event.received_at),
+                    child: event.child_id,
+                    part,
+                    record,
+                }
+            })
+            .collect();
+        Self {
+            events,
+            rollup,
+            received_at,
+            poison,
+            parts,
+        }
+    }
+
+    /// Takes out the events that were counted before this batch. Only the children that have such
+    /// events are summed anew; most batches have few.
+    pub(crate) fn exclude(&mut self, counted: &AHashSet<Identity>) {
+        let mut affected = AHashSet::new();
+        self.events.retain(|event| {
+            let fresh = !counted.contains(&event.identity);
+            if !fresh {
+                affected.insert(event.child);
+            }
+            fresh
+        });
+        for child in &affected {
+            self.rollup.forget(*child);
+        }
+        for event in self
+            .events
+            .iter()
+            .filter(|event| affected.contains(&event.child))
+        {
+            let part = &self.parts[event.part];
+            if let Ok(record) = decode(part.event_type, &part.records[event.record].payload) {
+                self.rollup.add(&record);
+            }
+        }
+    }
+
+    /// What becomes of the records, by type.
+    pub(crate) fn tally(&self) -> AHashMap<EventType, Tally> {
+        let mut tally: AHashMap<EventType, Tally> = AHashMap::new();
+        for part in &self.parts {
+            tally.entry(part.event_type).or_default().duplicates += part.records.len() as u64;
+        }
+        let parts = self.events.iter().map(|event| (event.part, false));
+        for (part, poisonous) in parts.chain(self.poison.iter().map(|poison| (poison.part, true))) {
+            let tally = tally.entry(self.parts[part].event_type).or_default();
+            tally.duplicates -= 1;
+            *(if poisonous {
+                &mut tally.quarantined
+            } else {
+                &mut tally.counted
+            }) += 1;
+        }
+        tally
+    }
+}
+
+/// Reads a record and judges it, or says why it is poison: stable code, detail.
+fn decode(kind: EventType, payload: &[u8]) -> Result<Record<'_>, (&'static str, String)> {
+    let record =
+        Record::decode(kind, payload).map_err(|error| (error.code(), error.to_string()))?;
+    match implausible(&record) {
+        None => Ok(record),
+        Some(what) => Err(("implausible_record", what.to_owned())),
+    }
+}
+
+/// What no ingest writes and the tables could not hold, or would hold for ever: such a record must
+/// neither stop the partition nor make a table partition for the year 9999. The bounds are wider
+/// than the contract's, which ingest has applied.
+fn implausible(record: &Record<'_>) -> Option<&'static str> {
+    const DAY_MS: i64 = 86_400_000;
+    let received_on = utc_day(record.received_at);
+    if !(2020..2200).contains(&received_on.year()) {
+        return Some("received_at is not a time of this service");
+    }
+    if !(-60 * DAY_MS..=2 * DAY_MS).contains(&record.event_time.saturating_sub(record.received_at))
+    {
+        return Some("event_time is too far from received_at");
+    }
+    if (record.local_date - utc_day(record.event_time))
+        .num_days()
+        .abs()
+        > 2
+    {
+        return Some("local_date is not the date of event_time in any zone");
+    }
+    let day = record.identity().day;
+    if day != RESET_CLOCK_DAY && !(-60..=2).contains(&(day - received_on).num_days()) {
+        return Some("the id-day is too far from received_at");
+    }
+    let has_nul = |text: &Option<std::borrow::Cow<'_, str>>| {
+        text.as_ref().is_some_and(|text| text.contains('\0'))
+    };
+    match &record.data {
+        Data::Interaction(data) => {
+            if has_nul(&data.subject) || has_nul(&data.topic) || has_nul(&data.badge) {
+                return Some("a text holds a NUL");
+            }
+            if data
+                .confidence
+                .is_some_and(|confidence| !(0.0..=1.0).contains(&confidence))
+            {
+                return Some("confidence is not 0..=1");
+            }
+        }
+        Data::Message(data) if has_nul(&data.topic) => return Some("a text holds a NUL"),
+        _ => {}
+    }
+    None
+}
+
+/// The UTC date of Unix milliseconds, the calendar's first or last day where they leave it.
+fn utc_day(millis: i64) -> NaiveDate {
+    let edge = if millis < 0 {
+        NaiveDate::MIN
+    } else {
+        NaiveDate::MAX
+    };
+    DateTime::from_timestamp_millis(millis).map_or(edge, |time| time.date_naive())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use rivulet_events::{InteractionAction, record::SCHEMA_VERSION};
+
+    use super::*;
+    use crate::common::{
+        DAY_MS, any_events, distinct, encode, event, interaction, part, parts, rollup_rows, rows_of,
+    };
+
+    proptest! {
+        #[test]
+        fn batches_with_copies_are_the_recount_of_the_distinct_events(
+            batches in prop::collection::vec(any_events(60), 1..5),
+        ) {
+            let mut seen = AHashSet::new();
+            let mut rollup = Rollup::default();
+            for events in &batches {
+                let mut batch = Prepared::new(parts(events));
+                prop_assert!(batch.events.is_sorted_by(|a, b| a.identity < b.identity));
+                batch.exclude(&seen);
+                let tally: Vec<_> = batch.tally().into_values().collect();
+                let counted: u64 = tally.iter().map(|tally| tally.counted).sum();
+                let duplicates: u64 = tally.iter().map(|tally| tally.duplicates).sum();
+                prop_assert_eq!(counted, batch.events.len() as u64);
+                prop_assert_eq!(counted + duplicates, events.len() as u64);
+                seen.extend(batch.events.iter().map(|event| event.identity));
+                rollup.merge(batch.rollup);
+            }
+            let events = distinct(batches.iter().flatten());
+            prop_assert_eq!(rows_of(&rollup), rollup_rows(&events));
+        }
+    }
+
+    #[test]
+    fn of_copies_the_lowest_offset_wins_wherever_it_lies() {
+        let first = event(1, 0, interaction(InteractionAction::Start));
+        let copy = Record {
+            data: interaction(InteractionAction::Skip),
+            ..first.clone()
+        };
+        let other = event(1, 0, interaction(InteractionAction::Hint));
+        let kind = EventType::Interaction;
+        let batch = Prepared::new(vec![
+            part(kind, 0, 0, [encode(&other), encode(&copy)]),
+            part(kind, 1, 0, [encode(&first)]),
+        ]);
+        assert_eq!(rows_of(&batch.rollup), rollup_rows(&[first, other]));
+        assert_eq!(
+            batch.tally()[&kind],
+            Tally {
+                counted: 2,
+                duplicates: 1,
+                quarantined: 0
+            }
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_set_aside_with_its_reason() {
+        let good = event(1, 0, interaction(InteractionAction::Start));
+        let wild = |change: fn(&mut Record<'static>)| {
+            let mut record = good.clone();
+            change(&mut record);
+            encode(&record)
+        };
+        let payloads = [
+            encode(&good),
+            b"{\"v\":1".to_vec(),
+            Vec::new(),
+            wild(|record| record.v = SCHEMA_VERSION + 7),
+            wild(|record| record.received_at = i64::MAX),
+            wild(|record| record.event_time = record.received_at - 100 * DAY_MS),
+            wild(|record| record.event_time = i64::MIN),
+            wild(|record| record.local_date = NaiveDate::MAX),
+            wild(|record| record.occurred_at = record.received_at + 400 * DAY_MS),
+            wild(|record| {
+                if let Data::Interaction(data) = &mut record.data {
+                    data.topic = Some("a\0b".into());
+                }
+            }),
+            wild(|record| {
+                if let Data::Interaction(data) = &mut record.data {
+                    data.confidence = Some(1e300);
+                }
+            }),
+        ];
+        let bad = payloads.len() - 1;
+        let batch = Prepared::new(vec![part(EventType::Interaction, 0, 0, payloads)]);
+        let offsets: Vec<_> = batch.poison.iter().map(|poison| poison.record).collect();
+        assert_eq!(offsets, (1..=bad).collect::<Vec<_>>());
+        let codes: BTreeSet<_> = batch.poison.iter().map(|poison| poison.code).collect();
+        assert_eq!(
+            codes,
+            BTreeSet::from(["implausible_record", "malformed_record", "unknown_version"])
+        );
+        assert_eq!(batch.received_at, [good.received_at]);
+        assert_eq!(rows_of(&batch.rollup), rollup_rows(&[good]));
+        let tally = batch.tally()[&EventType::Interaction];
+        assert_eq!(
+            tally,
+            Tally {
+                counted: 1,
+                duplicates: 0,
+                quarantined: bad as u64
+            }
+        );
+    }
+
+    #[test]
+    fn a_reset_clock_is_plausible() {
+        let mut record = event(1, 0, interaction(InteractionAction::Start));
+        record.occurred_at = 0;
+        let batch = Prepared::new(parts(&[record]));
+        assert!(batch.poison.is_empty());
+        assert_eq!(batch.events[0].identity.day, RESET_CLOCK_DAY);
+    }
+}

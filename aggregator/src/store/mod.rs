@@ -1,0 +1,180 @@
+//! The transaction: position, dedup and rollups of one batch, all or nothing.
+
+mod partitions;
+mod seen;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use chrono::{DateTime, Days, Months, NaiveDate, Utc};
+use rivulet_consumer::positions::{self, Advance};
+use sqlx::{PgConnection, PgPool, postgres::PgBindIterExt as _};
+
+use self::partitions::{Known, Partition};
+use crate::{CONSUMER, prepare::Prepared};
+
+/// How a transaction starts, in one round trip.
+///
+/// - `synchronous_commit = off` is safe: position and effects are lost together, and Kafka has the
+///   tail. Nothing outside may be told that a position is durable.
+/// - Every table is reached by key. A plan made while a partition was empty must not scan it later.
+/// - An instance that is stopped in mid-transaction holds the lock on its positions and on rows of
+///   children: its session ends, so that who took over can go on.
+const BEGIN: &str = "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off; \
+                     SET LOCAL idle_in_transaction_session_timeout = '10s'";
+
+/// Why a batch was not committed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// These partitions (topic, partition) are no longer where this instance believes: somebody
+    /// else has them, or an earlier attempt did commit.
+    #[error("the positions have moved")]
+    Fenced(Vec<(String, i32)>),
+    /// PostgreSQL.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl From<positions::Error> for StoreError {
+    fn from(error: positions::Error) -> Self {
+        match error {
+            positions::Error::Fenced(partitions) => Self::Fenced(partitions),
+            positions::Error::Database(error) => Self::Database(error),
+        }
+    }
+}
+
+/// The rollups in PostgreSQL.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pool: PgPool,
+    known: Known,
+}
+
+impl Store {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        Self {
+            pool,
+            known: Known::default(),
+        }
+    }
+
+    /// Commits a batch, or nothing of it. On return `batch` is without what was counted before.
+    pub(crate) async fn commit(&mut self, batch: &mut Prepared) -> Result<(), StoreError> {
+        self.known.ensure(&self.pool, partitions_of(batch)).await?;
+        let mut tx = self.pool.begin_with(BEGIN).await?;
+        // First: who lost the partition wastes nothing, and every transaction locks in this order.
+        positions::advance(&mut tx, CONSUMER, &advances(batch)).await?;
+        let counted = seen::counted(&mut tx, &batch.events).await?;
+        batch.exclude(&counted);
+        seen::remember(&mut tx, &batch.events).await?;
+        tables::add(&mut tx, &batch.rollup).await?;
+        quarantine(&mut tx, batch).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// A partition that a batch needs is gone: look again which are there.
+    pub(crate) fn forget_partitions(&mut self) {
+        self.known.forget();
+    }
+}
+
+/// Makes the partitions of the days to come and drops the identities that are older than
+/// `retention_days` behind what was consumed. Any instance, any time; two at once take turns.
+pub(crate) async fn keep_house(
+    pool: &PgPool,
+    now: DateTime<Utc>,
+    retention_days: u64,
+) -> Result<(), sqlx::Error> {
+    let today = now.date_naive();
+    let mut ahead = vec![
+        Partition::Seen(today),
+        Partition::Seen(today + Days::new(1)),
+    ];
+    ahead.extend(Partition::rollups_of(today));
+    ahead.extend(Partition::rollups_of(today + Months::new(1)));
+    Known::default().ensure(pool, ahead).await?;
+
+    let mut tx = pool.begin().await?;
+    // Behind what was consumed, not the wall clock: after a long stop Kafka's tail still finds the
+    // identities that it may repeat.
+    if let Some(horizon) = positions::consumed_horizon(&mut tx, CONSUMER).await? {
+        let until: NaiveDate = horizon.date_naive() - Days::new(retention_days);
+        let days = partitions::drop_seen_before(&mut tx, until).await?;
+        let rows = seen::purge_reset_clocks(&mut tx, until).await?;
+        if days > 0 || rows > 0 {
+            tracing::info!(days, rows, %until, "forgot identities older than the retention");
+        }
+    }
+    tx.commit().await
+}
+
+fn partitions_of(batch: &Prepared) -> Vec<Partition> {
+    let mut needed: Vec<_> = batch
+        .events
+        .iter()
+        .map(|event| Partition::Seen(event.identity.day))
+        .collect();
+    needed.dedup();
+    let dates = batch.rollup.dates();
+    needed.extend(dates.into_iter().flat_map(Partition::rollups_of));
+    needed
+}
+
+fn advances(batch: &Prepared) -> Vec<Advance<'_>> {
+    let parts = batch.parts.iter().zip(&batch.received_at);
+    parts
+        .map(|(part, received_at)| Advance {
+            topic: &part.topic,
+            partition: part.partition,
+            incarnation: &part.incarnation,
+            expected: part.expected,
+            next: part.next_offset(),
+            received_at: *received_at,
+        })
+        .collect()
+}
+
+async fn quarantine(conn: &mut PgConnection, batch: &Prepared) -> Result<(), sqlx::Error> {
+    if batch.poison.is_empty() {
+        return Ok(());
+    }
+    let poison = || {
+        batch
+            .poison
+            .iter()
+            .map(|poison| (poison, &batch.parts[poison.part]))
+    };
+    sqlx::query(
+        "INSERT INTO quarantine
+             (consumer, topic, partition, kafka_offset, topic_incarnation, code, detail, record)
+         SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::text[], $6::text[],
+                                  $7::text[], $8::bytea[])
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(CONSUMER)
+    .bind(poison().map(|(_, part)| &*part.topic).bind_iter())
+    .bind(poison().map(|(_, part)| part.partition).bind_iter())
+    .bind(
+        poison()
+            .map(|(poison, part)| part.records[poison.record].offset)
+            .bind_iter(),
+    )
+    .bind(poison().map(|(_, part)| &*part.incarnation).bind_iter())
+    .bind(poison().map(|(poison, _)| poison.code).bind_iter())
+    // text cannot hold a NUL, which a quoted record may
+    .bind(
+        poison()
+            .map(|(poison, _)| poison.detail.replace('\0', "\u{fffd}"))
+            .bind_iter(),
+    )
+    .bind(
+        poison()
+            .map(|(poison, part)| &*part.records[poison.record].payload)
+            .bind_iter(),
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}

@@ -1,0 +1,288 @@
+//! The rollup tables: one upsert a table, of all the batch's rows.
+
+use std::{collections::BTreeSet, fmt::Write as _, sync::LazyLock};
+
+use ahash::AHashMap;
+use chrono::{DateTime, NaiveDate, Utc};
+use rivulet_events::ChildId;
+use sqlx::{PgConnection, Row as _, postgres::PgBindIterExt as _};
+use uuid::Uuid;
+
+use crate::{
+    rollup::{Child, DailySums, Day, LearningSums, Rollup, Topic, TopicSums},
+    streak::RULE_VERSION,
+};
+
+/// How a column of a row that is there takes up what a batch adds.
+#[derive(Clone, Copy)]
+enum Merge {
+    Key,
+    Add,
+    Greatest,
+    Least,
+    /// Sent as the literal of a `text[]`, because an `unnest` of arrays of arrays flattens them.
+    /// Rewritten only if there is something new: sorting the union is what would cost.
+    Union,
+}
+
+/// The upsert of a table from one array a column, in the order of the columns.
+///
+/// One prepared statement whatever the number of rows. It locks rows in the order of the arrays:
+/// they must be sorted by key, and no key may come twice.
+fn upsert(table: &str, columns: &[(&str, &str, Merge)], sums: &[&str], returning: &str) -> String {
+    let sums = sums.iter().map(|&name| (name, "bigint", Merge::Add));
+    let columns: Vec<_> = columns.iter().copied().chain(sums).collect();
+    let list = |text: &dyn Fn(usize, &str, &str, Merge) -> Option<String>| {
+        let parts = columns.iter().enumerate();
+        let parts = parts.filter_map(|(i, &(name, kind, merge))| text(i, name, kind, merge));
+        parts.collect::<Vec<_>>().join(", ")
+    };
+    let names = list(&|_, name, _, _| Some(name.to_owned()));
+    let values = list(&|_, name, _, merge| {
+        Some(if matches!(merge, Merge::Union) {
+            format!("coalesce(d.{name}::text[], '{{}}')")
+        } else {
+            format!("d.{name}")
+        })
+    });
+    let arrays = list(&|i, _, kind, _| Some(format!("${}::{kind}[]", i + 1)));
+    let keys = list(&|_, name, _, merge| matches!(merge, Merge::Key).then(|| name.to_owned()));
+    let merges = list(&|_, name, _, merge| match merge {
+        Merge::Key => None,
+        Merge::Add => Some(format!("{name} = t.{name} + excluded.{name}")),
+        Merge::Greatest => Some(format!("{name} = greatest(t.{name}, excluded.{name})")),
+        Merge::Least => Some(format!("{name} = least(t.{name}, excluded.{name})")),
+        Merge::Union => Some(format!(
+            "{name} = CASE WHEN excluded.{name} <@ t.{name} THEN t.{name} \
+             ELSE text_set_union(t.{name}, excluded.{name}) END"
+        )),
+    });
+    format!(
+        "INSERT INTO {table} AS t ({names}) SELECT {values} FROM unnest({arrays}) AS d ({names}) \
+         ON CONFLICT ({keys}) DO UPDATE SET {merges}, updated_at = now() {returning}"
+    )
+}
+
+static DAILY: LazyLock<String> = LazyLock::new(|| {
+    let columns = [
+        ("child_id", "uuid", Merge::Key),
+        ("local_date", "date", Merge::Key),
+        ("max_depth", "bigint", Merge::Greatest),
+        ("max_unique_words", "bigint", Merge::Greatest),
+        ("topics", "text", Merge::Union),
+        ("badges", "text", Merge::Union),
+        ("first_event_at", "timestamptz", Merge::Least),
+        ("last_event_at", "timestamptz", Merge::Greatest),
+    ];
+    let returning = "RETURNING child_id, local_date, qualifying_events";
+    upsert(
+        "daily_child_metrics",
+        &columns,
+        DailySums::COLUMNS,
+        returning,
+    )
+});
+
+static LEARNING: LazyLock<String> = LazyLock::new(|| {
+    let columns = [
+        ("child_id", "uuid", Merge::Key),
+        ("local_date", "date", Merge::Key),
+        ("subject", "text", Merge::Key),
+    ];
+    upsert("learning_analytics", &columns, LearningSums::COLUMNS, "")
+});
+
+static TOPICS: LazyLock<String> = LazyLock::new(|| {
+    let columns = [
+        ("child_id", "uuid", Merge::Key),
+        ("topic", "text", Merge::Key),
+        ("max_depth", "bigint", Merge::Greatest),
+        ("first_depth_5_at", "timestamptz", Merge::Least),
+        ("first_seen_at", "timestamptz", Merge::Least),
+        ("last_seen_at", "timestamptz", Merge::Greatest),
+    ];
+    upsert("topic_progress", &columns, TopicSums::COLUMNS, "")
+});
+
+/// The days are united and the streak computed from the union under the row's lock, which the
+/// upsert takes before it looks: another topic's consumer may be adding a day of the same child.
+const STREAKS: &str = "
+    INSERT INTO streaks AS t (child_id, current_streak, longest_streak, streak_started_on,
+                              last_active_date, freezes_available, active_days, rule_version)
+    SELECT d.child_id, s.*, d.days, $3
+    FROM (SELECT child_id, range_agg(daterange(day, day + 1)) AS days
+          FROM unnest($1::uuid[], $2::date[]) AS n (child_id, day)
+          GROUP BY child_id ORDER BY child_id) AS d
+    CROSS JOIN LATERAL streak_of(d.days) AS s
+    ON CONFLICT (child_id) DO UPDATE
+    SET (current_streak, longest_streak, streak_started_on, last_active_date, freezes_available)
+            = (SELECT s.* FROM streak_of(t.active_days + excluded.active_days) AS s),
+        active_days = t.active_days + excluded.active_days,
+        rule_version = excluded.rule_version,
+        updated_at = now()
+    WHERE NOT t.active_days @> excluded.active_days";
+
+/// Adds the rollup to every table.
+pub(super) async fn add(conn: &mut PgConnection, rollup: &Rollup) -> Result<(), sqlx::Error> {
+    let children = rollup.sorted();
+    let active = add_days(conn, &children).await?;
+    add_learning(conn, &children).await?;
+    add_topics(conn, &children).await?;
+    add_active_days(conn, &active).await
+}
+
+/// Returns the days that became active: those whose qualifying events are all of this batch.
+async fn add_days(
+    conn: &mut PgConnection,
+    children: &[(ChildId, &Child)],
+) -> Result<Vec<(Uuid, NaiveDate)>, sqlx::Error> {
+    let rows: Vec<(Uuid, NaiveDate, &Day, [i64; DailySums::COLUMNS.len()])> = children
+        .iter()
+        .flat_map(|(id, child)| {
+            child
+                .days
+                .iter()
+                .map(|(date, day)| (id.uuid(), *date, day, day.sums.values()))
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = sqlx::query(DAILY.as_str())
+        .bind(rows.iter().map(|row| row.0).bind_iter())
+        .bind(rows.iter().map(|row| row.1).bind_iter())
+        .bind(rows.iter().map(|row| row.2.max_depth).bind_iter())
+        .bind(rows.iter().map(|row| row.2.max_unique_words).bind_iter())
+        .bind(rows.iter().map(|row| literal(&row.2.topics)).bind_iter())
+        .bind(rows.iter().map(|row| literal(&row.2.badges)).bind_iter())
+        .bind(
+            rows.iter()
+                .map(|row| timestamp(row.2.span.first))
+                .bind_iter(),
+        )
+        .bind(
+            rows.iter()
+                .map(|row| timestamp(row.2.span.last))
+                .bind_iter(),
+        );
+    for column in 0..DailySums::COLUMNS.len() {
+        query = query.bind(rows.iter().map(move |row| row.3[column]).bind_iter());
+    }
+    let added: AHashMap<_, _> = rows
+        .iter()
+        .map(|row| ((row.0, row.1), row.2.sums.qualifying_events))
+        .collect();
+    let mut active = Vec::new();
+    for row in query.fetch_all(conn).await? {
+        let key = (row.try_get(0)?, row.try_get(1)?);
+        let qualifying: i64 = row.try_get(2)?;
+        if qualifying > 0 && added.get(&key) == Some(&qualifying) {
+            active.push(key);
+        }
+    }
+    Ok(active)
+}
+
+async fn add_learning(
+    conn: &mut PgConnection,
+    children: &[(ChildId, &Child)],
+) -> Result<(), sqlx::Error> {
+    let mut rows: Vec<(Uuid, NaiveDate, &str, [i64; LearningSums::COLUMNS.len()])> = Vec::new();
+    for (id, child) in children {
+        for (date, day) in &child.days {
+            let subjects = day.learning.iter();
+            rows.extend(
+                subjects.map(|(subject, sums)| (id.uuid(), *date, &**subject, sums.values())),
+            );
+        }
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut query = sqlx::query(LEARNING.as_str())
+        .bind(rows.iter().map(|row| row.0).bind_iter())
+        .bind(rows.iter().map(|row| row.1).bind_iter())
+        .bind(rows.iter().map(|row| row.2).bind_iter());
+    for column in 0..LearningSums::COLUMNS.len() {
+        query = query.bind(rows.iter().map(move |row| row.3[column]).bind_iter());
+    }
+    query.execute(conn).await.map(drop)
+}
+
+async fn add_topics(
+    conn: &mut PgConnection,
+    children: &[(ChildId, &Child)],
+) -> Result<(), sqlx::Error> {
+    let rows: Vec<(Uuid, &str, &Topic, [i64; TopicSums::COLUMNS.len()])> = children
+        .iter()
+        .flat_map(|(id, child)| {
+            child
+                .topics
+                .iter()
+                .map(|(name, topic)| (id.uuid(), &**name, topic, topic.sums.values()))
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut query = sqlx::query(TOPICS.as_str())
+        .bind(rows.iter().map(|row| row.0).bind_iter())
+        .bind(rows.iter().map(|row| row.1).bind_iter())
+        .bind(rows.iter().map(|row| row.2.max_depth).bind_iter())
+        .bind(
+            rows.iter()
+                .map(|row| row.2.first_depth_5_at.map(timestamp))
+                .bind_iter(),
+        )
+        .bind(
+            rows.iter()
+                .map(|row| timestamp(row.2.span.first))
+                .bind_iter(),
+        )
+        .bind(
+            rows.iter()
+                .map(|row| timestamp(row.2.span.last))
+                .bind_iter(),
+        );
+    for column in 0..TopicSums::COLUMNS.len() {
+        query = query.bind(rows.iter().map(move |row| row.3[column]).bind_iter());
+    }
+    query.execute(conn).await.map(drop)
+}
+
+async fn add_active_days(
+    conn: &mut PgConnection,
+    days: &[(Uuid, NaiveDate)],
+) -> Result<(), sqlx::Error> {
+    if days.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query(STREAKS)
+        .bind(days.iter().map(|day| day.0).bind_iter())
+        .bind(days.iter().map(|day| day.1).bind_iter())
+        .bind(RULE_VERSION);
+    query.execute(conn).await.map(drop)
+}
+
+/// The literal of a `text[]`, `None` for an empty one.
+fn literal(set: &BTreeSet<Box<str>>) -> Option<String> {
+    let mut text = String::new();
+    for item in set {
+        text.push(if text.is_empty() { '{' } else { ',' });
+        let _ = write!(
+            text,
+            "\"{}\"",
+            item.replace('\\', "\\\\").replace('"', "\\\"")
+        );
+    }
+    (!text.is_empty()).then(|| text + "}")
+}
+
+/// PostgreSQL's form of Unix milliseconds.
+#[expect(
+    clippy::expect_used,
+    reason = "preparation refused times outside of 2020 to 2200"
+)]
+fn timestamp(millis: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(millis).expect("a time of the calendar")
+}
