@@ -1,0 +1,110 @@
+//! What `analytics` keeps out of ClickHouse, and what that means for later copies.
+
+use rivulet_events::{EventType::Interaction, Record};
+
+use crate::bed::{Bed, badge, child, until};
+
+fn withheld(badge: &Record<'static>) -> Record<'static> {
+    Record {
+        analytics: false,
+        ..badge.clone()
+    }
+}
+
+async fn badges(bed: &Bed) -> Vec<String> {
+    let query = "SELECT assumeNotNull(badge) FROM history ORDER BY badge";
+    bed.test.clickhouse.query(query).fetch_all().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn withheld_events_never_arrive() {
+    let bed = Bed::new().await;
+    let _sink = bed.start(&bed.test.clickhouse).await;
+    let last = bed
+        .send(&[
+            withheld(&badge("secret")),
+            badge("open"),
+            withheld(&badge("secret")),
+        ])
+        .await[2];
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(badges(&bed).await, ["open"]);
+    let last = bed.send(&[withheld(&badge("secret"))]).await[0];
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(bed.raw_rows().await, 1, "a range of withheld events alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_withheld_event_stays_out_after_consent() {
+    let bed = Bed::new().await;
+    let (event, sibling) = (
+        badge("event"),
+        Record {
+            child_id: child(2),
+            ..badge("sibling")
+        },
+    );
+    // In one range, in the next, and after a restart.
+    let sink = bed.start(&bed.test.clickhouse).await;
+    let last = bed.send(&[withheld(&event), event.clone()]).await[1];
+    bed.until_settled(Interaction, last).await;
+    let last = bed.send(&[event.clone(), sibling]).await[1];
+    bed.until_settled(Interaction, last).await;
+    sink.crash().await;
+    let _sink = bed.start(&bed.test.clickhouse).await;
+    let last = bed.send(&[badge("new"), event.clone()]).await[1];
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(badges(&bed).await, ["new", "sibling"]);
+    assert_eq!(bed.raw_rows().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_from_before_a_withdrawal_stays() {
+    let bed = Bed::new().await;
+    let _sink = bed.start(&bed.test.clickhouse).await;
+    let event = badge("event");
+    let last = bed.send(&[event.clone(), withheld(&event)]).await[1];
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(badges(&bed).await, ["event"]);
+    // The withheld copy came second, so it is not the event; a third copy changes nothing.
+    let last = bed.send(&[withheld(&event), event.clone()]).await[1];
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(badges(&bed).await, ["event"]);
+}
+
+/// The age counts from what has been consumed: here all of it, just now.
+#[tokio::test(flavor = "multi_thread")]
+async fn withheld_events_are_forgotten_when_no_copy_can_come() {
+    let bed = Bed::new().await;
+    let sink = bed.start(&bed.test.clickhouse).await;
+    let sibling = Record {
+        child_id: child(2),
+        ..badge("young")
+    };
+    let last = bed
+        .send(&[withheld(&badge("old")), withheld(&sibling)])
+        .await[1];
+    bed.until_settled(Interaction, last).await;
+    sink.crash().await;
+    for (number, age) in [(1, 46), (2, 44)] {
+        sqlx::query("UPDATE withheld_seen SET received_on = (now() AT TIME ZONE 'UTC')::date - $1 WHERE child_id = $2")
+            .bind(age)
+            .bind(child(number).uuid())
+            .execute(&bed.test.pool)
+            .await
+            .unwrap();
+    }
+    let remembered = || async {
+        let children =
+            sqlx::query_scalar::<_, uuid::Uuid>("SELECT child_id FROM withheld_seen ORDER BY 1");
+        children.fetch_all(&bed.test.pool).await.unwrap()
+    };
+    assert_eq!(remembered().await.len(), 2);
+    let consumed = "UPDATE kafka_positions SET consumed_until = now()";
+    sqlx::query(consumed).execute(&bed.test.pool).await.unwrap();
+    let _sink = bed.start(&bed.test.clickhouse).await;
+    until("the old one to be forgotten", || async {
+        remembered().await == [child(2).uuid()]
+    })
+    .await;
+}

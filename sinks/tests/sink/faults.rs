@@ -1,0 +1,106 @@
+//! ClickHouse is away, hangs, refuses or is not set up: nothing is lost and the sink says so.
+
+use std::time::Duration;
+
+use rivulet_events::EventType::Interaction;
+use rivulet_sinks::Config;
+
+use crate::{
+    bed::{Bed, badge, config, until},
+    proxy::{Mode, Proxy},
+};
+
+/// While ClickHouse is in this state nothing arrives and the sink is not ready; afterwards all of it
+/// does, once.
+async fn survives(mode: Mode, config: Config) {
+    let bed = Bed::new().await;
+    let proxy = Proxy::new(&bed.test.clickhouse_url).await;
+    let sink = bed.start_with(&bed.behind(&proxy.url), config);
+    until("the sink to be ready", || async {
+        sink.readiness.is_ready()
+    })
+    .await;
+    proxy.set(mode);
+    let mut last = 0;
+    for number in 0..50 {
+        last = bed.send(&[badge(&number.to_string())]).await[0];
+    }
+    proxy.harmed().await;
+    proxy.harmed().await;
+    until("the sink to say so", || async {
+        !sink.readiness.is_ready()
+    })
+    .await;
+    assert_eq!(bed.raw_rows().await, 0);
+    proxy.set(Mode::Pass);
+    bed.until_settled(Interaction, last).await;
+    until("the sink to be ready again", || async {
+        sink.readiness.is_ready()
+    })
+    .await;
+    assert_eq!(bed.raw_rows().await, 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clickhouse_that_is_away() {
+    survives(Mode::Shut, config()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clickhouse_that_never_answers() {
+    let impatient = Config {
+        send_timeout: Duration::from_millis(300),
+        answer_timeout: Duration::from_secs(1),
+        ..config()
+    };
+    survives(Mode::Hang, impatient).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clickhouse_with_too_many_parts() {
+    survives(Mode::Refuse(252), config()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clickhouse_that_refuses_the_login() {
+    survives(Mode::Refuse(516), config()).await;
+}
+
+/// A missing table is somebody's to repair; the sink waits for it, before and after it started.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_table_is_waited_for() {
+    let bed = Bed::new().await;
+    let client = &bed.test.clickhouse;
+    client
+        .query("RENAME TABLE events TO elsewhere")
+        .execute()
+        .await
+        .unwrap();
+    let sink = bed.start_with(client, config());
+    let last = bed.send(&[badge("a")]).await[0];
+    client
+        .query("RENAME TABLE elsewhere TO events")
+        .execute()
+        .await
+        .unwrap();
+    bed.until_settled(Interaction, last).await;
+
+    client
+        .query("RENAME TABLE events TO elsewhere")
+        .execute()
+        .await
+        .unwrap();
+    let last = bed.send(&[badge("b")]).await[0];
+    bed.until_begun(Interaction).await;
+    until("the sink to say so", || async {
+        !sink.readiness.is_ready()
+    })
+    .await;
+    client
+        .query("RENAME TABLE elsewhere TO events")
+        .execute()
+        .await
+        .unwrap();
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(bed.raw_rows().await, 2);
+}

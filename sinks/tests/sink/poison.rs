@@ -1,0 +1,117 @@
+//! Records that cannot be read, and rows that ClickHouse does not take.
+
+use rivulet_events::EventType::Interaction;
+
+use crate::bed::{Bed, badge};
+
+async fn quarantine(bed: &Bed) -> Vec<(i64, String, Vec<u8>)> {
+    sqlx::query_as(
+        "SELECT kafka_offset, code, record FROM quarantine
+         WHERE consumer = 'history' AND topic = $1 AND partition = 0 ORDER BY kafka_offset",
+    )
+    .bind(bed.test.cluster.topic(Interaction))
+    .fetch_all(&bed.test.pool)
+    .await
+    .unwrap()
+}
+
+async fn badges(bed: &Bed) -> Vec<String> {
+    let query = "SELECT assumeNotNull(badge) FROM history ORDER BY badge";
+    bed.test.clickhouse.query(query).fetch_all().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unreadable_records_are_set_aside() {
+    let bed = Bed::new().await;
+    let _sink = bed.start(&bed.test.clickhouse).await;
+    bed.send(&[badge("a")]).await;
+    let garbage = bed.send_bytes(Interaction, 0, b"\xff not json").await;
+    let empty = bed.send_bytes(Interaction, 0, b"").await;
+    let mut stray = badge("stray");
+    stray.received_at += 400 * 86_400_000;
+    let stray = bed.send(&[stray]).await[0];
+    let last = bed.send(&[badge("b")]).await[0];
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(badges(&bed).await, ["a", "b"]);
+    let set_aside = quarantine(&bed).await;
+    let found: Vec<_> = set_aside
+        .iter()
+        .map(|(offset, code, _)| (*offset, code.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (garbage, "malformed_record"),
+            (empty, "malformed_record"),
+            (stray, "unstorable")
+        ]
+    );
+    assert_eq!(set_aside[0].2, b"\xff not json");
+    // A range of nothing but those.
+    let last = bed.send_bytes(Interaction, 0, b"{}").await;
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(quarantine(&bed).await.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_clickhouse_refuses_are_found_and_set_aside() {
+    let bed = Bed::new().await;
+    let constraint = "ALTER TABLE events ADD CONSTRAINT sane CHECK badge NOT LIKE 'poison%'";
+    bed.test
+        .clickhouse
+        .query(constraint)
+        .execute()
+        .await
+        .unwrap();
+    let mut expected = Vec::new();
+    let mut poisons = Vec::new();
+    let mut last = 0;
+    for number in 0..20 {
+        let is_poison = number % 7 == 3;
+        let name = format!("{}{number:02}", if is_poison { "poison" } else { "good" });
+        let record = badge(&name);
+        last = bed.send(std::slice::from_ref(&record)).await[0];
+        if is_poison {
+            let mut payload = Vec::new();
+            record.encode(&mut payload).unwrap();
+            poisons.push((last, "clickhouse_469".to_owned(), payload));
+        } else {
+            expected.push(name);
+        }
+    }
+    let _sink = bed.start(&bed.test.clickhouse).await;
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(badges(&bed).await, expected);
+    assert_eq!(bed.raw_rows().await, expected.len() as u64);
+    assert_eq!(quarantine(&bed).await, poisons);
+}
+
+/// A table somebody has altered misreads every row. That is no row's fault.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_altered_table_puts_nothing_into_quarantine() {
+    let bed = Bed::new().await;
+    let client = &bed.test.clickhouse;
+    let sink = bed.start(client).await;
+    client
+        .query("ALTER TABLE events MODIFY COLUMN xp Nullable(String)")
+        .execute()
+        .await
+        .unwrap();
+    let mut rich = badge("a");
+    if let rivulet_events::Data::Interaction(data) = &mut rich.data {
+        data.xp = Some(10_000);
+    }
+    let last = bed.send(&[rich]).await[0];
+    crate::bed::until("the sink to say so", || async {
+        !sink.readiness.is_ready()
+    })
+    .await;
+    client
+        .query("ALTER TABLE events MODIFY COLUMN xp Nullable(UInt16)")
+        .execute()
+        .await
+        .unwrap();
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(bed.number("SELECT sum(xp) FROM history").await, 10_000);
+    assert!(quarantine(&bed).await.is_empty());
+}
