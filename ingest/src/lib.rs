@@ -1,1 +1,26 @@
 //! The HTTP endpoint: batches of events in, durable Kafka records out.
+//!
+//! A request goes through [`events`](self): its key is checked before its body is read, the body is
+//! read and inflated within limits, each event is judged by itself, the registry is asked for all
+//! children at once, and the answer is written when Kafka has acknowledged every record. What one
+//! request may cost is bounded before it is spent: bytes by [`Config::max_bytes_in_flight`], events
+//! by the rate limit, connections by their number, Kafka's queue by its size.
+
+mod admin;
+mod answer;
+mod auth;
+mod body;
+mod budget;
+mod config;
+mod events;
+mod inflate;
+mod limit;
+mod metrics;
+mod problem;
+mod producer;
+mod request_id;
+mod router;
+mod server;
+
+pub use config::{Config, InvalidConfig};
+pub use server::{Error, serve};

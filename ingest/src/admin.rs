@@ -1,0 +1,100 @@
+//! `/v1/admin`: the product backend says which families there are.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Path, Request, State},
+    http::{StatusCode, request::Parts},
+    response::{IntoResponse as _, Response},
+};
+use rivulet_events::{ChildId, ParentId};
+use rivulet_registry::{declarations, families, keys::Scope};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::{auth, problem::Problem, router::App};
+
+pub(crate) async fn put_parent(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let put = async {
+        let (id, object) = declared(&app, &id, request).await?;
+        let timezone = declarations::timezone(&object)?;
+        let consents = declarations::consents(&object)?;
+        families::put_parent(&app.pool, ParentId::new(id), timezone, consents).await?;
+        Ok(())
+    };
+    answer(put.await)
+}
+
+pub(crate) async fn put_child(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let put = async {
+        let (id, object) = declared(&app, &id, request).await?;
+        let parent = declarations::parent_id(&object)?;
+        let age_group = declarations::age_group(&object)?;
+        families::put_child(&app.pool, ChildId::new(id), parent, age_group).await?;
+        Ok(())
+    };
+    answer(put.await)
+}
+
+pub(crate) async fn delete_parent(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    parts: Parts,
+) -> Response {
+    let delete = async {
+        auth::require(&app, &parts.headers, Scope::Admin).await?;
+        families::delete_parent(&app.pool, ParentId::new(read_id(&id)?)).await?;
+        Ok(())
+    };
+    answer(delete.await)
+}
+
+pub(crate) async fn delete_child(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    parts: Parts,
+) -> Response {
+    let delete = async {
+        auth::require(&app, &parts.headers, Scope::Admin).await?;
+        families::delete_child(&app.pool, ChildId::new(read_id(&id)?)).await?;
+        Ok(())
+    };
+    answer(delete.await)
+}
+
+/// The id of the path and the object of the body, once the key was found good.
+async fn declared(
+    app: &App,
+    id: &str,
+    request: Request<Body>,
+) -> Result<(Uuid, Map<String, Value>), Problem> {
+    let (parts, body) = request.into_parts();
+    let admitted = app
+        .admit(&parts, body, Scope::Admin, "application/json")
+        .await?;
+    let id = read_id(id)?;
+    let object = serde_json::from_slice(&admitted.held.bytes)
+        .map_err(|_| Problem::InvalidBody("the body must be a JSON object".into()))?;
+    Ok((id, object))
+}
+
+fn read_id(id: &str) -> Result<Uuid, Problem> {
+    id.parse()
+        .map_err(|_| Problem::NotFound("the id in the path must be a UUID"))
+}
+
+fn answer(done: Result<(), Problem>) -> Response {
+    match done {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}

@@ -1,0 +1,159 @@
+//! Reading a body within its limits of bytes and time.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, header},
+};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    budget::{Held, Reservation},
+    inflate::{Encoding, InflateError, inflate},
+    problem::Problem,
+    router::App,
+};
+
+/// What a body's first buffer holds at most, whatever `Content-Length` promises.
+const FIRST_BUFFER: usize = 16 << 10;
+
+/// How long the rest of a refused body is read, so that its sender gets to see the answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What the body is, by its headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    Json,
+    Ndjson,
+}
+
+/// `Content-Type` without its parameters.
+pub(crate) fn media(headers: &HeaderMap) -> Option<Media> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let name = value.split(';').next()?.trim();
+    if name.eq_ignore_ascii_case("application/json") {
+        Some(Media::Json)
+    } else if name.eq_ignore_ascii_case("application/x-ndjson") {
+        Some(Media::Ndjson)
+    } else {
+        None
+    }
+}
+
+/// `Content-Encoding`; several of them are as unknown as a strange one.
+pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
+    let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let known = match (values.next(), values.next()) {
+        (None, _) => Some(Encoding::Identity),
+        (Some(only), None) => only.to_str().ok().and_then(Encoding::from_name),
+        (Some(_), Some(_)) => None,
+    };
+    known.ok_or(Problem::UnsupportedEncoding)
+}
+
+/// The whole body, inflated.
+pub(crate) async fn read(app: &App, body: Body, encoding: Encoding) -> Result<Held, Problem> {
+    let config = &app.config;
+    let wire = receive(app, body).await?;
+    if encoding == Encoding::Identity {
+        return Ok(wire);
+    }
+    let max = config.max_inflated_bytes;
+    let inflated = inflate(encoding, &wire.bytes, max, &app.budget);
+    inflated.map_err(|error| match error {
+        InflateError::Corrupt => {
+            Problem::InvalidBody("the body is not what its Content-Encoding says".into())
+        }
+        InflateError::TooLarge => Problem::BodyTooLarge(max),
+        InflateError::Busy => app.busy(),
+    })
+}
+
+/// The body as sent.
+async fn receive(app: &App, mut body: Body) -> Result<Held, Problem> {
+    let max = app.config.max_wire_bytes;
+    let declared = body.size_hint().lower();
+    if declared > max as u64 {
+        discard(app, body).await;
+        return Err(Problem::BodyTooLarge(max));
+    }
+    let deadline = Instant::now() + app.config.body_timeout;
+    let mut held = Held {
+        bytes: Vec::new(),
+        reservation: Reservation::none(Arc::clone(&app.budget)),
+    };
+    // A promise of many bytes reserves none of them until they come.
+    let mut next_step = (declared as usize).min(FIRST_BUFFER);
+    loop {
+        let Ok(next) = timeout_at(deadline, next(&mut body)).await else {
+            return Err(Problem::Timeout(app.config.body_timeout));
+        };
+        let Some(chunk) = next? else {
+            return Ok(held);
+        };
+        let needed = held.bytes.len() + chunk.len();
+        if needed > max {
+            discard(app, body).await;
+            return Err(Problem::BodyTooLarge(max));
+        }
+        if needed > held.bytes.capacity() {
+            let step = next_step.max(needed - held.bytes.capacity());
+            if !held.reservation.grow(step) {
+                return Err(app.busy());
+            }
+            let capacity = held.bytes.capacity() + step;
+            held.bytes.reserve_exact(capacity - held.bytes.len());
+            next_step = capacity;
+        }
+        held.bytes.extend_from_slice(&chunk);
+    }
+}
+
+async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+    loop {
+        match body.frame().await {
+            None => return Ok(None),
+            Some(Ok(frame)) => {
+                // Trailers mean nothing here.
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+            Some(Err(_)) => {
+                return Err(Problem::InvalidBody("the body ended before its end".into()));
+            }
+        }
+    }
+}
+
+/// Reads on for a moment after a refusal and forgets it all: closing a connection on a sender that
+/// is still writing would throw away the answer with it.
+pub(crate) async fn discard(app: &App, mut body: Body) {
+    let deadline = Instant::now() + LINGER;
+    let mut left = app.config.max_wire_bytes;
+    while let Ok(Ok(Some(chunk))) = timeout_at(deadline, next(&mut body)).await {
+        match left.checked_sub(chunk.len()) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+/// The sender waits for a word before it sends its body; no body need be read to refuse it.
+pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::EXPECT)
+}
+
+impl App {
+    /// No room for another body.
+    pub(crate) fn busy(&self) -> Problem {
+        Problem::Unavailable(
+            "too much is being received at this moment",
+            self.config.retry_after,
+        )
+    }
+}

@@ -1,0 +1,192 @@
+//! What can be set, and which settings would break a promise.
+
+use std::time::Duration;
+
+use rivulet_registry::CacheConfig;
+
+/// How this role works. [`Config::default`] is for production.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Events a request.
+    pub max_events: usize,
+    /// Bytes of a body as sent.
+    pub max_wire_bytes: usize,
+    /// Bytes of a body after decompression.
+    pub max_inflated_bytes: usize,
+    /// Bytes of one event's JSON.
+    pub max_event_bytes: usize,
+    /// Bytes of all bodies that are being read or worked on; beyond it requests get 503. A body
+    /// costs its size as sent, then its inflated size.
+    pub max_bytes_in_flight: usize,
+    /// Open connections; beyond it new ones wait to be accepted.
+    pub max_connections: usize,
+    /// How long a request's head may take, the wait for it on an open connection included.
+    pub header_timeout: Duration,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// How long an answer waits for Kafka's acknowledgements.
+    pub ack_timeout: Duration,
+    /// What `Retry-After` says when something could not be stored.
+    pub retry_after: Duration,
+    /// Events a second and API key.
+    pub rate: u32,
+    /// Events an API key may send at once after a pause.
+    pub burst: u32,
+    /// The registry's cache.
+    pub registry: CacheConfig,
+    /// How long librdkafka waits for more records before it sends.
+    pub linger: Duration,
+    /// How long librdkafka tries to deliver a record.
+    pub message_timeout: Duration,
+    /// Records waiting for Kafka; beyond it events are answered `retry`.
+    pub queue_messages: usize,
+    /// Bytes of records waiting for Kafka; beyond it events are answered `retry`.
+    pub queue_bytes: usize,
+    /// How long requests are still taken after the role said that it is not ready.
+    pub shutdown_grace: Duration,
+    /// How long running requests may take to finish at shutdown.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_events: 1_000,
+            max_wire_bytes: 1 << 20,
+            max_inflated_bytes: 8 << 20,
+            max_event_bytes: 64 << 10,
+            max_bytes_in_flight: 32 << 20,
+            max_connections: 2_048,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(10),
+            ack_timeout: Duration::from_secs(15),
+            retry_after: Duration::from_secs(5),
+            rate: 5_000,
+            burst: 20_000,
+            registry: CacheConfig::default(),
+            linger: Duration::from_millis(5),
+            message_timeout: Duration::from_secs(10),
+            queue_messages: 50_000,
+            queue_bytes: 48 << 20,
+            shutdown_grace: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A configuration that would break a promise; the text says which.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidConfig(String);
+
+/// librdkafka looks for records whose time is over once a second, and needs a moment to say so.
+const EXPIRY_SLACK: Duration = Duration::from_secs(2);
+
+/// Kafka's default `message.max.bytes` is 1 MB; half of it leaves room for what a record adds.
+const LARGEST_EVENT: usize = 512 << 10;
+
+impl Config {
+    /// Checks what no single setting can show.
+    ///
+    /// # Errors
+    /// The first setting that cannot work, with what would go wrong.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        let refuse = |text: String| Err(InvalidConfig(text));
+        let positive = [
+            ("max_events", self.max_events),
+            ("max_wire_bytes", self.max_wire_bytes),
+            ("max_inflated_bytes", self.max_inflated_bytes),
+            ("max_event_bytes", self.max_event_bytes),
+            ("max_connections", self.max_connections),
+            ("rate", self.rate as usize),
+            ("the registry's cache capacity", self.registry.capacity),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return refuse(format!("{name} is 0: every request would be refused"));
+        }
+        if (self.burst as usize) < self.max_events {
+            return refuse(format!(
+                "burst ({}) is below max_events ({}): a request of more than {} events would be \
+                 refused for ever, however long its sender waits",
+                self.burst, self.max_events, self.burst
+            ));
+        }
+        if self.max_event_bytes > LARGEST_EVENT {
+            return refuse(format!(
+                "max_event_bytes ({}) is above {LARGEST_EVENT}: Kafka would refuse the record of \
+                 an event that passed every other check, each time it is sent again",
+                self.max_event_bytes
+            ));
+        }
+        let largest = self.max_wire_bytes + self.max_inflated_bytes;
+        if self.max_bytes_in_flight < largest {
+            return refuse(format!(
+                "max_bytes_in_flight ({}) is below max_wire_bytes + max_inflated_bytes \
+                 ({largest}): the largest permitted request would get 503 for ever",
+                self.max_bytes_in_flight
+            ));
+        }
+        if self.queue_messages < self.max_events {
+            return refuse(format!(
+                "queue_messages ({}) is below max_events ({}): a full request would always be \
+                 answered `retry` in part",
+                self.queue_messages, self.max_events
+            ));
+        }
+        if self.queue_bytes < self.max_inflated_bytes * 2 {
+            return refuse(format!(
+                "queue_bytes ({}) is below twice max_inflated_bytes ({}): the records of one large \
+                 request would not fit",
+                self.queue_bytes,
+                self.max_inflated_bytes * 2
+            ));
+        }
+        if self.ack_timeout < self.message_timeout + EXPIRY_SLACK {
+            return refuse(format!(
+                "ack_timeout ({:?}) is less than {EXPIRY_SLACK:?} above message_timeout ({:?}): \
+                 clients would be told `retry` for records that Kafka still gets afterwards",
+                self.ack_timeout, self.message_timeout
+            ));
+        }
+        if self.drain_timeout < self.ack_timeout {
+            return refuse(format!(
+                "drain_timeout ({:?}) is below ack_timeout ({:?}): at shutdown, requests that wait \
+                 for Kafka would be cut off unanswered",
+                self.drain_timeout, self.ack_timeout
+            ));
+        }
+        if self.message_timeout < self.linger * 10 {
+            return refuse(format!(
+                "message_timeout ({:?}) is below ten times linger ({:?}): records would expire \
+                 before they are sent",
+                self.message_timeout, self.linger
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(change: fn(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate().expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn the_defaults_hold_and_every_broken_promise_is_named() {
+        Config::default().validate().unwrap();
+        assert!(refusal(|c| c.burst = 999).contains("for ever"));
+        assert!(refusal(|c| c.max_events = 0).contains("max_events is 0"));
+        assert!(refusal(|c| c.max_event_bytes = 1 << 20).contains("Kafka would refuse"));
+        assert!(refusal(|c| c.max_bytes_in_flight = 8 << 20).contains("503 for ever"));
+        assert!(refusal(|c| c.queue_messages = 10).contains("always be answered `retry`"));
+        assert!(refusal(|c| c.queue_bytes = 1 << 20).contains("would not fit"));
+        assert!(refusal(|c| c.message_timeout = c.ack_timeout).contains("Kafka still gets"));
+        assert!(refusal(|c| c.drain_timeout = Duration::ZERO).contains("cut off unanswered"));
+        assert!(refusal(|c| c.message_timeout = c.linger).contains("expire before"));
+    }
+}

@@ -1,0 +1,294 @@
+//! `POST /v1/events`: from a body to an answer.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use ahash::RandomState;
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, header, request::Parts},
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use rivulet_events::{
+    ChildId, Clocks, Code, Event, Parsed, Registration, Rejection,
+    batch::{self, InvalidUtf8},
+    parse,
+};
+use rivulet_registry::{Known, keys::Scope};
+
+use crate::{
+    answer::{self, Fate, Line, Summary},
+    auth::KeyHash,
+    body::Media,
+    budget::Held,
+    metrics::Tally,
+    problem::Problem,
+    producer::Sending,
+    request_id::RequestId,
+    router::{App, Body as Admitted},
+};
+
+const X_SENT_AT: HeaderName = HeaderName::from_static("x-sent-at");
+
+pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    match take(&app, &parts, body).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem> {
+    let accepts = "application/json or application/x-ndjson";
+    let Admitted { key, media, held } = app.admit(parts, body, Scope::Ingest, accepts).await?;
+    let received_at = unix_millis(SystemTime::now());
+    let header_sent_at = match parts.headers.get(X_SENT_AT) {
+        None => None,
+        Some(value) => Some(read_time(value).ok_or(Problem::InvalidSentAt)?),
+    };
+    app.metrics.body_bytes.increment(held.bytes.len() as u64);
+
+    let (body_sent_at, parsed) = split(app, &key, media, &held)?;
+    app.metrics.request_events.record(parsed.len() as f64);
+    let clocks = Clocks {
+        received_at,
+        sent_at: header_sent_at.or(body_sent_at),
+    };
+    let children = Children::of(&parsed);
+    let known = ask_registry(app, &parsed, &children).await;
+    let (lines, tally) = store(app, parsed, &children, &known, &clocks).await?;
+    app.metrics.events(&tally);
+
+    let totals @ (accepted, _, retry) = tally.totals();
+    if retry > 0 && accepted == 0 {
+        return Err(Problem::Unavailable(
+            "nothing could be stored now; send the same request again",
+            app.config.retry_after,
+        ));
+    }
+    let request_id = parts
+        .extensions
+        .get::<RequestId>()
+        .ok_or(Problem::Internal)?;
+    let verbose = parts.uri.query().is_none_or(|query| {
+        let terse = |pair| pair == "verbose=false";
+        !query.split('&').any(terse)
+    });
+    let summary = Summary {
+        request_id,
+        received_at,
+        totals,
+        verbose,
+    };
+    let answer = answer::write(&summary, &lines, &app.budget);
+    let mut response = Response::new(Body::from(Bytes::from_owner(answer)));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    if retry > 0 {
+        let seconds = app.config.retry_after.as_secs().max(1);
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    Ok(response)
+}
+
+fn read_time(value: &HeaderValue) -> Option<i64> {
+    batch::parse_time(value.to_str().ok()?.trim())
+}
+
+fn unix_millis(now: SystemTime) -> i64 {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
+}
+
+/// Finds the events in a body, charges their number to the key, and reads each by itself.
+fn split<'a>(
+    app: &App,
+    key: &KeyHash,
+    media: Media,
+    held: &'a Held,
+) -> Result<(Option<i64>, Vec<Parsed<'a>>), Problem> {
+    let (max_events, max_bytes) = (app.config.max_events, app.config.max_event_bytes);
+    let charge = |events| app.limiter.take(key, events).map_err(Problem::RateLimited);
+    match media {
+        Media::Json => {
+            let text = simdutf8::basic::from_utf8(&held.bytes)
+                .map_err(|_| Problem::InvalidBody("the body is not UTF-8".into()))?;
+            let batch = batch::json(text, max_events)?;
+            charge(batch.events.len())?;
+            let events = batch.events.into_iter();
+            Ok((
+                batch.sent_at,
+                events.map(|json| parse::event(json, max_bytes)).collect(),
+            ))
+        }
+        Media::Ndjson => {
+            let lines = batch::ndjson(&held.bytes, max_events)?;
+            charge(lines.len())?;
+            let read = |line: Result<&'a str, InvalidUtf8>| match line {
+                Ok(json) => parse::event(json, max_bytes),
+                Err(InvalidUtf8) => Parsed {
+                    id: None,
+                    warnings: Vec::new(),
+                    outcome: Err(Rejection::whole(Code::InvalidJson, "the line is not UTF-8")),
+                },
+            };
+            Ok((None, lines.into_iter().map(read).collect()))
+        }
+    }
+}
+
+/// The distinct children of a request, and which of them each event is of.
+struct Children {
+    ids: Vec<ChildId>,
+    /// By event; nothing is said for those that were refused already.
+    of_event: Vec<u32>,
+}
+
+impl Children {
+    fn of(parsed: &[Parsed<'_>]) -> Self {
+        let mut ids: Vec<ChildId> = Vec::new();
+        let mut places: HashMap<ChildId, u32, RandomState> = HashMap::default();
+        let mut last = 0;
+        let of_event = parsed
+            .iter()
+            .map(|parsed| {
+                // SDKs send one child's events together: mostly it is the one before.
+                if let Ok(event) = &parsed.outcome
+                    && ids.get(last as usize) != Some(&event.child_id)
+                {
+                    last = *places.entry(event.child_id).or_insert_with(|| {
+                        ids.push(event.child_id);
+                        (ids.len() - 1) as u32
+                    });
+                }
+                last
+            })
+            .collect();
+        Self { ids, of_event }
+    }
+}
+
+/// What is known of each child. Where an event would be refused by what is only remembered, the
+/// registry has been read again.
+async fn ask_registry(app: &App, parsed: &[Parsed<'_>], children: &Children) -> Vec<Known> {
+    let mut known = app.registry.lookup(&children.ids).await;
+    let mut doubtful: Vec<u32> = Vec::new();
+    for (parsed, child) in parsed.iter().zip(&children.of_event) {
+        if let Ok(event) = &parsed.outcome
+            && let Known::Cached(registration) = &known[*child as usize]
+            && Registration::admit(Some(registration), event.event_type()).is_err()
+        {
+            doubtful.push(*child);
+        }
+    }
+    if doubtful.is_empty() {
+        return known;
+    }
+    doubtful.sort_unstable();
+    doubtful.dedup();
+    let asked: Vec<ChildId> = doubtful
+        .iter()
+        .map(|child| children.ids[*child as usize])
+        .collect();
+    if let Ok(read) = app.registry.read(&asked).await {
+        for (child, now) in doubtful.into_iter().zip(read) {
+            known[child as usize] = now;
+        }
+    }
+    known
+}
+
+/// Admits, places and encodes each event, hands it to Kafka, and waits for all of them.
+async fn store<'a>(
+    app: &App,
+    parsed: Vec<Parsed<'a>>,
+    children: &Children,
+    known: &[Known],
+    clocks: &Clocks,
+) -> Result<(Vec<Line<'a>>, Tally), Problem> {
+    let mut sending = app.producer.begin();
+    let mut buffer = Vec::with_capacity(1 << 10);
+    let mut lines = Vec::with_capacity(parsed.len());
+    for (index, parsed) in parsed.into_iter().enumerate() {
+        let fate = match parsed.outcome {
+            Err(rejection) => Fate::Rejected(rejection),
+            Ok(event) => {
+                let known = &known[children.of_event[index] as usize];
+                hand_over(app, event, known, clocks, index, &mut sending, &mut buffer)?
+            }
+        };
+        lines.push(Line {
+            id: parsed.id,
+            warnings: parsed.warnings,
+            fate,
+        });
+    }
+    let handed_over = Instant::now();
+    for index in sending.wait().await {
+        let fate = &mut lines[index as usize].fate;
+        if let Fate::Accepted(kind) = *fate {
+            *fate = Fate::Retry(kind);
+        }
+    }
+    app.metrics.acks.record(handed_over.elapsed());
+
+    let mut tally = Tally::default();
+    for line in &lines {
+        match &line.fate {
+            Fate::Accepted(kind) => tally.accepted(*kind),
+            Fate::Retry(kind) => tally.retry(*kind),
+            Fate::Rejected(rejection) => tally.rejected(rejection.code),
+        }
+    }
+    Ok((lines, tally))
+}
+
+/// The event's fate, `Accepted` provided that Kafka acknowledges it.
+fn hand_over(
+    app: &App,
+    event: Event<'_>,
+    known: &Known,
+    clocks: &Clocks,
+    index: usize,
+    sending: &mut Sending<'_>,
+    buffer: &mut Vec<u8>,
+) -> Result<Fate, Problem> {
+    let (kind, child) = (event.event_type(), event.child_id);
+    let admitted = match known {
+        Known::Unavailable => return Ok(Fate::Retry(kind)),
+        Known::Cached(registration) => match Registration::admit(Some(registration), kind) {
+            Ok(registration) => registration,
+            // It would be refused, but the registry could not be read again.
+            Err(_) => return Ok(Fate::Retry(kind)),
+        },
+        Known::Read(registration) => match Registration::admit(registration.as_ref(), kind) {
+            Ok(registration) => registration,
+            Err(rejection) => return Ok(Fate::Rejected(rejection)),
+        },
+    };
+    let record = match event.place(clocks, admitted) {
+        Ok(record) => record,
+        Err(rejection) => return Ok(Fate::Rejected(rejection)),
+    };
+    if !app.producer.is_up() {
+        return Ok(Fate::Retry(kind));
+    }
+    buffer.clear();
+    record.encode(buffer).map_err(|error| {
+        tracing::error!(%error, "a valid event could not be encoded");
+        Problem::Internal
+    })?;
+    if sending.send(index as u32, kind, child, buffer) {
+        Ok(Fate::Accepted(kind))
+    } else {
+        Ok(Fate::Retry(kind))
+    }
+}

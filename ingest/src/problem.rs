@@ -1,0 +1,223 @@
+//! Whole-request failures, as RFC 9457 problem documents.
+
+use std::{borrow::Cow, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use rivulet_events::batch::BatchError;
+use rivulet_registry::{declarations::Invalid, families, keys::Scope};
+use serde_json::json;
+
+/// Why a request as a whole was refused. It alone knows status, stable code and words.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// The body cannot be read; the words quote none of it.
+    InvalidBody(Cow<'static, str>),
+    MissingEvents,
+    InvalidSentAt,
+    /// No key, or (`presented`) one that is not known.
+    Unauthorized {
+        presented: bool,
+    },
+    /// The key lacks this scope.
+    Forbidden(Scope),
+    /// The body did not arrive in this time.
+    Timeout(Duration),
+    /// More bytes than this, as sent or inflated.
+    BodyTooLarge(usize),
+    TooManyEvents(usize),
+    /// What would be read instead.
+    UnsupportedMediaType(&'static str),
+    UnsupportedEncoding,
+    RateLimited(Throttled),
+    /// Worth trying again after this time.
+    Unavailable(&'static str, Duration),
+    NotFound(&'static str),
+    MethodNotAllowed,
+    /// The registry's state forbids it.
+    Conflict(String),
+    InvalidField(Invalid),
+    Internal,
+}
+
+/// The rate limit as its headers tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Throttled {
+    /// Events that may be sent at once after a pause.
+    pub(crate) limit: u32,
+    /// Events that may be sent now.
+    pub(crate) remaining: u32,
+    /// Until this request would pass.
+    pub(crate) wait: Duration,
+    /// Until the whole limit may be used again.
+    pub(crate) reset: Duration,
+}
+
+/// The code of a refused request, in its response's extensions, for metrics and the access log.
+#[derive(Clone, Copy)]
+pub(crate) struct ProblemCode(pub(crate) &'static str);
+
+pub(crate) const ACCEPTED_ENCODINGS: &str = "gzip, zstd, br, deflate, identity";
+
+impl Problem {
+    const fn status_and_code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
+            Self::MissingEvents => (StatusCode::BAD_REQUEST, "missing_events"),
+            Self::InvalidSentAt => (StatusCode::BAD_REQUEST, "invalid_sent_at"),
+            Self::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::Timeout(_) => (StatusCode::REQUEST_TIMEOUT, "timeout"),
+            Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::TooManyEvents(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_events"),
+            Self::UnsupportedMediaType(_) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+            }
+            Self::UnsupportedEncoding => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding")
+            }
+            Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::Unavailable(..) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            Self::InvalidField(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_field"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    fn detail(&self) -> Cow<'_, str> {
+        match self {
+            Self::InvalidBody(why) => Cow::Borrowed(why),
+            Self::MissingEvents => BatchError::MissingEvents.to_string().into(),
+            Self::InvalidSentAt => BatchError::InvalidSentAt.to_string().into(),
+            Self::Unauthorized { presented: false } => {
+                "send an API key: `Authorization: Bearer <api key>`".into()
+            }
+            Self::Unauthorized { presented: true } => {
+                "this API key is unknown or was revoked".into()
+            }
+            Self::Forbidden(scope) => format!("this needs an API key with scope `{scope}`").into(),
+            Self::Timeout(limit) => format!("the body did not arrive within {limit:?}").into(),
+            Self::BodyTooLarge(limit) => {
+                format!("the body is longer than {limit} bytes; send fewer events at once").into()
+            }
+            Self::TooManyEvents(limit) => BatchError::TooManyEvents(*limit).to_string().into(),
+            Self::UnsupportedMediaType(expected) => {
+                format!("send the body as Content-Type {expected}").into()
+            }
+            Self::UnsupportedEncoding => {
+                format!("send the body with one Content-Encoding of {ACCEPTED_ENCODINGS}").into()
+            }
+            Self::RateLimited(_) => "too many events from this API key; nothing of this request \
+                                     was taken, send it again later"
+                .into(),
+            Self::Unavailable(why, _) => Cow::Borrowed(why),
+            Self::NotFound(what) => Cow::Borrowed(what),
+            Self::MethodNotAllowed => "this method is not served here".into(),
+            Self::Conflict(why) => Cow::Borrowed(why),
+            Self::InvalidField(invalid) => Cow::Borrowed(invalid.message),
+            Self::Internal => "something went wrong here; try again later".into(),
+        }
+    }
+
+    fn headers(&self, headers: &mut HeaderMap) {
+        let seconds = |time: Duration| {
+            let whole = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+            HeaderValue::from(whole.max(1))
+        };
+        match self {
+            Self::Unauthorized { presented } => {
+                let challenge = if *presented {
+                    r#"Bearer realm="rivulet", error="invalid_token""#
+                } else {
+                    r#"Bearer realm="rivulet""#
+                };
+                headers.insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static(challenge),
+                );
+            }
+            Self::Forbidden(_) => {
+                let challenge = r#"Bearer realm="rivulet", error="insufficient_scope""#;
+                headers.insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static(challenge),
+                );
+            }
+            Self::UnsupportedEncoding => {
+                let accepted = HeaderValue::from_static(ACCEPTED_ENCODINGS);
+                headers.insert(header::ACCEPT_ENCODING, accepted);
+            }
+            Self::RateLimited(throttled) => {
+                let name = HeaderName::from_static;
+                headers.insert(header::RETRY_AFTER, seconds(throttled.wait));
+                headers.insert(name("ratelimit-limit"), throttled.limit.into());
+                headers.insert(name("ratelimit-remaining"), throttled.remaining.into());
+                headers.insert(name("ratelimit-reset"), seconds(throttled.reset));
+            }
+            Self::Unavailable(_, wait) => {
+                headers.insert(header::RETRY_AFTER, seconds(*wait));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, code) = self.status_and_code();
+        let mut document = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "code": code,
+            "detail": self.detail(),
+        });
+        if let Self::InvalidField(invalid) = &self {
+            document["pointer"] = invalid.pointer.as_ref().into();
+        }
+        let mut response = Response::new(Body::from(document.to_string()));
+        *response.status_mut() = status;
+        response.extensions_mut().insert(ProblemCode(code));
+        let json = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        self.headers(response.headers_mut());
+        response
+    }
+}
+
+impl From<BatchError> for Problem {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::InvalidBody(_) => Self::InvalidBody(error.to_string().into()),
+            BatchError::MissingEvents => Self::MissingEvents,
+            BatchError::InvalidSentAt => Self::InvalidSentAt,
+            BatchError::TooManyEvents(limit) => Self::TooManyEvents(limit),
+        }
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        Self::InvalidField(invalid)
+    }
+}
+
+impl From<families::Error> for Problem {
+    fn from(error: families::Error) -> Self {
+        match error {
+            families::Error::Database(error) => {
+                tracing::warn!(%error, "the registry could not be changed");
+                Self::Unavailable("the registry cannot be reached", Duration::from_secs(5))
+            }
+            families::Error::NotFound => Self::NotFound("nobody of this id is registered"),
+            families::Error::Deleted
+            | families::Error::UnknownParent
+            | families::Error::DeletedParent => Self::Conflict(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Records into Kafka, and the word of every in-sync replica back.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use metrics::{counter, gauge};
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientContext,
+    config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::DeliveryResult,
+    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+};
+use rivulet_events::{ChildId, EventType};
+use rivulet_kafka::Cluster;
+use rivulet_telemetry::Readiness;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::Config;
+
+/// How often the broker is asked whether it is there.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How long it may take to say so.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The one producer of a process.
+pub(crate) struct Producer {
+    client: ThreadedProducer<Context>,
+    topics: [String; EventType::ALL.len()],
+    /// Brokers answer and the topics are there. While they do not, events are answered `retry` at
+    /// once instead of after [`Config::message_timeout`].
+    up: AtomicBool,
+    ack_timeout: Duration,
+}
+
+impl Producer {
+    pub(crate) fn new(
+        config: &Config,
+        cluster: &Cluster,
+        fatal: CancellationToken,
+    ) -> Result<Self, KafkaError> {
+        let mut client = cluster.client_config();
+        client
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("compression.type", "lz4")
+            // As Java's clients: other producers put a child into the same partition.
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", config.linger.as_millis().to_string())
+            .set(
+                "message.timeout.ms",
+                config.message_timeout.as_millis().to_string(),
+            )
+            .set(
+                "queue.buffering.max.messages",
+                config.queue_messages.to_string(),
+            )
+            .set(
+                "queue.buffering.max.kbytes",
+                (config.queue_bytes >> 10).max(1).to_string(),
+            )
+            // Back within a second of the broker, not after librdkafka's default of ten.
+            .set("reconnect.backoff.max.ms", "1000");
+        Ok(Self {
+            client: ThreadedProducer::from_config_and_context(&client, Context { fatal })?,
+            topics: cluster.topics(),
+            up: AtomicBool::new(false),
+            ack_timeout: config.ack_timeout,
+        })
+    }
+
+    /// Whether it is worth handing over records now.
+    pub(crate) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Begins a request's records.
+    pub(crate) fn begin(&self) -> Sending<'_> {
+        let ack = RequestAck {
+            // One more than there are records, until all of them are handed over.
+            left: AtomicUsize::new(1),
+            failed: Mutex::default(),
+            done: Notify::new(),
+        };
+        Sending {
+            producer: self,
+            ack: Arc::new(ack),
+            sent: Vec::new(),
+        }
+    }
+
+    /// Watches the broker from a thread of its own, since librdkafka's metadata call blocks.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        readiness: Readiness,
+        stop: CancellationToken,
+    ) -> std::io::Result<()> {
+        let producer = Arc::clone(self);
+        thread::Builder::new()
+            .name("kafka probe".to_owned())
+            .spawn(move || {
+                while !stop.is_cancelled() {
+                    match producer.probe() {
+                        Ok(()) => readiness.pass("kafka"),
+                        Err(reason) => readiness.fail("kafka", reason),
+                    }
+                    gauge!("rivulet_ingest_producer_queue_records")
+                        .set(f64::from(producer.client.in_flight_count()));
+                    thread::sleep(PROBE_EVERY);
+                }
+            })?;
+        Ok(())
+    }
+
+    fn probe(&self) -> Result<(), String> {
+        let client = self.client.client();
+        if let Some((code, reason)) = client.fatal_error() {
+            self.client.context().fatal(code, &reason);
+        }
+        let mut leaderless = None;
+        for topic in &self.topics {
+            let metadata = client
+                .fetch_metadata(Some(topic), PROBE_TIMEOUT)
+                .map_err(|error| {
+                    self.up.store(false, Ordering::Relaxed);
+                    format!("no broker answers: {error}")
+                })?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic);
+            let Some(found) = found.filter(|found| found.error().is_none()) else {
+                self.up.store(false, Ordering::Relaxed);
+                return Err(format!(
+                    "topic {topic} does not exist: `rivulet topics` creates it"
+                ));
+            };
+            if found.partitions().iter().any(|one| one.leader() < 0) {
+                leaderless = Some(topic);
+            }
+        }
+        // Records of the other partitions can still be stored.
+        self.up.store(true, Ordering::Relaxed);
+        match leaderless {
+            Some(topic) => Err(format!("a partition of {topic} has no leader")),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until nothing is left to deliver. Returns how many records were not.
+    pub(crate) fn flush(&self, limit: Duration) -> usize {
+        match self.client.flush(limit) {
+            Ok(()) => 0,
+            Err(_) => usize::try_from(self.client.in_flight_count()).unwrap_or(0),
+        }
+    }
+}
+
+/// The records of one request on their way.
+pub(crate) struct Sending<'p> {
+    producer: &'p Producer,
+    ack: Arc<RequestAck>,
+    /// Their places in the request.
+    sent: Vec<u32>,
+}
+
+impl Sending<'_> {
+    /// Hands over one record, `index` being its event's place in the request. `false`: the queue is
+    /// full, or librdkafka will not have it; the event was not stored.
+    #[must_use]
+    pub(crate) fn send(
+        &mut self,
+        index: u32,
+        kind: EventType,
+        child: ChildId,
+        payload: &[u8],
+    ) -> bool {
+        let mut key = [0; uuid::fmt::Hyphenated::LENGTH];
+        let key: &str = child.uuid().hyphenated().encode_lower(&mut key);
+        let ticket = Box::new(Ticket {
+            ack: Arc::clone(&self.ack),
+            index,
+        });
+        self.ack.left.fetch_add(1, Ordering::Relaxed);
+        let topic = &self.producer.topics[kind as usize];
+        let record = BaseRecord::with_opaque_to(topic, ticket)
+            .key(key)
+            .payload(payload);
+        match self.producer.client.send(record) {
+            Ok(()) => {
+                self.sent.push(index);
+                true
+            }
+            Err((error, _)) => {
+                self.ack.left.fetch_sub(1, Ordering::Relaxed);
+                count_error(&error);
+                false
+            }
+        }
+    }
+
+    /// Waits for every acknowledgement. Returns the places of the events that were not stored, or
+    /// of which that cannot be said.
+    pub(crate) async fn wait(self) -> Vec<u32> {
+        if self.ack.left.fetch_sub(1, Ordering::AcqRel) > 1 {
+            let done = self.ack.done.notified();
+            if tokio::time::timeout(self.producer.ack_timeout, done)
+                .await
+                .is_err()
+            {
+                // Not while message.timeout.ms is shorter, as the configuration demands: librdkafka
+                // gives its word on every record by then.
+                counter!("rivulet_ingest_delivery_errors_total", "reason" => "no_word")
+                    .increment(self.sent.len() as u64);
+                return self.sent;
+            }
+        }
+        let failed = std::mem::take(&mut *self.ack.failed.lock());
+        if failed.len() < self.sent.len() {
+            self.producer.up.store(true, Ordering::Relaxed);
+        }
+        failed
+    }
+}
+
+/// What is still outstanding of one request: a counter and one wake-up, no future a record.
+struct RequestAck {
+    left: AtomicUsize,
+    failed: Mutex<Vec<u32>>,
+    done: Notify,
+}
+
+/// What comes back with a record's delivery report.
+pub(crate) struct Ticket {
+    ack: Arc<RequestAck>,
+    index: u32,
+}
+
+/// librdkafka's callbacks. They run on its polling thread and must be quick.
+pub(crate) struct Context {
+    fatal: CancellationToken,
+}
+
+impl Context {
+    /// The idempotent producer has lost its place for good; only a new process gets a new one.
+    fn fatal(&self, code: RDKafkaErrorCode, reason: &str) {
+        if !self.fatal.is_cancelled() {
+            tracing::error!(?code, reason, "the Kafka producer cannot go on");
+            self.fatal.cancel();
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        rivulet_kafka::log_line(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.fatal(RDKafkaErrorCode::Fatal, reason);
+        } else {
+            rivulet_kafka::log_error(&error, reason);
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        if let Err((error, _)) = result {
+            count_error(error);
+            ticket.ack.failed.lock().push(ticket.index);
+        }
+        if ticket.ack.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            ticket.ack.done.notify_one();
+        }
+    }
+}
+
+fn count_error(error: &KafkaError) {
+    use RDKafkaErrorCode as Code;
+    let reason = match error.rdkafka_error_code() {
+        Some(Code::QueueFull) => "queue_full",
+        Some(Code::MessageTimedOut) => "timed_out",
+        Some(Code::MessageSizeTooLarge) => "too_large",
+        Some(Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend) => "not_enough_replicas",
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition) => "unknown_topic",
+        Some(Code::Fatal) => "fatal",
+        Some(Code::PurgeQueue | Code::PurgeInflight) => "purged",
+        _ => "other",
+    };
+    counter!("rivulet_ingest_delivery_errors_total", "reason" => reason).increment(1);
+}

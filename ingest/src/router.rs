@@ -1,0 +1,128 @@
+//! Which path goes where, and what all of them need.
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body as HttpBody,
+    http::{HeaderName, Method, header, request::Parts},
+    response::{IntoResponse as _, Response},
+    routing::{post, put},
+};
+use rivulet_registry::{Registry, keys::Scope};
+use rivulet_telemetry::{Readiness, operations};
+use sqlx::PgPool;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, CorsLayer},
+};
+
+use crate::{
+    Config, admin,
+    auth::{self, KeyHash},
+    body::{self, Media},
+    budget::{Budget, Held},
+    events,
+    limit::Limiter,
+    metrics::Metrics,
+    problem::Problem,
+    producer::Producer,
+    request_id,
+};
+
+/// What every request shares.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) registry: Registry,
+    pub(crate) producer: Arc<Producer>,
+    pub(crate) limiter: Limiter,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) metrics: Metrics,
+    pub(crate) pool: PgPool,
+}
+
+/// A body whose sender was found good.
+pub(crate) struct Body {
+    pub(crate) key: KeyHash,
+    pub(crate) media: Media,
+    pub(crate) held: Held,
+}
+
+impl App {
+    /// Checks the key, then what the body claims to be, and only then reads it. `accepts` is for
+    /// people, and for JSON alone when it names nothing else.
+    pub(crate) async fn admit(
+        &self,
+        parts: &Parts,
+        body: HttpBody,
+        scope: Scope,
+        accepts: &'static str,
+    ) -> Result<Body, Problem> {
+        let headers = &parts.headers;
+        let checked = async {
+            let key = auth::require(self, headers, scope).await?;
+            let media = body::media(headers)
+                .filter(|media| *media == Media::Json || accepts.contains("ndjson"))
+                .ok_or(Problem::UnsupportedMediaType(accepts))?;
+            Ok((key, media, body::encoding(headers)?))
+        };
+        let (key, media, encoding) = match checked.await {
+            Ok(checked) => checked,
+            Err(problem) => {
+                if !body::expects_continue(headers) {
+                    body::discard(self, body).await;
+                }
+                return Err(problem);
+            }
+        };
+        let held = body::read(self, body, encoding).await?;
+        Ok(Body { key, media, held })
+    }
+}
+
+pub(crate) fn router(
+    app: Arc<App>,
+    readiness: Readiness,
+    metrics: rivulet_telemetry::Metrics,
+) -> Router {
+    let parents = put(admin::put_parent).delete(admin::delete_parent);
+    let children = put(admin::put_child).delete(admin::delete_child);
+    Router::new()
+        .route("/v1/events", post(events::post).layer(browsers()))
+        .route("/v1/admin/parents/{id}", parents)
+        .route("/v1/admin/children/{id}", children)
+        .merge(operations(readiness, metrics))
+        .fallback(async || Problem::NotFound("there is nothing at this path"))
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(app)
+}
+
+/// SDKs inside web pages, from wherever these are served. The key is a header, never a cookie, so
+/// a foreign page can do nothing that it could not do without the browser.
+fn browsers() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::any())
+        .allow_methods([Method::POST])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+            HeaderName::from_static("x-sent-at"),
+            request_id::HEADER,
+        ])
+        .expose_headers([
+            header::RETRY_AFTER,
+            HeaderName::from_static("ratelimit-limit"),
+            HeaderName::from_static("ratelimit-remaining"),
+            HeaderName::from_static("ratelimit-reset"),
+            request_id::HEADER,
+        ])
+        .max_age(Duration::from_secs(3_600))
+}
+
+/// What the panic said may quote an event, so it is not repeated.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    tracing::error!("a request handler panicked");
+    Problem::Internal.into_response()
+}

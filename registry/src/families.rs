@@ -1,0 +1,172 @@
+//! Parents, their consents and their children, as the product backend declares them.
+
+use chrono_tz::Tz;
+use rivulet_events::{ChildId, ParentId, data::AgeGroup};
+use sqlx::{PgConnection, PgPool};
+
+/// The consents a change speaks of; `None` stays as it was, and is not granted for a new parent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Consents {
+    /// Any processing at all.
+    pub coppa: Option<bool>,
+    /// Speech events.
+    pub audio: Option<bool>,
+    /// History for BI.
+    pub analytics: Option<bool>,
+}
+
+/// Why a family could not be changed. Only `Database` is worth trying again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The parent or child was deleted, and stays so.
+    #[error("it was deleted; deletion is final")]
+    Deleted,
+    /// The child's parent does not exist.
+    #[error("its parent is not registered; register the parent first")]
+    UnknownParent,
+    /// The child's parent was deleted.
+    #[error("its parent was deleted; deletion is final")]
+    DeletedParent,
+    /// Nobody of that id is registered.
+    #[error("it is not registered")]
+    NotFound,
+    /// PostgreSQL did not do it.
+    #[error("the registry cannot be reached")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Registers a parent or changes it.
+///
+/// # Errors
+/// [`Error::Deleted`], [`Error::Database`].
+pub async fn put_parent(
+    pool: &PgPool,
+    id: ParentId,
+    timezone: Tz,
+    consents: Consents,
+) -> Result<(), Error> {
+    let written = sqlx::query(
+        "INSERT INTO parents AS p (id, timezone, coppa, audio, analytics)
+         VALUES ($1, $2, coalesce($3, false), coalesce($4, false), coalesce($5, false))
+         ON CONFLICT (id) DO UPDATE SET
+            timezone = excluded.timezone,
+            coppa = coalesce($3, p.coppa),
+            audio = coalesce($4, p.audio),
+            analytics = coalesce($5, p.analytics),
+            updated_at = now()
+         WHERE p.deleted_at IS NULL",
+    )
+    .bind(id.uuid())
+    .bind(timezone.name())
+    .bind(consents.coppa)
+    .bind(consents.audio)
+    .bind(consents.analytics)
+    .execute(pool)
+    .await?;
+    if written.rows_affected() == 0 {
+        return Err(Error::Deleted);
+    }
+    Ok(())
+}
+
+/// Registers a child, changes it, or moves it to another parent.
+///
+/// # Errors
+/// [`Error::Deleted`], [`Error::UnknownParent`], [`Error::DeletedParent`], [`Error::Database`].
+pub async fn put_child(
+    pool: &PgPool,
+    id: ChildId,
+    parent: ParentId,
+    age_group: AgeGroup,
+) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
+    // Parents are locked before children, here, below and in the import: no deadlocks.
+    let alive: Option<bool> =
+        sqlx::query_scalar("SELECT deleted_at IS NULL FROM parents WHERE id = $1 FOR SHARE")
+            .bind(parent.uuid())
+            .fetch_optional(&mut *transaction)
+            .await?;
+    match alive {
+        None => return Err(Error::UnknownParent),
+        Some(false) => return Err(Error::DeletedParent),
+        Some(true) => {}
+    }
+    let written = sqlx::query(
+        "INSERT INTO children AS c (id, parent_id, age_group) VALUES ($1, $2, $3)
+         ON CONFLICT (id) DO UPDATE SET
+            parent_id = excluded.parent_id, age_group = excluded.age_group, updated_at = now()
+         WHERE c.deleted_at IS NULL",
+    )
+    .bind(id.uuid())
+    .bind(parent.uuid())
+    .bind(age_group.as_str())
+    .execute(&mut *transaction)
+    .await?;
+    if written.rows_affected() == 0 {
+        return Err(Error::Deleted);
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// Marks a parent and all of its children deleted. Doing it again changes nothing.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Database`].
+pub async fn delete_parent(pool: &PgPool, id: ParentId) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
+    let marked = mark(
+        &mut transaction,
+        "UPDATE parents SET deleted_at = coalesce(deleted_at, now()), updated_at = now()
+         WHERE id = $1",
+        id.uuid(),
+    )
+    .await?;
+    if marked == 0 {
+        return Err(Error::NotFound);
+    }
+    // The children are marked too, so that none of them can move to another parent afterwards.
+    mark(
+        &mut transaction,
+        "UPDATE children SET deleted_at = now(), updated_at = now()
+         WHERE id IN (SELECT id FROM children WHERE parent_id = $1 AND deleted_at IS NULL
+                      ORDER BY id FOR UPDATE)",
+        id.uuid(),
+    )
+    .await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Marks a child deleted. Doing it again changes nothing.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Database`].
+pub async fn delete_child(pool: &PgPool, id: ChildId) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
+    let parent: Option<uuid::Uuid> = sqlx::query_scalar(
+        "SELECT p.id FROM parents p JOIN children c ON c.parent_id = p.id WHERE c.id = $1
+         FOR SHARE OF p",
+    )
+    .bind(id.uuid())
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if parent.is_none() {
+        return Err(Error::NotFound);
+    }
+    mark(
+        &mut transaction,
+        "UPDATE children SET deleted_at = coalesce(deleted_at, now()), updated_at = now()
+         WHERE id = $1",
+        id.uuid(),
+    )
+    .await?;
+    Ok(transaction.commit().await?)
+}
+
+async fn mark(
+    connection: &mut PgConnection,
+    update: &'static str,
+    id: uuid::Uuid,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(update).bind(id).execute(connection).await?;
+    Ok(done.rows_affected())
+}

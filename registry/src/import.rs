@@ -1,0 +1,276 @@
+//! Many families at once, from NDJSON.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono_tz::Tz;
+use rivulet_events::data::AgeGroup;
+use serde_json::{Map, Value};
+use sqlx::PgPool;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
+use uuid::Uuid;
+
+use crate::{
+    declarations::{Invalid, age_group, consents, id, timezone},
+    families::Consents,
+};
+
+/// Families a transaction; a failure undoes at most these.
+const CHUNK: usize = 500;
+
+/// What an import wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Lines, each a parent.
+    pub parents: u64,
+    /// Their children.
+    pub children: u64,
+}
+
+/// Why an import stopped. The families in `imported` are in; running it again from the start is safe.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "line {line}: {reason} (the first {} families are imported; run it again once this is repaired)",
+    imported.parents
+)]
+pub struct ImportError {
+    /// The line to look at, from 1; for an error of the database, the first of its chunk.
+    pub line: u64,
+    /// What is wrong with it.
+    #[source]
+    pub reason: Reason,
+    /// What was written before.
+    pub imported: Imported,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Read(#[from] std::io::Error),
+    /// No JSON object.
+    #[error("not a JSON object")]
+    NotAnObject,
+    /// A field breaks its rule.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The parent was deleted before.
+    #[error("the parent was deleted; deletion is final")]
+    DeletedParent,
+    /// A child was deleted before.
+    #[error("/children/{0} was deleted; deletion is final")]
+    DeletedChild(usize),
+    /// PostgreSQL did not do it.
+    #[error("PostgreSQL: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+struct Parent {
+    line: u64,
+    timezone: Tz,
+    consents: Consents,
+}
+
+struct Child {
+    line: u64,
+    /// Its place among the line's children.
+    index: usize,
+    parent: Uuid,
+    age_group: AgeGroup,
+}
+
+/// Families that go into one transaction, sorted so that two imports cannot deadlock.
+#[derive(Default)]
+struct Chunk {
+    parents: BTreeMap<Uuid, Parent>,
+    children: BTreeMap<Uuid, Child>,
+}
+
+/// Registers or changes the families of `{"parent_id", "timezone", "consents", "children"}` lines,
+/// [`CHUNK`] lines a transaction. The same rules as one PUT for each parent and child.
+///
+/// # Errors
+/// The first line that cannot be imported; nothing of its chunk is written.
+pub async fn import(
+    reader: impl AsyncBufRead + Unpin,
+    pool: &PgPool,
+) -> Result<Imported, ImportError> {
+    let mut imported = Imported::default();
+    let mut chunk = Chunk::default();
+    let mut lines = reader.lines();
+    let mut line = 0;
+    loop {
+        line += 1;
+        let failed = |reason: Reason, imported| ImportError {
+            line,
+            reason,
+            imported,
+        };
+        let next = lines.next_line().await;
+        let Some(text) = next.map_err(|error| failed(error.into(), imported))? else {
+            break;
+        };
+        if text.trim().is_empty() {
+            continue;
+        }
+        let (parent, declared, children) =
+            read(&text, line).map_err(|reason| failed(reason, imported))?;
+        // One statement cannot write a row twice; a later line must win.
+        let again = chunk.parents.contains_key(&parent)
+            || children.keys().any(|id| chunk.children.contains_key(id));
+        if again || chunk.parents.len() == CHUNK {
+            std::mem::take(&mut chunk)
+                .write(pool, &mut imported)
+                .await?;
+        }
+        chunk.parents.insert(parent, declared);
+        chunk.children.extend(children);
+    }
+    chunk.write(pool, &mut imported).await?;
+    Ok(imported)
+}
+
+type Family = (Uuid, Parent, BTreeMap<Uuid, Child>);
+
+fn read(text: &str, line: u64) -> Result<Family, Reason> {
+    let object: Map<String, Value> = serde_json::from_str(text).map_err(|_| Reason::NotAnObject)?;
+    let parent = id(&object, "parent_id")?;
+    let declared = Parent {
+        line,
+        timezone: timezone(&object)?,
+        consents: consents(&object)?,
+    };
+    let mut children = BTreeMap::new();
+    let listed = match object.get("children") {
+        None | Some(Value::Null) => &[][..],
+        Some(Value::Array(listed)) => listed,
+        Some(_) => return Err(at("/children", "must be an array")),
+    };
+    for (index, child) in listed.iter().enumerate() {
+        let within = |error: Invalid| {
+            let pointer = format!("/children/{index}{}", error.pointer);
+            at(pointer, error.message)
+        };
+        let Value::Object(child) = child else {
+            return Err(at(format!("/children/{index}"), "must be an object"));
+        };
+        let declared = Child {
+            line,
+            index,
+            parent,
+            age_group: age_group(child).map_err(within)?,
+        };
+        children.insert(id(child, "child_id").map_err(within)?, declared);
+    }
+    Ok((parent, declared, children))
+}
+
+fn at(pointer: impl Into<std::borrow::Cow<'static, str>>, message: &'static str) -> Reason {
+    Reason::Invalid(Invalid {
+        pointer: pointer.into(),
+        message,
+    })
+}
+
+impl Chunk {
+    async fn write(self, pool: &PgPool, imported: &mut Imported) -> Result<(), ImportError> {
+        let Some(first) = self.parents.values().map(|parent| parent.line).min() else {
+            return Ok(());
+        };
+        let counts = (self.parents.len() as u64, self.children.len() as u64);
+        self.transaction(pool)
+            .await
+            .map_err(|(line, reason)| ImportError {
+                line: line.unwrap_or(first),
+                reason,
+                imported: *imported,
+            })?;
+        imported.parents += counts.0;
+        imported.children += counts.1;
+        Ok(())
+    }
+
+    async fn transaction(self, pool: &PgPool) -> Result<(), (Option<u64>, Reason)> {
+        let database = |error: sqlx::Error| (None, error.into());
+        let mut transaction = pool.begin().await.map_err(database)?;
+
+        let ids: Vec<Uuid> = self.parents.keys().copied().collect();
+        let zones: Vec<&str> = self.parents.values().map(|p| p.timezone.name()).collect();
+        let consent = |of: fn(&Consents) -> Option<bool>| -> Vec<Option<bool>> {
+            self.parents.values().map(|p| of(&p.consents)).collect()
+        };
+        // Three steps, because a consent that is left out must stay as it was. The second takes the
+        // locks in order, the third in whatever order the planner likes.
+        sqlx::query(
+            "INSERT INTO parents (id, timezone) SELECT * FROM unnest($1::uuid[], $2::text[])
+             ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(&ids)
+        .bind(&zones)
+        .execute(&mut *transaction)
+        .await
+        .map_err(database)?;
+        sqlx::query("SELECT FROM parents WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE")
+            .bind(&ids)
+            .execute(&mut *transaction)
+            .await
+            .map_err(database)?;
+        let written: BTreeSet<Uuid> = sqlx::query_scalar(
+            "UPDATE parents p SET
+                timezone = g.timezone,
+                coppa = coalesce(g.coppa, p.coppa),
+                audio = coalesce(g.audio, p.audio),
+                analytics = coalesce(g.analytics, p.analytics),
+                updated_at = now()
+             FROM unnest($1::uuid[], $2::text[], $3::bool[], $4::bool[], $5::bool[])
+                AS g (id, timezone, coppa, audio, analytics)
+             WHERE p.id = g.id AND p.deleted_at IS NULL
+             RETURNING p.id",
+        )
+        .bind(&ids)
+        .bind(&zones)
+        .bind(consent(|c| c.coppa))
+        .bind(consent(|c| c.audio))
+        .bind(consent(|c| c.analytics))
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(database)?
+        .into_iter()
+        .collect();
+        for (id, parent) in &self.parents {
+            if !written.contains(id) {
+                return Err((Some(parent.line), Reason::DeletedParent));
+            }
+        }
+
+        let ids: Vec<Uuid> = self.children.keys().copied().collect();
+        let parents: Vec<Uuid> = self.children.values().map(|c| c.parent).collect();
+        let groups: Vec<&str> = self
+            .children
+            .values()
+            .map(|c| c.age_group.as_str())
+            .collect();
+        let written: BTreeSet<Uuid> = sqlx::query_scalar(
+            "INSERT INTO children AS c (id, parent_id, age_group)
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[])
+             ON CONFLICT (id) DO UPDATE SET
+                parent_id = excluded.parent_id, age_group = excluded.age_group, updated_at = now()
+             WHERE c.deleted_at IS NULL
+             RETURNING id",
+        )
+        .bind(&ids)
+        .bind(&parents)
+        .bind(&groups)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(database)?
+        .into_iter()
+        .collect();
+        for (id, child) in &self.children {
+            if !written.contains(id) {
+                return Err((Some(child.line), Reason::DeletedChild(child.index)));
+            }
+        }
+        transaction.commit().await.map_err(database)
+    }
+}

@@ -1,0 +1,163 @@
+//! API keys: made once, shown once, kept only as SHA-256.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use rand::{TryRngCore as _, rngs::OsRng};
+use sha2::{Digest as _, Sha256};
+use sqlx::PgPool;
+
+/// What a key may do. One key has one scope: an admin key posts no events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Post events.
+    Ingest,
+    /// Read rollups.
+    Read,
+    /// Change the registry.
+    Admin,
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: &[Self] = &[Self::Ingest, Self::Read, Self::Admin];
+
+    /// Its name on the command line and in the table.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Not the name of a scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a scope is one of ingest, read, admin")]
+pub struct UnknownScope;
+
+impl FromStr for Scope {
+    type Err = UnknownScope;
+    fn from_str(word: &str) -> Result<Self, UnknownScope> {
+        let of_word = |scope: &&Self| scope.as_str() == word;
+        Self::ALL.iter().find(of_word).copied().ok_or(UnknownScope)
+    }
+}
+
+/// A key as the table has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// What it was called when made.
+    pub name: String,
+    /// What it may do.
+    pub scope: Scope,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Since when it is refused.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// Why a key could not be made, listed or revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name is taken, perhaps by a revoked key.
+    #[error("there is a key named `{0}` already (names are not used again after a revocation)")]
+    NameTaken(String),
+    /// The name is blank, too long or holds control characters.
+    #[error("a key's name has 1 to 100 characters, none of them a control character")]
+    BadName,
+    /// No key has this name.
+    #[error("there is no key named `{0}`")]
+    Unknown(String),
+    /// The operating system gave no random bytes.
+    #[error("no random bytes to make a key from: {0}")]
+    Random(#[from] rand::rand_core::OsError),
+    /// PostgreSQL did not do it.
+    #[error("PostgreSQL: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// The SHA-256 by which a presented key is looked up. The key has 256 random bits, so a plain hash
+/// is as good as a slow one, and how long the look-up takes tells nothing about another key.
+#[must_use]
+pub fn sha256(key: &str) -> [u8; 32] {
+    Sha256::digest(key).into()
+}
+
+/// Makes a key and returns it, the only time that it can be seen.
+///
+/// # Errors
+/// [`Error::BadName`], [`Error::NameTaken`], [`Error::Random`], [`Error::Database`].
+pub async fn create(pool: &PgPool, name: &str, scope: Scope) -> Result<String, Error> {
+    let length = name.chars().count();
+    if name.trim().is_empty() || length > 100 || name.chars().any(char::is_control) {
+        return Err(Error::BadName);
+    }
+    let mut secret = [0u8; 32];
+    OsRng.try_fill_bytes(&mut secret)?;
+    let key = format!("rvk_{}", BASE64_URL_SAFE_NO_PAD.encode(secret));
+    let made = sqlx::query(
+        "INSERT INTO api_keys (name, scope, sha256) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING",
+    )
+    .bind(name)
+    .bind(scope.as_str())
+    .bind(&sha256(&key)[..])
+    .execute(pool)
+    .await?;
+    if made.rows_affected() == 0 {
+        return Err(Error::NameTaken(name.to_owned()));
+    }
+    Ok(key)
+}
+
+/// All keys, revoked ones too, by name.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn list(pool: &PgPool) -> Result<Vec<ApiKey>, Error> {
+    type Row = (String, String, DateTime<Utc>, Option<DateTime<Utc>>);
+    let rows: Vec<Row> =
+        sqlx::query_as("SELECT name, scope, created_at, revoked_at FROM api_keys ORDER BY name")
+            .fetch_all(pool)
+            .await?;
+    let key = |(name, scope, created_at, revoked_at): Row| {
+        Ok(ApiKey {
+            name,
+            scope: parse_scope(&scope)?,
+            created_at,
+            revoked_at,
+        })
+    };
+    rows.into_iter().map(key).collect()
+}
+
+/// Revokes a key: every node refuses it within 5 s. Doing it again changes nothing.
+///
+/// # Errors
+/// [`Error::Unknown`], [`Error::Database`].
+pub async fn revoke(pool: &PgPool, name: &str) -> Result<(), Error> {
+    let done =
+        sqlx::query("UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE name = $1")
+            .bind(name)
+            .execute(pool)
+            .await?;
+    if done.rows_affected() == 0 {
+        return Err(Error::Unknown(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// A scope as the table has it. The table's check makes any other impossible.
+pub(crate) fn parse_scope(word: &str) -> Result<Scope, sqlx::Error> {
+    word.parse()
+        .map_err(|error: UnknownScope| sqlx::Error::Decode(error.into()))
+}

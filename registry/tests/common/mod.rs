@@ -1,0 +1,70 @@
+//! What the registry's tests share.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub(crate) mod proxy;
+
+use std::time::Duration;
+
+use chrono_tz::{Europe::Rome, Tz};
+use proxy::Proxy;
+use rivulet_events::{ChildId, ParentId, data::AgeGroup};
+use rivulet_registry::families::{self, Consents};
+use rivulet_sandbox::TestBed;
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use uuid::Uuid;
+
+pub(crate) async fn migrated() -> TestBed {
+    let bed = TestBed::new().await;
+    rivulet_migrations::postgres(&bed.pool).await.unwrap();
+    bed
+}
+
+pub(crate) fn parent() -> ParentId {
+    ParentId::new(Uuid::new_v4())
+}
+
+pub(crate) fn child() -> ChildId {
+    ChildId::new(Uuid::new_v4())
+}
+
+pub(crate) const ZONE: Tz = Rome;
+
+pub(crate) fn coppa(granted: bool) -> Consents {
+    Consents {
+        coppa: Some(granted),
+        ..Consents::default()
+    }
+}
+
+/// A registered child of a parent who granted `coppa`.
+pub(crate) async fn family(pool: &PgPool) -> (ParentId, ChildId) {
+    let (parent, child) = (parent(), child());
+    families::put_parent(pool, parent, ZONE, coppa(true))
+        .await
+        .unwrap();
+    families::put_child(pool, child, parent, AgeGroup::WonderCubs)
+        .await
+        .unwrap();
+    (parent, child)
+}
+
+/// A door in front of the database, and a pool that goes through it.
+pub(crate) async fn behind_a_proxy(bed: &TestBed) -> (Proxy, PgPool) {
+    let options = (*bed.pool.connect_options()).clone();
+    let proxy = Proxy::to(format!("{}:{}", options.get_host(), options.get_port())).await;
+    let pool = PgPoolOptions::new()
+        .max_connections(4)
+        .connect_lazy_with(options.host("127.0.0.1").port(proxy.address.port()));
+    (proxy, pool)
+}
+
+/// Asks until it is so; a test that waits in vain fails here.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..600 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("never came true: {what}");
+}
