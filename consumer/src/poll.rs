@@ -81,8 +81,9 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, batches: &Sender<Batch>) -> 
                     wait = WAIT / 2
                 }
                 Err(TrySendError::Full(())) => {
-                    let room = tokio::time::timeout(GRACE, batches.reserve());
-                    if context.runtime.block_on(async { room.await.is_ok() }) {
+                    let room =
+                        async { tokio::time::timeout(GRACE, batches.reserve()).await.is_ok() };
+                    if context.runtime.block_on(room) {
                         continue;
                     }
                     telemetry::pause(config.name);

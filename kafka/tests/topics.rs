@@ -1,0 +1,93 @@
+//! Topics on a real Kafka.
+
+use std::time::Duration;
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+};
+use rivulet_kafka::{Error, TopicPlan, create_topics, incarnations, retention};
+use rivulet_sandbox::TestBed;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn topics_are_made_once_and_differences_are_told() {
+    let bed = TestBed::new().await;
+    let missing = retention(&bed.cluster).await;
+    assert!(
+        matches!(missing, Err(Error::MissingTopic(_))),
+        "{missing:?}"
+    );
+
+    let plan = TopicPlan::default();
+    let reports = create_topics(&bed.cluster, &plan).await.unwrap();
+    assert_eq!(reports.len(), 4);
+    assert!(reports.iter().all(|report| report.created));
+    for report in create_topics(&bed.cluster, &plan).await.unwrap() {
+        assert!(!report.created);
+        assert_eq!(report.differences, [""; 0]);
+    }
+    assert_eq!(retention(&bed.cluster).await.unwrap(), Some(plan.retention));
+
+    let other = TopicPlan {
+        partitions: 6,
+        retention: Duration::from_secs(3600),
+        ..plan
+    };
+    for report in create_topics(&bed.cluster, &other).await.unwrap() {
+        assert_eq!(
+            report.differences,
+            [
+                "retention.ms is 604800000, not 3600000",
+                "partitions is 3, not 6"
+            ]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_topic_made_anew_has_another_incarnation() {
+    let bed = TestBed::new().await;
+    create_topics(&bed.cluster, &TopicPlan::default())
+        .await
+        .unwrap();
+    let admin: AdminClient<DefaultClientContext> = bed.cluster.client_config().create().unwrap();
+    let topics = bed.cluster.topics();
+    let before = incarnations(admin.inner(), &topics, TIMEOUT).unwrap();
+    assert_eq!(before.len(), 4);
+    assert_eq!(
+        before,
+        incarnations(admin.inner(), &topics, TIMEOUT).unwrap()
+    );
+
+    let gone = topics[0].as_str();
+    admin
+        .delete_topics(&[gone], &AdminOptions::new())
+        .await
+        .unwrap();
+    while incarnations(admin.inner(), &topics, TIMEOUT).unwrap().len() == 4 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    create_topics(&bed.cluster, &TopicPlan::default())
+        .await
+        .unwrap();
+    let after = incarnations(admin.inner(), &topics, TIMEOUT).unwrap();
+    let cluster = |incarnation: &str| incarnation.split_once('/').unwrap().0.to_owned();
+    for topic in &topics {
+        assert_eq!(before[topic] == after[topic], topic != gone);
+        assert_eq!(cluster(&before[topic]), cluster(&after[topic]));
+    }
+}
+
+#[tokio::test]
+async fn no_broker_is_an_error_and_no_hang() {
+    let cluster = rivulet_kafka::Cluster {
+        brokers: "127.0.0.1:1".to_owned(),
+        topic_prefix: "nowhere".to_owned(),
+        properties: Vec::new(),
+    };
+    let admin: AdminClient<DefaultClientContext> = cluster.client_config().create().unwrap();
+    let answer = incarnations(admin.inner(), &cluster.topics(), Duration::from_millis(200));
+    assert!(matches!(answer, Err(Error::Timeout(_))), "{answer:?}");
+}
