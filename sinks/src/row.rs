@@ -1,4 +1,4 @@
-//! A record as one row of the table `events`, in `RowBinary`.
+//! A record as one row of the table `events`, in `RowBinaryWithNamesAndTypes`.
 //!
 //! Written by hand rather than through serde: a column of another event type is not sent at all
 //! (the server fills in NULL), the columns that say where a row came from are encoded once a
@@ -107,6 +107,16 @@ pub(crate) fn columns(event_type: EventType) -> impl Iterator<Item = Column> {
         EventType::Session => SESSION,
     };
     COMMON.iter().chain(data).chain(ORIGIN).copied()
+}
+
+/// What goes before the rows of an insert. ClickHouse compares it with the table, so that a column
+/// somebody has altered is an error and not a misread value.
+pub(crate) fn header(event_type: EventType) -> Vec<u8> {
+    let mut out = Vec::new();
+    length(&mut out, columns(event_type).count());
+    columns(event_type).for_each(|(name, _)| string(&mut out, name));
+    columns(event_type).for_each(|(_, kind)| string(&mut out, kind));
+    out
 }
 
 /// A record that ClickHouse's types, or the table's partitions, cannot hold.

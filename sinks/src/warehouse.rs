@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use clickhouse::{Client, error::Error};
 use rivulet_events::EventType;
 
@@ -15,7 +16,7 @@ use crate::{
     health::{Health, Trouble},
     metrics,
     range::{Frozen, Range},
-    row::{Column, columns},
+    row::{Column, columns, header},
     verdict::{self, Verdict},
 };
 
@@ -49,6 +50,14 @@ const CHUNK: usize = 256 * 1024;
 pub(crate) struct Poisonous {
     pub(crate) offset: u64,
     pub(crate) code: u32,
+}
+
+/// What one insert sends, as often as it takes.
+struct Block<'a> {
+    statement: &'a str,
+    header: Bytes,
+    token: String,
+    rows: Bytes,
 }
 
 /// The table `events`.
@@ -106,19 +115,22 @@ impl Warehouse {
             return Some(Vec::new());
         }
         let statement = statement(range.event_type());
+        let header = Bytes::from(header(range.event_type()));
         let mut poisonous = Vec::new();
         let mut spans = vec![whole.clone()];
         while let Some(span) = spans.pop() {
-            // A part of a range has a token of its own, and always the same: it is cut by halves.
-            let token = if span == whole {
-                range.token()
-            } else {
-                token_of(range, rows, &span)
+            let block = Block {
+                statement: &statement,
+                header: header.clone(),
+                // A part of a range has a token of its own, always the same: it is cut by halves.
+                token: if span == whole {
+                    range.token()
+                } else {
+                    token_of(range, rows, &span)
+                },
+                rows: rows.slice(span.clone()),
             };
-            let Some(code) = self
-                .insert_span(&statement, &token, rows, &span, &is_ours)
-                .await?
-            else {
+            let Some(code) = self.insert_block(&block, &is_ours).await? else {
                 continue;
             };
             if span.len() == 1 {
@@ -136,18 +148,15 @@ impl Warehouse {
     }
 
     /// `Some(None)` when the rows are in; `Some(Some(code))` when one of them is to blame.
-    async fn insert_span(
+    async fn insert_block(
         &self,
-        statement: &str,
-        token: &str,
-        rows: &Frozen,
-        span: &Span<usize>,
-        is_ours: &impl Fn() -> bool,
+        block: &Block<'_>,
+        is_ours: impl Fn() -> bool,
     ) -> Option<Option<u32>> {
         let mut waiting: Option<(Trouble, Backoff)> = None;
         while is_ours() {
             let started = Instant::now();
-            let error = match self.attempt(statement, token, rows, span).await {
+            let error = match self.attempt(block).await {
                 Ok(()) => {
                     self.health.well();
                     metrics::inserted(started.elapsed().as_secs_f64());
@@ -178,23 +187,16 @@ impl Warehouse {
         None
     }
 
-    async fn attempt(
-        &self,
-        statement: &str,
-        token: &str,
-        rows: &Frozen,
-        span: &Span<usize>,
-    ) -> Result<(), Error> {
+    async fn attempt(&self, block: &Block<'_>) -> Result<(), Error> {
         let mut insert = self
             .client
-            .insert_formatted_with(statement)
-            .with_setting("insert_deduplication_token", token)
+            .insert_formatted_with(block.statement)
+            .with_setting("insert_deduplication_token", &block.token)
             .with_timeouts(Some(self.send_timeout), Some(self.answer_timeout));
-        let bytes = rows.slice(span.clone());
-        for start in (0..bytes.len()).step_by(CHUNK) {
-            insert
-                .send(bytes.slice(start..bytes.len().min(start + CHUNK)))
-                .await?;
+        insert.send(block.header.clone()).await?;
+        for start in (0..block.rows.len()).step_by(CHUNK) {
+            let end = block.rows.len().min(start + CHUNK);
+            insert.send(block.rows.slice(start..end)).await?;
         }
         insert.end().await
     }
@@ -271,7 +273,7 @@ fn backoff(trouble: Trouble) -> Backoff {
 fn statement(event_type: EventType) -> String {
     let names: Vec<&str> = columns(event_type).map(|(name, _)| name).collect();
     format!(
-        "INSERT INTO {TABLE} ({}) FORMAT RowBinary",
+        "INSERT INTO {TABLE} ({}) FORMAT RowBinaryWithNamesAndTypes",
         names.join(", ")
     )
 }
