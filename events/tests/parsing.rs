@@ -679,3 +679,23 @@ fn the_answer_names_the_event_as_it_was_sent() {
     assert_eq!(parsed.id.as_deref(), Some("not a uuid"));
     assert_eq!(parse::event(r#"{"id":7}"#, MAX).id, None);
 }
+
+proptest::proptest! {
+    /// Whatever is sent, it is answered: no panic, and a code for what is no event.
+    #[test]
+    fn any_text_is_answered(text in r#"[\[\]{}:,"\\a-c0-9.eE+\-u \n]{0,60}|.{0,60}"#) {
+        let _ = parse::event(&text, MAX).outcome.err();
+    }
+
+    /// One spoilt byte of a good event leaves an event or a rejection, never a panic.
+    #[test]
+    fn a_spoilt_byte_is_answered(at in 0usize..600, byte in 0x20u8..0x7f) {
+        for event in [interaction(), message(), speech(), session()] {
+            let mut bytes = event.to_string().into_bytes();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let text = String::from_utf8(bytes).unwrap();
+            let _ = parse::event(&text, MAX).outcome;
+        }
+    }
+}

@@ -1,2 +1,96 @@
-//! The rivulet command: flags, configuration and wiring.
-fn main() {}
+//! The `rivulet` command: flags, configuration and wiring.
+
+mod commands;
+mod services;
+mod supervise;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use rivulet_telemetry::LogFormat;
+
+/// Streaming analytics and telemetry for children's learning apps.
+///
+/// Every flag can be given as the environment variable its help names.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    /// What is logged, in `tracing`'s directive syntax.
+    #[arg(long, env = "RIVULET_LOG", default_value = "info", global = true)]
+    log: String,
+    /// How a log line looks.
+    #[arg(
+        long,
+        env = "RIVULET_LOG_FORMAT",
+        default_value = "text",
+        global = true
+    )]
+    log_format: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Take events over HTTP and make them durable in Kafka.
+    Ingest(commands::roles::Ingest),
+    /// Roll events up into PostgreSQL, exactly once.
+    Aggregate(commands::roles::Aggregate),
+    /// Write the history to ClickHouse.
+    Sink(commands::roles::Sink),
+    /// Every role in one process.
+    All(commands::roles::All),
+    /// Bring both databases' schemas up to date.
+    Migrate(commands::migrate::Migrate),
+    /// Create the Kafka topics.
+    Topics(commands::topics::Topics),
+    /// Create, list and revoke API keys.
+    Keys(commands::keys::Keys),
+    /// Bring families into the registry.
+    Registry(commands::registry::Registry),
+    /// Play a family app that sends telemetry.
+    Simulate(commands::simulate::Simulate),
+    /// Check the configuration of every role and that its services answer.
+    CheckConfig(commands::check_config::CheckConfig),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = match cli.log_format {
+        Format::Text => LogFormat::Text,
+        Format::Json => LogFormat::Json,
+    };
+    if let Err(error) = rivulet_telemetry::logs(&cli.log, format) {
+        eprintln!("rivulet: --log cannot be read: {error}");
+        return ExitCode::from(2);
+    }
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rivulet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Ingest(role) => role.run().await,
+        Command::Aggregate(role) => role.run().await,
+        Command::Sink(role) => role.run().await,
+        Command::All(roles) => roles.run().await,
+        Command::Migrate(command) => command.run().await,
+        Command::Topics(command) => command.run().await,
+        Command::Keys(command) => command.run().await,
+        Command::Registry(command) => command.run().await,
+        Command::Simulate(command) => command.run().await,
+        Command::CheckConfig(command) => command.run().await,
+    }
+}

@@ -1,0 +1,17 @@
+# The builder compiles librdkafka from source; everything it needs is in the Rust image.
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --locked --release --package rivulet && strip target/release/rivulet
+
+FROM debian:bookworm-slim
+RUN useradd --system --uid 10001 --no-create-home rivulet
+COPY --from=build /src/target/release/rivulet /usr/local/bin/rivulet
+USER 10001
+ENV RIVULET_LISTEN=0.0.0.0:8080 \
+    RIVULET_AGGREGATE_LISTEN=0.0.0.0:9101 \
+    RIVULET_SINK_LISTEN=0.0.0.0:9102 \
+    RIVULET_LOG_FORMAT=json
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["rivulet"]
+CMD ["all"]

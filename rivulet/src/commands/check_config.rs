@@ -1,0 +1,82 @@
+//! `rivulet check-config`
+
+use anyhow::bail;
+use clap::Args;
+
+use super::roles::{AggregateFlags, IngestFlags, SinkFlags};
+use crate::services::{ClickHouse, Kafka, Postgres};
+
+/// Checks the configuration of every role, and that the services answer and are set up. Starts and
+/// changes nothing; fails if a role would.
+#[derive(Args)]
+pub(crate) struct CheckConfig {
+    #[command(flatten)]
+    postgres: Postgres,
+    #[command(flatten)]
+    kafka: Kafka,
+    #[command(flatten)]
+    clickhouse: ClickHouse,
+    #[command(flatten)]
+    ingest: IngestFlags,
+    #[command(flatten)]
+    aggregate: AggregateFlags,
+    #[command(flatten)]
+    sink: SinkFlags,
+}
+
+impl CheckConfig {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let mut failures = 0;
+        let mut tell = |what: &str, outcome: anyhow::Result<String>| match outcome {
+            Ok(said) => println!("ok      {what}: {said}"),
+            Err(error) => {
+                failures += 1;
+                println!("FAILED  {what}: {error:#}");
+            }
+        };
+        let fits = || "its settings fit together".to_owned();
+        tell(
+            "ingest",
+            self.ingest
+                .config()
+                .validate()
+                .map(|()| fits())
+                .map_err(Into::into),
+        );
+        tell(
+            "aggregate",
+            self.aggregate
+                .config()
+                .validate()
+                .map(|()| fits())
+                .map_err(Into::into),
+        );
+        tell("PostgreSQL", self.postgres().await);
+        tell("Kafka", self.kafka().await);
+        tell("ClickHouse", self.clickhouse().await);
+        if failures > 0 {
+            bail!("{failures} of 6 checks failed");
+        }
+        Ok(())
+    }
+
+    async fn postgres(&self) -> anyhow::Result<String> {
+        let pool = self.postgres.pool("check-config", 1)?;
+        rivulet_migrations::check_postgres(&pool).await?;
+        Ok("answers, and its schema is up to date".to_owned())
+    }
+
+    async fn kafka(&self) -> anyhow::Result<String> {
+        let retention = rivulet_kafka::retention(&self.kafka.cluster()).await?;
+        let config = self.aggregate.config();
+        config.check_retention(retention)?;
+        Ok("answers, and the topics keep no more than identities are remembered for".to_owned())
+    }
+
+    async fn clickhouse(&self) -> anyhow::Result<String> {
+        let client = self.clickhouse.client()?;
+        let database = &self.clickhouse.clickhouse_database;
+        rivulet_migrations::check_clickhouse(&client, database).await?;
+        Ok("answers, and its schema is there".to_owned())
+    }
+}

@@ -1,0 +1,11 @@
+//! One module a subcommand.
+
+#![allow(clippy::print_stdout, reason = "a command's answer goes to standard output")]
+
+pub(crate) mod check_config;
+pub(crate) mod keys;
+pub(crate) mod migrate;
+pub(crate) mod registry;
+pub(crate) mod roles;
+pub(crate) mod simulate;
+pub(crate) mod topics;

@@ -1,0 +1,366 @@
+//! `rivulet ingest|aggregate|sink|all`
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use rivulet_telemetry::{Metrics, Readiness, serve_operations};
+use tokio::net::TcpListener;
+
+use crate::{
+    services::{ClickHouse, Kafka, Postgres},
+    supervise::Roles,
+};
+
+/// Takes events over HTTP and makes them durable in Kafka.
+#[derive(Args)]
+pub(crate) struct Ingest {
+    #[command(flatten)]
+    postgres: Postgres,
+    #[command(flatten)]
+    kafka: Kafka,
+    #[command(flatten)]
+    flags: IngestFlags,
+}
+
+/// Rolls events up into PostgreSQL, exactly once.
+#[derive(Args)]
+pub(crate) struct Aggregate {
+    #[command(flatten)]
+    postgres: Postgres,
+    #[command(flatten)]
+    kafka: Kafka,
+    #[command(flatten)]
+    flags: AggregateFlags,
+}
+
+/// Writes the history to ClickHouse.
+#[derive(Args)]
+pub(crate) struct Sink {
+    #[command(flatten)]
+    postgres: Postgres,
+    #[command(flatten)]
+    kafka: Kafka,
+    #[command(flatten)]
+    clickhouse: ClickHouse,
+    #[command(flatten)]
+    flags: SinkFlags,
+}
+
+/// Every role in one process.
+#[derive(Args)]
+pub(crate) struct All {
+    #[command(flatten)]
+    postgres: Postgres,
+    #[command(flatten)]
+    kafka: Kafka,
+    #[command(flatten)]
+    clickhouse: ClickHouse,
+    #[command(flatten)]
+    ingest: IngestFlags,
+    #[command(flatten)]
+    aggregate: AggregateFlags,
+    #[command(flatten)]
+    sink: SinkFlags,
+}
+
+#[derive(Args)]
+pub(crate) struct IngestFlags {
+    /// Where the API, `/healthz`, `/readyz` and `/metrics` are served.
+    #[arg(long, env = "RIVULET_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// Events a request.
+    #[arg(long, env = "RIVULET_MAX_EVENTS", default_value_t = 1_000)]
+    max_events: usize,
+    /// Bytes of a body as sent.
+    #[arg(long, env = "RIVULET_MAX_WIRE_BYTES", default_value_t = 1 << 20)]
+    max_wire_bytes: usize,
+    /// Bytes of a body after decompression.
+    #[arg(long, env = "RIVULET_MAX_INFLATED_BYTES", default_value_t = 8 << 20)]
+    max_inflated_bytes: usize,
+    /// Bytes of one event's JSON.
+    #[arg(long, env = "RIVULET_MAX_EVENT_BYTES", default_value_t = 64 << 10)]
+    max_event_bytes: usize,
+    /// Bytes of all bodies at work; beyond it requests get 503.
+    #[arg(long, env = "RIVULET_MAX_BYTES_IN_FLIGHT", default_value_t = 32 << 20)]
+    max_bytes_in_flight: usize,
+    /// Open connections; beyond it new ones wait.
+    #[arg(long, env = "RIVULET_MAX_CONNECTIONS", default_value_t = 2_048)]
+    max_connections: usize,
+    /// Seconds a body may take to arrive.
+    #[arg(
+        long,
+        env = "RIVULET_BODY_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = 10
+    )]
+    body_timeout: u64,
+    /// Events a second, by API key and node.
+    #[arg(long, env = "RIVULET_RATE", default_value_t = 5_000)]
+    rate: u32,
+    /// Events that an API key may send at once after a pause.
+    #[arg(long, env = "RIVULET_BURST", default_value_t = 20_000)]
+    burst: u32,
+    /// Seconds that a node cut off from PostgreSQL goes on with what it knows of children and keys.
+    #[arg(
+        long,
+        env = "RIVULET_MAX_STALE",
+        value_name = "SECONDS",
+        default_value_t = 60
+    )]
+    max_stale: u64,
+    /// Seconds that requests are still taken after a stop was asked for, for load balancers to see.
+    #[arg(
+        long,
+        env = "RIVULET_SHUTDOWN_GRACE",
+        value_name = "SECONDS",
+        default_value_t = 1
+    )]
+    shutdown_grace: u64,
+}
+
+impl IngestFlags {
+    pub(crate) fn config(&self) -> rivulet_ingest::Config {
+        let defaults = rivulet_ingest::Config::default();
+        rivulet_ingest::Config {
+            max_events: self.max_events,
+            max_wire_bytes: self.max_wire_bytes,
+            max_inflated_bytes: self.max_inflated_bytes,
+            max_event_bytes: self.max_event_bytes,
+            max_bytes_in_flight: self.max_bytes_in_flight,
+            max_connections: self.max_connections,
+            body_timeout: Duration::from_secs(self.body_timeout),
+            rate: self.rate,
+            burst: self.burst,
+            registry: rivulet_registry::CacheConfig {
+                max_stale: Duration::from_secs(self.max_stale),
+                ..defaults.registry
+            },
+            shutdown_grace: Duration::from_secs(self.shutdown_grace),
+            ..defaults
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct AggregateFlags {
+    /// Where `/healthz`, `/readyz` and `/metrics` of the aggregator are served.
+    #[arg(
+        long,
+        env = "RIVULET_AGGREGATE_LISTEN",
+        default_value = "127.0.0.1:9101"
+    )]
+    aggregate_listen: String,
+    /// Kafka consumer group of the aggregators.
+    #[arg(
+        long,
+        env = "RIVULET_AGGREGATE_GROUP",
+        default_value = "rivulet-aggregator"
+    )]
+    aggregate_group: String,
+    /// Days that the identities of events are remembered.
+    #[arg(long, env = "RIVULET_SEEN_RETENTION_DAYS", default_value_t = 45)]
+    seen_retention_days: u64,
+}
+
+impl AggregateFlags {
+    pub(crate) fn config(&self) -> rivulet_aggregator::Config {
+        rivulet_aggregator::Config {
+            group: self.aggregate_group.clone(),
+            seen_retention_days: self.seen_retention_days,
+            ..rivulet_aggregator::Config::default()
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct SinkFlags {
+    /// Where `/healthz`, `/readyz` and `/metrics` of the sink are served.
+    #[arg(long, env = "RIVULET_SINK_LISTEN", default_value = "127.0.0.1:9102")]
+    sink_listen: String,
+    /// Kafka consumer group of the sinks.
+    #[arg(long, env = "RIVULET_SINK_GROUP", default_value = "rivulet-history")]
+    sink_group: String,
+    /// Longest that a row waits for others before it is inserted, milliseconds.
+    #[arg(long, env = "RIVULET_SINK_MAX_AGE_MS", default_value_t = 3_000)]
+    sink_max_age_ms: u64,
+}
+
+impl SinkFlags {
+    pub(crate) fn config(&self) -> rivulet_sinks::Config {
+        rivulet_sinks::Config {
+            group: self.sink_group.clone(),
+            max_age: Duration::from_millis(self.sink_max_age_ms),
+            ..rivulet_sinks::Config::default()
+        }
+    }
+}
+
+async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("{address} cannot be listened on"))
+}
+
+async fn spawn_ingest(
+    roles: &mut Roles,
+    flags: &IngestFlags,
+    postgres: &Postgres,
+    kafka: &Kafka,
+    metrics: Metrics,
+) -> anyhow::Result<()> {
+    let config = flags.config();
+    config.validate()?;
+    let listener = bind(&flags.listen).await?;
+    tracing::info!(address = %listener.local_addr()?, "ingest listens");
+    let role = rivulet_ingest::serve(
+        config,
+        kafka.cluster(),
+        postgres.pool("ingest", 8)?,
+        listener,
+        metrics,
+        roles.shutdown.clone(),
+    );
+    roles.spawn("ingest", async { Ok(role.await?) });
+    Ok(())
+}
+
+async fn spawn_aggregate(
+    roles: &mut Roles,
+    flags: &AggregateFlags,
+    postgres: &Postgres,
+    kafka: &Kafka,
+    metrics: Metrics,
+) -> anyhow::Result<()> {
+    let readiness = Readiness::new(&["kafka", "positions", rivulet_aggregator::READINESS_CHECK]);
+    spawn_operations(
+        roles,
+        "aggregate's operations",
+        &flags.aggregate_listen,
+        &readiness,
+        metrics,
+    )
+    .await?;
+    let role = rivulet_aggregator::run(
+        flags.config(),
+        kafka.cluster(),
+        postgres.pool("aggregate", 6)?,
+        readiness,
+        roles.shutdown.clone(),
+    );
+    roles.spawn("aggregate", async { Ok(role.await?) });
+    Ok(())
+}
+
+async fn spawn_sink(
+    roles: &mut Roles,
+    flags: &SinkFlags,
+    postgres: &Postgres,
+    kafka: &Kafka,
+    clickhouse: &ClickHouse,
+    metrics: Metrics,
+) -> anyhow::Result<()> {
+    let readiness = Readiness::new(&["kafka", "positions", rivulet_sinks::CHECK]);
+    spawn_operations(
+        roles,
+        "sink's operations",
+        &flags.sink_listen,
+        &readiness,
+        metrics,
+    )
+    .await?;
+    let role = rivulet_sinks::run(
+        flags.config(),
+        kafka.cluster(),
+        postgres.pool("sink", 8)?,
+        clickhouse.client()?,
+        readiness,
+        roles.shutdown.clone(),
+    );
+    roles.spawn("sink", async { Ok(role.await?) });
+    Ok(())
+}
+
+async fn spawn_operations(
+    roles: &mut Roles,
+    name: &'static str,
+    address: &str,
+    readiness: &Readiness,
+    metrics: Metrics,
+) -> anyhow::Result<()> {
+    let listener = bind(address).await?;
+    tracing::info!(address = %listener.local_addr()?, "{name} listen");
+    let serve = serve_operations(listener, readiness.clone(), metrics, roles.shutdown.clone());
+    roles.spawn(name, async { Ok(serve.await?) });
+    Ok(())
+}
+
+impl Ingest {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let metrics = rivulet_telemetry::metrics()?;
+        let mut roles = Roles::new();
+        spawn_ingest(
+            &mut roles,
+            &self.flags,
+            &self.postgres,
+            &self.kafka,
+            metrics,
+        )
+        .await?;
+        roles.run().await
+    }
+}
+
+impl Aggregate {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let metrics = rivulet_telemetry::metrics()?;
+        let mut roles = Roles::new();
+        spawn_aggregate(
+            &mut roles,
+            &self.flags,
+            &self.postgres,
+            &self.kafka,
+            metrics,
+        )
+        .await?;
+        roles.run().await
+    }
+}
+
+impl Sink {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let metrics = rivulet_telemetry::metrics()?;
+        let mut roles = Roles::new();
+        let Self {
+            postgres,
+            kafka,
+            clickhouse,
+            flags,
+        } = self;
+        spawn_sink(&mut roles, &flags, &postgres, &kafka, &clickhouse, metrics).await?;
+        roles.run().await
+    }
+}
+
+impl All {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let metrics = rivulet_telemetry::metrics()?;
+        let mut roles = Roles::new();
+        let Self {
+            postgres,
+            kafka,
+            clickhouse,
+            ..
+        } = &self;
+        spawn_ingest(&mut roles, &self.ingest, postgres, kafka, metrics.clone()).await?;
+        spawn_aggregate(
+            &mut roles,
+            &self.aggregate,
+            postgres,
+            kafka,
+            metrics.clone(),
+        )
+        .await?;
+        spawn_sink(&mut roles, &self.sink, postgres, kafka, clickhouse, metrics).await?;
+        roles.run().await
+    }
+}

@@ -1,0 +1,63 @@
+//! `rivulet topics`
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::Args;
+use rivulet_kafka::TopicPlan;
+
+use crate::services::Kafka;
+
+/// Creates the four topics. Those that exist are left as they are; what differs is told.
+#[derive(Args)]
+pub(crate) struct Topics {
+    #[command(flatten)]
+    kafka: Kafka,
+    /// Partitions of each topic. More cannot be taken back, and adding some moves children.
+    #[arg(long, env = "RIVULET_TOPIC_PARTITIONS", default_value_t = 3)]
+    partitions: i32,
+    /// Copies of each partition; 3 in production.
+    #[arg(long, env = "RIVULET_TOPIC_REPLICATION", default_value_t = 1)]
+    replication: i32,
+    /// Copies that must have an event before it is `accepted`; 2 in production.
+    #[arg(long, env = "RIVULET_TOPIC_MIN_INSYNC", default_value_t = 1)]
+    min_insync: i32,
+    /// Days a record is kept: the raw stream is personal data, so keep it short.
+    #[arg(long, env = "RIVULET_TOPIC_RETENTION_DAYS", default_value_t = 7)]
+    retention_days: u64,
+}
+
+impl Topics {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        ensure!(
+            self.partitions > 0 && self.replication > 0,
+            "a topic needs a partition and a copy"
+        );
+        ensure!(
+            (1..=self.replication).contains(&self.min_insync),
+            "--min-insync must be from 1 to --replication: with more, nothing could ever be accepted"
+        );
+        ensure!(
+            (1..=10).contains(&self.retention_days),
+            "--retention-days must be from 1 to 10: identities are remembered for 45 days, which must \
+             outlast the 34 days an id may be old plus the time a record stays in Kafka"
+        );
+        let plan = TopicPlan {
+            partitions: self.partitions,
+            replication: self.replication,
+            min_insync: self.min_insync,
+            retention: Duration::from_secs(self.retention_days * 86_400),
+        };
+        for report in rivulet_kafka::create_topics(&self.kafka.cluster(), &plan).await? {
+            println!(
+                "{} {}",
+                report.topic,
+                if report.created { "created" } else { "exists" }
+            );
+            for difference in report.differences {
+                println!("  {difference}");
+            }
+        }
+        Ok(())
+    }
+}

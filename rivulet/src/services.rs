@@ -1,0 +1,153 @@
+//! Where the services are: the flags that several subcommands share.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use rivulet_kafka::Cluster;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+/// PostgreSQL.
+#[derive(Args, Clone)]
+pub(crate) struct Postgres {
+    /// PostgreSQL, `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: String,
+}
+
+impl Postgres {
+    /// A pool that connects when it is first used, so that a role can start before its database.
+    pub(crate) fn pool(&self, name: &str, connections: u32) -> anyhow::Result<PgPool> {
+        let options: PgConnectOptions = self
+            .database_url
+            .parse()
+            .context("DATABASE_URL is no PostgreSQL URL")?;
+        let options = options
+            .application_name(&format!("rivulet {name}"))
+            // Batches run for milliseconds: a statement this old holds locks for nobody.
+            .options([
+                ("statement_timeout", "60s"),
+                ("idle_in_transaction_session_timeout", "60s"),
+            ]);
+        Ok(PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_lazy_with(options))
+    }
+}
+
+/// Kafka.
+#[derive(Args, Clone)]
+pub(crate) struct Kafka {
+    /// Kafka's bootstrap servers, `HOST:PORT`, separated by commas.
+    #[arg(long, env = "KAFKA_BROKERS")]
+    kafka_brokers: String,
+    /// What the topics' names begin with.
+    #[arg(long, env = "RIVULET_TOPIC_PREFIX", default_value = "rivulet")]
+    topic_prefix: String,
+    /// A librdkafka property, `NAME=VALUE`; may be given again. For TLS and SASL.
+    #[arg(
+        long = "kafka-property",
+        env = "RIVULET_KAFKA_PROPERTIES",
+        value_delimiter = ',',
+        hide_env_values = true,
+        value_parser = property
+    )]
+    properties: Vec<(String, String)>,
+}
+
+impl Kafka {
+    pub(crate) fn cluster(&self) -> Cluster {
+        Cluster {
+            brokers: self.kafka_brokers.clone(),
+            topic_prefix: self.topic_prefix.clone(),
+            properties: self.properties.clone(),
+        }
+    }
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(name, value)| (name.trim().to_owned(), value.to_owned()))
+        .ok_or_else(|| "must be NAME=VALUE".to_owned())
+}
+
+/// ClickHouse.
+#[derive(Args, Clone)]
+pub(crate) struct ClickHouse {
+    /// ClickHouse's HTTP interface, `http://USER:PASSWORD@HOST:PORT`.
+    #[arg(long, env = "CLICKHOUSE_URL", hide_env_values = true)]
+    clickhouse_url: String,
+    /// The database of the history.
+    #[arg(long, env = "RIVULET_CLICKHOUSE_DATABASE", default_value = "rivulet")]
+    pub(crate) clickhouse_database: String,
+}
+
+impl ClickHouse {
+    /// A client on the history's database.
+    pub(crate) fn client(&self) -> anyhow::Result<clickhouse::Client> {
+        let (url, login) = split_login(&self.clickhouse_url)?;
+        let client = clickhouse::Client::default()
+            .with_url(url)
+            .with_database(&self.clickhouse_database);
+        Ok(match login {
+            Some((user, password)) => client.with_user(user).with_password(password),
+            None => client,
+        })
+    }
+}
+
+/// The client takes user and password apart from the address.
+fn split_login(url: &str) -> anyhow::Result<(String, Option<(String, String)>)> {
+    let parsed = url::Url::parse(url).context("CLICKHOUSE_URL is no URL")?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        bail!(
+            "CLICKHOUSE_URL must begin with http:// or https://: rivulet speaks ClickHouse's HTTP interface"
+        );
+    }
+    let mut bare = parsed.clone();
+    let cannot = |()| anyhow::anyhow!("CLICKHOUSE_URL has no host");
+    bare.set_username("").map_err(cannot)?;
+    bare.set_password(None).map_err(cannot)?;
+    let decode = |text: &str| {
+        percent_encoding::percent_decode_str(text)
+            .decode_utf8_lossy()
+            .into_owned()
+    };
+    let login = (!parsed.username().is_empty()).then(|| {
+        (
+            decode(parsed.username()),
+            decode(parsed.password().unwrap_or_default()),
+        )
+    });
+    Ok((bare.as_str().trim_end_matches('/').to_owned(), login))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_leaves_the_clickhouse_address() {
+        let (url, login) = split_login("http://ana:p%40ss@ch:8123").unwrap();
+        assert_eq!(url, "http://ch:8123");
+        assert_eq!(login, Some(("ana".to_owned(), "p@ss".to_owned())));
+        assert_eq!(
+            split_login("http://ch:8123/").unwrap(),
+            ("http://ch:8123".to_owned(), None)
+        );
+        assert!(split_login("tcp://ch:9000").is_err());
+    }
+
+    #[test]
+    fn kafka_properties_are_pairs() {
+        assert_eq!(
+            property("a.b=c=d"),
+            Ok(("a.b".to_owned(), "c=d".to_owned()))
+        );
+        assert!(property("a.b").is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! docker-compose.yml, as far as it can be checked without an engine.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
+use std::{collections::BTreeSet, path::Path, process::Command};
+
+use serde_json::Value;
+
+fn compose() -> Value {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker-compose.yml");
+    // Resolves anchors and merge keys, as the engine does.
+    serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+fn services(compose: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    compose["services"].as_object().unwrap().iter()
+}
+
+fn words(value: &Value) -> Vec<&str> {
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|word| word.as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn every_service_is_pinned_bounded_and_watched() {
+    let compose = compose();
+    let names: BTreeSet<_> = services(&compose).map(|(name, _)| name.as_str()).collect();
+    let all = [
+        "kafka",
+        "postgres",
+        "clickhouse",
+        "ingest",
+        "aggregate",
+        "sink",
+        "prometheus",
+        "grafana",
+    ];
+    assert!(all.iter().all(|name| names.contains(name)), "{names:?}");
+    for (name, service) in services(&compose) {
+        let (_, tag) = service["image"].as_str().unwrap().split_once(':').unwrap();
+        assert!(!tag.is_empty() && tag != "latest", "{name}");
+        assert!(
+            service["mem_limit"].is_string(),
+            "{name} has no memory limit"
+        );
+        let one_shot = service["restart"] == "no";
+        assert_ne!(
+            one_shot,
+            service["healthcheck"]["test"].is_array(),
+            "{name}"
+        );
+        for (on, how) in service["depends_on"].as_object().into_iter().flatten() {
+            let awaited = &compose["services"][on];
+            let condition = how["condition"].as_str().unwrap();
+            match condition {
+                "service_healthy" => assert!(awaited["healthcheck"].is_object(), "{name} on {on}"),
+                "service_completed_successfully" => {
+                    assert_eq!(awaited["restart"], "no", "{name} on {on}")
+                }
+                other => panic!("{name} waits for {other}"),
+            }
+        }
+        for volume in service["volumes"].as_array().into_iter().flatten() {
+            let source = volume.as_str().unwrap().split(':').next().unwrap();
+            if let Some(path) = source.strip_prefix("./") {
+                assert!(
+                    Path::new(env!("CARGO_MANIFEST_DIR"))
+                        .join("..")
+                        .join(path)
+                        .exists(),
+                    "{source}"
+                );
+            } else {
+                assert!(
+                    compose["volumes"].get(source).is_some(),
+                    "volume {source} is not declared"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn it_holds_no_secret() {
+    let compose = compose();
+    for (name, service) in services(&compose) {
+        for (variable, value) in service["environment"].as_object().into_iter().flatten() {
+            if variable.contains("PASSWORD") {
+                let value = value.as_str().unwrap();
+                assert!(
+                    value.starts_with("${") && value.contains(":?"),
+                    "{name} {variable} has a default"
+                );
+            }
+            let value = value.as_str().unwrap_or_default();
+            if let Some((_, login)) = value.split_once("://rivulet:") {
+                assert!(
+                    login.starts_with("${"),
+                    "{name} {variable} has a password in it"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_roles_are_commands_of_this_binary() {
+    let compose = compose();
+    let roles: Vec<_> = services(&compose)
+        .filter(|(_, service)| service["image"] == "rivulet:local")
+        .collect();
+    assert_eq!(roles.len(), 5);
+    for (name, service) in roles {
+        assert_eq!(service["read_only"], true, "{name}");
+        let command = words(&service["command"]);
+        let help = Command::new(env!("CARGO_BIN_EXE_rivulet"))
+            .args(&command)
+            .arg("--help")
+            .output()
+            .unwrap();
+        assert!(help.status.success(), "{name}: rivulet {command:?}");
+        let help = String::from_utf8(help.stdout).unwrap();
+        // A variable that a role does not read would be a setting without effect.
+        let read: Vec<_> = service["environment"].as_object().unwrap().keys().collect();
+        assert!(
+            read.iter()
+                .any(|name| help.contains(&format!("[env: {name}"))),
+            "{name} reads none of {read:?}"
+        );
+    }
+}
