@@ -17,9 +17,10 @@ use crate::{Batch, Error, context::Context, state::Taken, telemetry};
 /// The longest the thread waits for Kafka before it looks after everything else.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// How long a full channel is waited for before fetching is paused. A pause throws away what
-/// librdkafka has fetched ahead.
-const GRACE: Duration = Duration::from_millis(200);
+/// How long a full channel is waited for before fetching is paused: a pause throws away what
+/// librdkafka has fetched ahead, so it is for a store that hangs, not for one that takes its time.
+/// A rebalance waits for as long.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// How many records are taken from Kafka before the thread looks after everything else.
 const ROUND: usize = 1_000;
@@ -81,9 +82,7 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, batches: &Sender<Batch>) -> 
                     wait = WAIT / 2
                 }
                 Err(TrySendError::Full(())) => {
-                    let room =
-                        async { tokio::time::timeout(GRACE, batches.reserve()).await.is_ok() };
-                    if context.runtime.block_on(room) {
+                    if context.runtime.block_on(room(batches, context)) {
                         continue;
                     }
                     telemetry::pause(config.name);
@@ -95,6 +94,15 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, batches: &Sender<Batch>) -> 
         take(consumer, context, wait)?;
     }
     Ok(())
+}
+
+/// Waits for room in the channel. `false`: for too long.
+async fn room(batches: &Sender<Batch>, context: &Context) -> bool {
+    tokio::select! {
+        () = context.ended.cancelled() => true,
+        _ = batches.reserve() => true,
+        () = tokio::time::sleep(GRACE) => false,
+    }
 }
 
 /// Takes what Kafka has, until the batch is full.

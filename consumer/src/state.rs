@@ -345,3 +345,6 @@ impl Raw {
         self.payload.len() + 48
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use rivulet_events::EventType;
+
+use super::{Key, Opening, State, Taken};
+use crate::Part;
+
+const LINGER: Duration = Duration::from_secs(1);
+const STALL: Duration = Duration::from_secs(100);
+
+fn key(event_type: EventType, partition: i32) -> Key {
+    Key {
+        event_type,
+        partition,
+    }
+}
+
+fn message(partition: i32) -> Key {
+    key(EventType::Message, partition)
+}
+
+fn at(position: i64, pending_end: Option<i64>, high: i64) -> Opening {
+    Opening {
+        topic: "t.message".into(),
+        incarnation: "cluster/topic".into(),
+        position,
+        pending_end,
+        high,
+    }
+}
+
+fn state(now: Instant) -> State {
+    State::new(4, 1_000, LINGER, now)
+}
+
+fn take(state: &mut State, key: Key, offsets: &[i64], now: Instant) {
+    for offset in offsets {
+        assert_eq!(state.take(key, *offset, b"x", now), Taken::Kept);
+    }
+}
+
+fn offsets(part: &Part) -> Vec<i64> {
+    part.records.iter().map(|record| record.offset).collect()
+}
+
+#[test]
+fn parts_follow_each_other_over_gaps_and_redeliveries() {
+    let now = Instant::now();
+    let mut state = state(now);
+    state.open(message(0), at(5, None, 20), now);
+    assert_eq!(state.take(message(0), 4, b"", now), Taken::Again);
+    take(&mut state, message(0), &[5, 7], now);
+    assert_eq!(state.take(message(0), 7, b"", now), Taken::Again);
+    assert_eq!(state.take(message(1), 0, b"", now), Taken::Foreign);
+    let first = state.cut(now).parts.remove(0);
+    assert_eq!((first.expected, first.next_offset()), (5, 8));
+    assert_eq!(offsets(&first), [5, 7]);
+
+    take(&mut state, message(0), &[9], now);
+    let second = state.cut(now).parts.remove(0);
+    assert_eq!((second.expected, second.next_offset()), (8, 10));
+    assert!(state.cut(now).parts.is_empty());
+}
+
+#[test]
+fn parts_are_in_the_order_of_their_topics_names() {
+    let now = Instant::now();
+    let mut state = state(now);
+    let open = |state: &mut State, key: Key, topic: &str| {
+        let opening = Opening {
+            topic: topic.into(),
+            ..at(0, None, 1)
+        };
+        state.open(key, opening, now);
+        take(state, key, &[0], now);
+    };
+    open(&mut state, key(EventType::Speech, 0), "t.speech");
+    open(&mut state, key(EventType::Session, 10), "t.session");
+    open(&mut state, key(EventType::Session, 9), "t.session");
+    let parts = state.cut(now).parts;
+    let order: Vec<_> = parts
+        .iter()
+        .map(|part| (&*part.topic, part.partition))
+        .collect();
+    assert_eq!(
+        order,
+        [("t.session", 9), ("t.session", 10), ("t.speech", 0)]
+    );
+}
+
+#[test]
+fn a_batch_goes_when_it_is_full_or_has_waited() {
+    let start = Instant::now();
+    let mut state = state(start);
+    state.open(message(0), at(0, None, 9), start);
+    assert_eq!(state.due_in(start), None);
+    take(&mut state, message(0), &[0, 1], start);
+    let later = start + LINGER / 4;
+    take(&mut state, message(0), &[2], later);
+    assert_eq!(state.due_in(later), Some(LINGER * 3 / 4));
+    assert_eq!(state.due_in(start + LINGER * 2), Some(Duration::ZERO));
+    assert!(!state.is_full());
+    take(&mut state, message(0), &[3], later);
+    assert!(state.is_full());
+    assert_eq!(state.due_in(later), Some(Duration::ZERO));
+    state.cut(later);
+    assert_eq!(state.due_in(later), None);
+
+    state.take(message(0), 4, &[0; 1_000], later);
+    assert!(state.is_full(), "by its bytes");
+    state.void(message(0), later);
+    assert_eq!(state.due_in(later), None);
+}
+
+#[test]
+fn a_begun_range_waits_until_it_is_whole_and_goes_alone() {
+    let now = Instant::now();
+    let mut state = state(now);
+    state.open(message(0), at(10, Some(16), 20), now);
+    state.open(message(1), at(0, None, 20), now);
+    take(&mut state, message(0), &[10, 11, 12, 13, 14], now);
+    assert_eq!(state.due_in(now), None, "nothing may go yet");
+    take(&mut state, message(1), &[0], now);
+    let others = state.cut(now).parts;
+    assert_eq!(others.len(), 1);
+    assert_eq!(others[0].partition, 1);
+
+    take(&mut state, message(0), &[15, 16, 17], now);
+    let range = state.cut(now).parts.remove(0);
+    assert_eq!(offsets(&range), [10, 11, 12, 13, 14, 15]);
+    assert_eq!((range.expected, range.next_offset()), (10, 16));
+    assert_eq!(range.pending_end, Some(16));
+    let rest = state.cut(now).parts.remove(0);
+    assert_eq!(offsets(&rest), [16, 17]);
+    assert_eq!((rest.expected, rest.pending_end), (16, None));
+}
+
+#[test]
+fn a_range_whose_last_record_is_a_gap_is_whole_with_the_next_one() {
+    let now = Instant::now();
+    let mut state = state(now);
+    state.open(message(0), at(10, Some(16), 20), now);
+    take(&mut state, message(0), &[10, 18], now);
+    let range = state.cut(now).parts.remove(0);
+    assert_eq!(offsets(&range), [10]);
+    assert_eq!(range.next_offset(), 16);
+    assert_eq!(offsets(&state.cut(now).parts[0]), [18]);
+}
+
+#[test]
+fn what_was_handed_out_is_void_once_the_partition_is_opened_again() {
+    let now = Instant::now();
+    let mut state = state(now);
+    state.open(message(0), at(0, None, 9), now);
+    take(&mut state, message(0), &[0, 1], now);
+    let part = state.cut(now).parts.remove(0);
+    assert!(state.is_current(part.key(), part.epoch));
+    assert!(state.void(message(0), now));
+    assert!(!state.is_current(part.key(), part.epoch));
+    assert_eq!(state.take(message(0), 2, b"", now), Taken::Foreign);
+    assert!(!state.void(message(0), now), "asked for already");
+
+    state.open(message(0), at(1, None, 9), now);
+    assert!(!state.is_current(part.key(), part.epoch));
+    state.done(&part, now);
+    assert_eq!(state.open[&message(0)].committed, 1);
+}
+
+#[test]
+fn stuck_is_lag_without_progress() {
+    let start = Instant::now();
+    let after = |seconds| start + Duration::from_secs(seconds);
+    let mut state = state(start);
+    let stuck = |state: &mut State, now| {
+        state.beat(now);
+        state.stuck(STALL, now)
+    };
+    state.open(message(0), at(0, None, 0), start);
+    assert_eq!(stuck(&mut state, after(500)), None, "nothing to do");
+
+    // The first record after a quiet time starts the clock.
+    state.observe(&BTreeMap::from([(message(0), 2)]), after(500));
+    assert_eq!(stuck(&mut state, after(599)), None);
+    assert!(stuck(&mut state, after(601)).is_some());
+    state.excuse(after(601));
+    assert_eq!(stuck(&mut state, after(700)), None);
+
+    take(&mut state, message(0), &[0], start);
+    let part = state.cut(start).parts.remove(0);
+    state.done(&part, after(700));
+    assert_eq!(stuck(&mut state, after(799)), None);
+    assert!(stuck(&mut state, after(801)).is_some());
+    take(&mut state, message(0), &[1], start);
+    let part = state.cut(start).parts.remove(0);
+    state.done(&part, after(801));
+    assert_eq!(stuck(&mut state, after(2_000)), None, "all done");
+    assert!(state.stuck(STALL, after(2_101)).is_some(), "no heart-beat");
+}
+
+#[test]
+fn one_partition_that_hangs_among_others_is_seen_later() {
+    let start = Instant::now();
+    let mut state = state(start);
+    state.open(message(0), at(0, None, 1_000), start);
+    state.open(message(1), at(0, None, 1_000), start);
+    let mut now = start;
+    for offset in 0..6 {
+        now += STALL;
+        take(&mut state, message(0), &[offset], now);
+        let part = state.cut(now).parts.remove(0);
+        state.done(&part, now);
+        state.beat(now);
+        assert_eq!(state.stuck(STALL, now).is_some(), offset == 5);
+    }
+}
