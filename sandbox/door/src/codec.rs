@@ -1,13 +1,15 @@
 //! Compression, both ways: HTTP's `Content-Encoding`, and ClickHouse's own blocks (`compress=1`
 //! and `decompress=1`).
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use flate2::{
     Compression,
     read::{MultiGzDecoder, ZlibDecoder},
     write::{GzEncoder, ZlibEncoder},
 };
+
+use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 
 use crate::exception::Exception;
 
@@ -62,7 +64,13 @@ pub(crate) fn decoder<'a>(
 ) -> Result<Box<dyn Read + 'a>, Exception> {
     Ok(match encoding {
         "" | "identity" => Box::new(body),
-        "lz4" => Box::new(lz4_flex::frame::FrameDecoder::new(body)),
+        "lz4" => {
+            let between = Some(Unbroken(BufReader::new(body)));
+            Box::new(Lz4Frames {
+                between,
+                frame: None,
+            })
+        }
         "zstd" => Box::new(zstd::Decoder::new(body)?),
         "gzip" => Box::new(MultiGzDecoder::new(body)),
         "deflate" => Box::new(ZlibDecoder::new(body)),
@@ -74,10 +82,50 @@ pub(crate) fn decoder<'a>(
     })
 }
 
+/// LZ4 frames, one after the other: the Python client sends one for every block of rows. The
+/// decoder reads one, and takes the end of the input between two blocks for that of the frame.
+struct Lz4Frames<R: Read> {
+    between: Option<Unbroken<R>>,
+    frame: Option<FrameDecoder<Unbroken<R>>>,
+}
+
+impl<R: Read> Read for Lz4Frames<R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(mut source) = self.between.take() {
+                if source.0.fill_buf()?.is_empty() {
+                    return Ok(0);
+                }
+                self.frame = Some(FrameDecoder::new(source));
+            }
+            let Some(frame) = &mut self.frame else {
+                return Ok(0);
+            };
+            let read = frame.read(target)?;
+            if read > 0 || target.is_empty() {
+                return Ok(read);
+            }
+            self.between = self.frame.take().map(FrameDecoder::into_inner);
+        }
+    }
+}
+
+/// Does not end: within a frame, the end of the input is an error.
+struct Unbroken<R>(BufReader<R>);
+
+impl<R: Read> Read for Unbroken<R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(target)? {
+            0 if !target.is_empty() => Err(corrupt("a compressed frame breaks off")),
+            read => Ok(read),
+        }
+    }
+}
+
 /// Writes a body of an [`Encoding`].
 pub(crate) enum Encoder<W: Write> {
     Identity(W),
-    Lz4(Box<lz4_flex::frame::FrameEncoder<W>>),
+    Lz4(Box<FrameEncoder<W>>),
     Zstd(zstd::Encoder<'static, W>),
     Gzip(GzEncoder<W>),
     Deflate(ZlibEncoder<W>),
@@ -89,7 +137,7 @@ impl<W: Write> Encoder<W> {
     pub(crate) fn new(encoding: Encoding, writer: W) -> io::Result<Self> {
         Ok(match encoding {
             Encoding::Identity => Self::Identity(writer),
-            Encoding::Lz4 => Self::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(writer))),
+            Encoding::Lz4 => Self::Lz4(Box::new(FrameEncoder::new(writer))),
             Encoding::Zstd => Self::Zstd(zstd::Encoder::new(writer, 1)?),
             Encoding::Gzip => Self::Gzip(GzEncoder::new(writer, Compression::fast())),
             Encoding::Deflate => Self::Deflate(ZlibEncoder::new(writer, Compression::fast())),
@@ -233,7 +281,7 @@ impl<R: Read> BlockReader<R> {
                 .fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte))
         };
         let (method, with_header, length) = (header[0], length(1), length(5));
-        if with_header < HEADER || with_header > MAX_BLOCK || length > MAX_BLOCK {
+        if !(HEADER..=MAX_BLOCK).contains(&with_header) || length > MAX_BLOCK {
             return Err(corrupt("a compressed block of an impossible length"));
         }
         let mut block = header.to_vec();
@@ -292,13 +340,7 @@ mod tests {
 
     #[test]
     fn what_is_encoded_decodes() {
-        for encoding in [
-            Encoding::Lz4,
-            Encoding::Zstd,
-            Encoding::Gzip,
-            Encoding::Deflate,
-            Encoding::Brotli,
-        ] {
+        for encoding in HTTP {
             let (bytes, mut back) = (encoded(encoding), Vec::new());
             assert!(bytes.len() < sample().len() / 2, "{encoding:?}");
             decoder(encoding.name().unwrap(), bytes.as_slice())
@@ -306,6 +348,43 @@ mod tests {
                 .read_to_end(&mut back)
                 .unwrap();
             assert!(back == sample(), "{encoding:?}");
+        }
+    }
+
+    const HTTP: [Encoding; 5] = [
+        Encoding::Lz4,
+        Encoding::Zstd,
+        Encoding::Gzip,
+        Encoding::Deflate,
+        Encoding::Brotli,
+    ];
+
+    #[test]
+    fn what_breaks_off_is_not_taken_for_whole() {
+        for encoding in HTTP {
+            let (bytes, mut back) = (encoded(encoding), Vec::new());
+            for length in [bytes.len() / 2, bytes.len() - 1] {
+                let mut decoder = decoder(encoding.name().unwrap(), &bytes[..length]).unwrap();
+                assert!(
+                    decoder.read_to_end(&mut back).is_err(),
+                    "{encoding:?} at {length}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn frames_follow_each_other() {
+        for encoding in [Encoding::Lz4, Encoding::Zstd, Encoding::Gzip] {
+            let empty = Encoder::new(encoding, Vec::new())
+                .unwrap()
+                .finish()
+                .unwrap();
+            let (one, mut back) = (encoded(encoding), Vec::new());
+            let all = [one.clone(), empty, one].concat();
+            let mut decoder = decoder(encoding.name().unwrap(), all.as_slice()).unwrap();
+            decoder.read_to_end(&mut back).unwrap();
+            assert!(back == sample().repeat(2), "{encoding:?}");
         }
     }
 

@@ -22,11 +22,14 @@ use crate::{
     answer::{self, Answer, Head},
     codec::{self, BlockReader},
     exception::Exception,
-    ffi::{Connection, Engine, Insert, Summary},
+    ffi::{Connection, Engine, Insert, Output, Summary},
     request::{self, Asked},
     session::Sessions,
     statement::{self, Statement},
 };
+
+/// How much of an INSERT's data is handed over at a time, in bytes.
+const CHUNK: u64 = 256 << 10;
 
 /// An engine and what its clients are told of it.
 pub(crate) struct Door {
@@ -105,12 +108,17 @@ impl Door {
             .iter()
             .map(|(name, _)| format!("{name} = DEFAULT"));
         set(&mut connection, names.collect())?;
+        if result.is_err() {
+            // Only with the next query does the engine let go of one that failed while it was
+            // streamed: until then it would be listed as running.
+            connection.query(b"SELECT 1", "Null", &[])?;
+        }
         result
     }
 }
 
 async fn serve(State(door): State<Arc<Door>>, request: Request<Body>) -> Response {
-    if request.method() == "GET" && request.uri().query().is_none() {
+    if request.method() != "POST" && request.uri().query().is_none() {
         return "Ok.\n".into_response();
     }
     let (asked, body) = match request::read(request).await {
@@ -191,11 +199,13 @@ fn set(connection: &mut Connection, settings: Vec<String>) -> Result<(), Excepti
 }
 
 /// Sends the data of an INSERT. If they break off, it is cancelled.
-fn fill(mut insert: Insert<'_>, mut data: impl Read) -> Result<crate::ffi::Output, Exception> {
-    let mut chunk = vec![0; 256 << 10];
+fn fill(mut insert: Insert<'_>, mut data: impl Read) -> Result<Output, Exception> {
+    let mut chunk = Vec::new();
     loop {
-        let read = data.read(&mut chunk)?;
-        if read == 0 || !insert.append(&chunk[..read]) {
+        chunk.clear();
+        // Whole chunks, because some clients send every row as one of its own.
+        (&mut data).take(CHUNK).read_to_end(&mut chunk)?;
+        if chunk.is_empty() || !insert.append(&chunk) {
             return insert.finish();
         }
     }
