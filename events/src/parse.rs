@@ -55,14 +55,38 @@ pub struct Parsed<'a> {
     pub outcome: Result<Event<'a>, Rejection>,
 }
 
-/// Reads one event. `max_bytes` bounds its JSON as sent.
+/// What one event's JSON may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of its JSON as sent; longer is `too_large`.
+    pub max_bytes: usize,
+    /// Containers within containers, the event's own object being the first, 2..=100; deeper is
+    /// `invalid_json`.
+    pub max_depth: u8,
+}
+
+impl Default for Limits {
+    /// 64 KiB and 32 levels.
+    fn default() -> Self {
+        Self {
+            max_bytes: 64 << 10,
+            max_depth: 32,
+        }
+    }
+}
+
+/// Reads one event.
 #[must_use]
-pub fn event(json: &str, max_bytes: usize) -> Parsed<'_> {
+pub fn event(json: &str, limits: Limits) -> Parsed<'_> {
+    let Limits {
+        max_bytes,
+        max_depth,
+    } = limits;
     if json.len() > max_bytes {
         let message = format!("the event's JSON is longer than {max_bytes} bytes; split it");
         return refused(None, Rejection::whole(Code::TooLarge, message));
     }
-    let mut found = match scan(json) {
+    let mut found = match scan(json, max_depth) {
         Ok(found) => found,
         Err(error) => return refused(None, Rejection::whole(Code::InvalidJson, explain(&error))),
     };

@@ -7,9 +7,6 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 
 use crate::audio::{is_audio_key, is_audio_text};
 
-/// Containers within containers, the event's own object being the first.
-const MAX_DEPTH: u8 = 32;
-
 /// A key of the event that is echoed in a warning is cut to this many scalars.
 const ECHOED_KEY_SCALARS: usize = 64;
 
@@ -17,7 +14,7 @@ const ECHOED_KEY_SCALARS: usize = 64;
 const MAX_WARNINGS: usize = 50;
 
 const TWICE: &str = "a key is given twice in one object";
-const TOO_DEEP: &str = "the event is nested deeper than 32 levels";
+const TOO_DEEP: &str = "the event is nested too deep";
 
 /// Above this many keys in one object a hash set takes over from comparing each with each.
 const FEW_KEYS: usize = 24;
@@ -71,10 +68,11 @@ pub(crate) struct Scanned<'a> {
 /// # Errors
 /// It is no JSON object, is nested too deep, or gives a key twice. The error's text quotes no
 /// value.
-pub(crate) fn scan(json: &str) -> Result<Scanned<'_>, serde_json::Error> {
+pub(crate) fn scan(json: &str, max_depth: u8) -> Result<Scanned<'_>, serde_json::Error> {
     let mut scanned = Scanned::default();
     let mut input = serde_json::Deserializer::from_str(json);
-    EventSeed(&mut scanned).deserialize(&mut input)?;
+    let found = &mut scanned;
+    EventSeed { found, max_depth }.deserialize(&mut input)?;
     input.end()?;
     Ok(scanned)
 }
@@ -112,7 +110,10 @@ pub(crate) fn pointer(tokens: &[&str]) -> String {
 }
 
 /// The event's own object.
-struct EventSeed<'s, 'a>(&'s mut Scanned<'a>);
+struct EventSeed<'s, 'a> {
+    found: &'s mut Scanned<'a>,
+    max_depth: u8,
+}
 
 impl<'de> DeserializeSeed<'de> for EventSeed<'_, 'de> {
     type Value = ();
@@ -129,7 +130,7 @@ impl<'de> Visitor<'de> for EventSeed<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let found = self.0;
+        let Self { found, max_depth } = self;
         let mut known = 0u8;
         let mut unknown = Keys::default();
         while let Some(key) = map.next_key_seed(TextSeed)? {
@@ -145,7 +146,7 @@ impl<'de> Visitor<'de> for EventSeed<'_, 'de> {
                 _ => {
                     let mut audio = false;
                     let value = map.next_value_seed(ValueSeed {
-                        depth: 1,
+                        levels: max_depth - 1,
                         audio: &mut audio,
                     })?;
                     if audio || is_audio_key(&key) || is_audio_text(&key) {
@@ -165,7 +166,7 @@ impl<'de> Visitor<'de> for EventSeed<'_, 'de> {
             if field < 5 {
                 let mut audio = false;
                 let value = map.next_value_seed(ValueSeed {
-                    depth: 1,
+                    levels: max_depth - 1,
                     audio: &mut audio,
                 })?;
                 if audio {
@@ -180,7 +181,11 @@ impl<'de> Visitor<'de> for EventSeed<'_, 'de> {
                     _ => found.session_id = value,
                 }
             } else {
-                let object = map.next_value_seed(ObjectSeed { name: &key, found })?;
+                let object = map.next_value_seed(ObjectSeed {
+                    name: &key,
+                    max_depth,
+                    found,
+                })?;
                 match field {
                     5 => found.device = object,
                     6 => found.attributes = object,
@@ -195,6 +200,7 @@ impl<'de> Visitor<'de> for EventSeed<'_, 'de> {
 /// `device`, `attributes` or `data`.
 struct ObjectSeed<'s, 'a> {
     name: &'s str,
+    max_depth: u8,
     found: &'s mut Scanned<'a>,
 }
 
@@ -218,7 +224,7 @@ impl<'de> Visitor<'de> for ObjectSeed<'_, 'de> {
         while let Some(key) = map.next_key_seed(TextSeed)? {
             let mut audio = false;
             let value = map.next_value_seed(ValueSeed {
-                depth: 2,
+                levels: self.max_depth - 2,
                 audio: &mut audio,
             })?;
             if audio || is_audio_key(&key) || is_audio_text(&key) {
@@ -244,7 +250,7 @@ impl<'de> Visitor<'de> for ObjectSeed<'_, 'de> {
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
         let mut audio = false;
         ValueSeed {
-            depth: 1,
+            levels: self.max_depth - 1,
             audio: &mut audio,
         }
         .visit_seq(seq)?;
@@ -277,19 +283,19 @@ impl<'de> Visitor<'de> for ObjectSeed<'_, 'de> {
     }
 }
 
-/// Any value; `depth` is that of the container it stands in, `audio` is set where it holds sound.
+/// Any value; `levels` containers may still be opened, `audio` is set where it holds sound.
 struct ValueSeed<'s> {
-    depth: u8,
+    levels: u8,
     audio: &'s mut bool,
 }
 
 impl<'s> ValueSeed<'s> {
     /// Steps into this value, which turned out to be a container.
     fn enter<E: serde::de::Error>(self) -> Result<(u8, &'s mut bool), E> {
-        if self.depth >= MAX_DEPTH {
-            return Err(E::custom(TOO_DEEP));
+        match self.levels.checked_sub(1) {
+            Some(levels) => Ok((levels, self.audio)),
+            None => Err(E::custom(TOO_DEEP)),
         }
-        Ok((self.depth + 1, self.audio))
     }
 }
 
@@ -332,18 +338,21 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let (depth, audio) = self.enter()?;
-        while seq.next_element_seed(ValueSeed { depth, audio })?.is_some() {}
+        let (levels, audio) = self.enter()?;
+        while seq
+            .next_element_seed(ValueSeed { levels, audio })?
+            .is_some()
+        {}
         Ok(Value::Container)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (depth, audio) = self.enter()?;
+        let (levels, audio) = self.enter()?;
         let mut keys = Keys::default();
         while let Some(key) = map.next_key_seed(TextSeed)? {
             *audio |= is_audio_key(&key) || is_audio_text(&key);
             keys.insert(key)?;
-            map.next_value_seed(ValueSeed { depth, audio })?;
+            map.next_value_seed(ValueSeed { levels, audio })?;
         }
         Ok(Value::Container)
     }

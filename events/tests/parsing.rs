@@ -5,7 +5,6 @@
 use rivulet_events::{Code, Data, parse};
 use serde_json::{Value, json};
 
-const MAX: usize = 65_536;
 const CHILD: &str = "0197a1b2-0000-7000-8000-00000000000c";
 
 fn event(kind: &str, data: Value) -> Value {
@@ -83,7 +82,7 @@ fn code(event: &Value) -> Option<(Code, Option<String>)> {
 }
 
 fn raw_code(json: &str) -> Option<(Code, Option<String>)> {
-    parse::event(json, MAX)
+    parse::event(json, parse::Limits::default())
         .outcome
         .err()
         .map(|r| (r.code, r.pointer.map(|p| p.into_owned())))
@@ -96,7 +95,7 @@ fn at(code: Code, pointer: &str) -> Option<(Code, Option<String>)> {
 #[track_caller]
 fn accepts(event: &Value) {
     let text = event.to_string();
-    let parsed = parse::event(&text, MAX).outcome;
+    let parsed = parse::event(&text, parse::Limits::default()).outcome;
     assert!(parsed.is_ok(), "{event} -> {parsed:?}");
 }
 
@@ -104,7 +103,7 @@ fn accepts(event: &Value) {
 fn full_events_of_each_type_are_read() {
     for event in [interaction(), message(), speech(), session()] {
         let text = event.to_string();
-        let parsed = parse::event(&text, MAX);
+        let parsed = parse::event(&text, parse::Limits::default());
         assert_eq!(parsed.warnings, Vec::<String>::new());
         assert_eq!(parsed.id.as_deref(), event["id"].as_str());
         let read = parsed.outcome.unwrap();
@@ -116,7 +115,9 @@ fn full_events_of_each_type_are_read() {
 #[test]
 fn content_is_measured_and_dropped() {
     let text = message().to_string();
-    let read = parse::event(&text, MAX).outcome.unwrap();
+    let read = parse::event(&text, parse::Limits::default())
+        .outcome
+        .unwrap();
     let Data::Message(message) = &read.data else {
         panic!("a message")
     };
@@ -126,7 +127,11 @@ fn content_is_measured_and_dropped() {
     let absent = without(self::message(), "/data/content").to_string();
     let blank = with(self::message(), "/data/content", json!("  ")).to_string();
     for text in [absent, blank] {
-        let Data::Message(message) = parse::event(&text, MAX).outcome.unwrap().data else {
+        let Data::Message(message) = parse::event(&text, parse::Limits::default())
+            .outcome
+            .unwrap()
+            .data
+        else {
             panic!()
         };
         assert_eq!((message.chars, message.words), (None, None));
@@ -524,7 +529,11 @@ fn every_field_has_its_rule() {
 #[test]
 fn is_correct_belongs_to_answers_only() {
     let text = with(interaction(), "/data/action", json!("view")).to_string();
-    let Data::Interaction(view) = parse::event(&text, MAX).outcome.unwrap().data else {
+    let Data::Interaction(view) = parse::event(&text, parse::Limits::default())
+        .outcome
+        .unwrap()
+        .data
+    else {
         panic!()
     };
     assert_eq!(view.is_correct, None);
@@ -538,7 +547,7 @@ fn unknown_fields_are_dropped_and_told() {
     event = with(event, "/device", json!({"model": "x"}));
     event = with(event, "/nothing", Value::Null);
     let text = event.to_string();
-    let parsed = parse::event(&text, MAX);
+    let parsed = parse::event(&text, parse::Limits::default());
     assert!(parsed.outcome.is_ok());
     let mut warnings = parsed.warnings;
     warnings.sort();
@@ -572,7 +581,7 @@ fn json_that_is_no_event() {
     ] {
         assert_eq!(raw_code(text).unwrap().0, Code::InvalidJson, "{text}");
     }
-    let message = parse::event("\"a secret\"", MAX)
+    let message = parse::event("\"a secret\"", parse::Limits::default())
         .outcome
         .unwrap_err()
         .message;
@@ -608,9 +617,13 @@ fn json_that_is_no_event() {
 #[test]
 fn size_is_that_of_the_json_as_sent() {
     let text = interaction().to_string();
-    assert!(parse::event(&text, text.len()).outcome.is_ok());
+    let bytes = |max_bytes| parse::Limits {
+        max_bytes,
+        ..parse::Limits::default()
+    };
+    assert!(parse::event(&text, bytes(text.len())).outcome.is_ok());
     assert_eq!(
-        parse::event(&text, text.len() - 1)
+        parse::event(&text, bytes(text.len() - 1))
             .outcome
             .unwrap_err()
             .code,
@@ -618,7 +631,7 @@ fn size_is_that_of_the_json_as_sent() {
     );
     // Too large comes before anything else is known of it.
     assert_eq!(
-        parse::event("[[[[[", 4).outcome.unwrap_err().code,
+        parse::event("[[[[[", bytes(4)).outcome.unwrap_err().code,
         Code::TooLarge
     );
 }
@@ -675,16 +688,19 @@ fn an_unknown_type_beats_missing_fields() {
 
 #[test]
 fn the_answer_names_the_event_as_it_was_sent() {
-    let parsed = parse::event(r#"{"id":"not a uuid"}"#, MAX);
+    let parsed = parse::event(r#"{"id":"not a uuid"}"#, parse::Limits::default());
     assert_eq!(parsed.id.as_deref(), Some("not a uuid"));
-    assert_eq!(parse::event(r#"{"id":7}"#, MAX).id, None);
+    assert_eq!(
+        parse::event(r#"{"id":7}"#, parse::Limits::default()).id,
+        None
+    );
 }
 
 proptest::proptest! {
     /// Whatever is sent, it is answered: no panic, and a code for what is no event.
     #[test]
     fn any_text_is_answered(text in r#"[\[\]{}:,"\\a-c0-9.eE+\-u \n]{0,60}|.{0,60}"#) {
-        let _ = parse::event(&text, MAX).outcome.err();
+        let _ = parse::event(&text, parse::Limits::default()).outcome.err();
     }
 
     /// One spoilt byte of a good event leaves an event or a rejection, never a panic.
@@ -695,7 +711,7 @@ proptest::proptest! {
             let at = at % bytes.len();
             bytes[at] = byte;
             let text = String::from_utf8(bytes).unwrap();
-            let _ = parse::event(&text, MAX).outcome;
+            let _ = parse::event(&text, parse::Limits::default()).outcome;
         }
     }
 }

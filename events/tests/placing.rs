@@ -59,7 +59,9 @@ fn place(
         received_at: ms(received_at),
         sent_at: sent_at.map(ms),
     };
-    let event = parse::event(&text, 65_536).outcome.unwrap();
+    let event = parse::event(&text, parse::Limits::default())
+        .outcome
+        .unwrap();
     let record = event
         .place(&clocks, &family(zone))
         .map_err(|rejection| rejection.code)?;
@@ -260,7 +262,9 @@ fn records_survive_the_wire() {
         r#""device":{"id":"d\"1","platform":"ios"},"attributes":{"b":true,"n":-3,"f":1.5,"t":"x\ny"},"data""#,
         1,
     );
-    let event = parse::event(&text, 65_536).outcome.unwrap();
+    let event = parse::event(&text, parse::Limits::default())
+        .outcome
+        .unwrap();
     let clocks = Clocks {
         received_at: ms("2026-05-04T12:00:00Z"),
         sent_at: None,

@@ -15,6 +15,8 @@ pub struct Config {
     pub max_inflated_bytes: usize,
     /// Bytes of one event's JSON.
     pub max_event_bytes: usize,
+    /// Containers within containers in one event, its own object being the first.
+    pub max_event_depth: u8,
     /// Bytes of all bodies that are being read or worked on; beyond it requests get 503. A body
     /// costs its size as sent, then its inflated size.
     pub max_bytes_in_flight: usize,
@@ -55,6 +57,7 @@ impl Default for Config {
             max_wire_bytes: 1 << 20,
             max_inflated_bytes: 8 << 20,
             max_event_bytes: 64 << 10,
+            max_event_depth: 32,
             max_bytes_in_flight: 32 << 20,
             max_connections: 2_048,
             header_timeout: Duration::from_secs(30),
@@ -116,6 +119,13 @@ impl Config {
                 "max_event_bytes ({}) is above {LARGEST_EVENT}: Kafka would refuse the record of \
                  an event that passed every other check, each time it is sent again",
                 self.max_event_bytes
+            ));
+        }
+        if !(2..=100).contains(&self.max_event_depth) {
+            return refuse(format!(
+                "max_event_depth ({}) must be from 2 to 100: an event has objects within its own, \
+                 and the JSON reader stops at 128 levels",
+                self.max_event_depth
             ));
         }
         let largest = self.max_wire_bytes + self.max_inflated_bytes;
@@ -182,6 +192,7 @@ mod tests {
         assert!(refusal(|c| c.burst = 999).contains("for ever"));
         assert!(refusal(|c| c.max_events = 0).contains("max_events is 0"));
         assert!(refusal(|c| c.max_event_bytes = 1 << 20).contains("Kafka would refuse"));
+        assert!(refusal(|c| c.max_event_depth = 1).contains("from 2 to 100"));
         assert!(refusal(|c| c.max_bytes_in_flight = 8 << 20).contains("503 for ever"));
         assert!(refusal(|c| c.queue_messages = 10).contains("always be answered `retry`"));
         assert!(refusal(|c| c.queue_bytes = 1 << 20).contains("would not fit"));

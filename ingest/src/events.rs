@@ -115,7 +115,11 @@ fn split<'a>(
     media: Media,
     held: &'a Held,
 ) -> Result<(Option<i64>, Vec<Parsed<'a>>), Problem> {
-    let (max_events, max_bytes) = (app.config.max_events, app.config.max_event_bytes);
+    let max_events = app.config.max_events;
+    let limits = parse::Limits {
+        max_bytes: app.config.max_event_bytes,
+        max_depth: app.config.max_event_depth,
+    };
     let charge = |events| app.limiter.take(key, events).map_err(Problem::RateLimited);
     match media {
         Media::Json => {
@@ -126,14 +130,14 @@ fn split<'a>(
             let events = batch.events.into_iter();
             Ok((
                 batch.sent_at,
-                events.map(|json| parse::event(json, max_bytes)).collect(),
+                events.map(|json| parse::event(json, limits)).collect(),
             ))
         }
         Media::Ndjson => {
             let lines = batch::ndjson(&held.bytes, max_events)?;
             charge(lines.len())?;
             let read = |line: Result<&'a str, InvalidUtf8>| match line {
-                Ok(json) => parse::event(json, max_bytes),
+                Ok(json) => parse::event(json, limits),
                 Err(InvalidUtf8) => Parsed {
                     id: None,
                     warnings: Vec::new(),

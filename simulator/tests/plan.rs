@@ -67,7 +67,7 @@ fn the_same_seed_and_start_give_the_same_bytes() {
 fn what_is_not_broken_on_purpose_is_valid_and_the_rest_is_not() {
     let mut seen = BTreeSet::new();
     for event in Planner::new(plan()).flat_map(|delivery| delivery.events) {
-        let parsed = parse::event(&event.json, 65_536);
+        let parsed = parse::event(&event.json, parse::Limits::default());
         match (event.flaw, parsed.outcome) {
             (None, Ok(_)) => {}
             (Some(flaw), Err(rejection)) => {
@@ -226,7 +226,7 @@ fn the_naive_identity_tells_events_apart_as_the_contract_does() {
     let mut pairs: BTreeMap<String, Identity> = BTreeMap::new();
     let mut identities = BTreeSet::new();
     for event in Planner::new(plan()).flat_map(|delivery| delivery.events) {
-        let Ok(parsed) = parse::event(&event.json, 65_536).outcome else {
+        let Ok(parsed) = parse::event(&event.json, parse::Limits::default()).outcome else {
             continue;
         };
         let (kind, child) = (parsed.event_type(), parsed.child_id);

@@ -109,7 +109,7 @@ async fn events(State(server): State<Arc<Server>>, headers: HeaderMap, body: Byt
             continue;
         }
         let children = server.children.lock().unwrap();
-        let taken = parse::event(element, 65_536).outcome.and_then(|event| {
+        let taken = parse::event(element, parse::Limits::default()).outcome.and_then(|event| {
             let who = children.get(&event.child_id.uuid().to_string());
             let who = Registration::admit(who, event.event_type())?;
             event.place(&clocks, who)

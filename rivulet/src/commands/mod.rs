@@ -1,6 +1,9 @@
 //! One module a subcommand.
 
-#![allow(clippy::print_stdout, reason = "a command's answer goes to standard output")]
+#![allow(
+    clippy::print_stdout,
+    reason = "a command's answer goes to standard output"
+)]
 
 pub(crate) mod check_config;
 pub(crate) mod keys;

@@ -81,6 +81,9 @@ pub(crate) struct IngestFlags {
     /// Bytes of one event's JSON.
     #[arg(long, env = "RIVULET_MAX_EVENT_BYTES", default_value_t = 64 << 10)]
     max_event_bytes: usize,
+    /// Containers within containers in one event, its own object being the first.
+    #[arg(long, env = "RIVULET_MAX_EVENT_DEPTH", default_value_t = 32)]
+    max_event_depth: u8,
     /// Bytes of all bodies at work; beyond it requests get 503.
     #[arg(long, env = "RIVULET_MAX_BYTES_IN_FLIGHT", default_value_t = 32 << 20)]
     max_bytes_in_flight: usize,
@@ -127,6 +130,7 @@ impl IngestFlags {
             max_wire_bytes: self.max_wire_bytes,
             max_inflated_bytes: self.max_inflated_bytes,
             max_event_bytes: self.max_event_bytes,
+            max_event_depth: self.max_event_depth,
             max_bytes_in_flight: self.max_bytes_in_flight,
             max_connections: self.max_connections,
             body_timeout: Duration::from_secs(self.body_timeout),
