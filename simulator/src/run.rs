@@ -82,8 +82,12 @@ pub async fn run(
         }
     }
     let client = Client::new(config)?;
-    let registrations = stream::iter(families.iter().filter(|family| family.registered))
-        .map(|family| client.register(family))
+    // Collected first: with the closures inside, the future of a run could not be spawned.
+    let mut registrations = Vec::new();
+    for family in families.iter().filter(|family| family.registered) {
+        registrations.push(client.register(family));
+    }
+    let registrations = stream::iter(registrations)
         .buffer_unordered(config.concurrency.max(1))
         .try_collect::<()>();
     tokio::select! {

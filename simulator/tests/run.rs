@@ -109,11 +109,13 @@ async fn events(State(server): State<Arc<Server>>, headers: HeaderMap, body: Byt
             continue;
         }
         let children = server.children.lock().unwrap();
-        let taken = parse::event(element, parse::Limits::default()).outcome.and_then(|event| {
-            let who = children.get(&event.child_id.uuid().to_string());
-            let who = Registration::admit(who, event.event_type())?;
-            event.place(&clocks, who)
-        });
+        let taken = parse::event(element, parse::Limits::default())
+            .outcome
+            .and_then(|event| {
+                let who = children.get(&event.child_id.uuid().to_string());
+                let who = Registration::admit(who, event.event_type())?;
+                event.place(&clocks, who)
+            });
         results.push(match taken {
             Ok(record) => {
                 let identity = identity(&serde_json::from_str(element).unwrap());

@@ -1,1 +1,15 @@
-//! End to end and fault tests on the real stack.
+//! What the end to end tests share: a whole Rivulet of real processes on services of its own
+//! ([`Rivulet`]), and the comparison of everything that it stored with a simulator's ledger
+//! ([`check`]).
+//!
+//! The tests run the `rivulet` command that lies beside them, so build it first:
+//! `cargo build -p rivulet` (`./dev test` does).
+
+pub mod check;
+mod kafka;
+mod process;
+mod rivulet;
+
+pub use kafka::{Copy, first_copies, raw_records};
+pub use process::Role;
+pub use rivulet::Rivulet;

@@ -1,0 +1,214 @@
+//! Roles as processes: started, waited for, killed, frozen, measured.
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(45);
+
+/// The `rivulet` command of the same build as the test.
+pub(crate) fn rivulet() -> Result<PathBuf> {
+    let mut path = std::env::current_exe()?;
+    // From target/debug/deps/ to target/debug/.
+    path.pop();
+    path.pop();
+    path.push("rivulet");
+    ensure!(
+        path.exists(),
+        "{} is not there: `cargo build -p rivulet`",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// A role in a process of its own. Killed when dropped.
+pub struct Role {
+    name: &'static str,
+    env: Vec<(&'static str, String)>,
+    log: PathBuf,
+    child: Child,
+    /// Where it listens, `127.0.0.1:PORT`; the same after a restart.
+    pub address: String,
+}
+
+impl Role {
+    pub(crate) fn start(
+        name: &'static str,
+        env: &[(&'static str, String)],
+        log: PathBuf,
+    ) -> Result<Self> {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let mut env = env.to_vec();
+        for listen in [
+            "RIVULET_LISTEN",
+            "RIVULET_AGGREGATE_LISTEN",
+            "RIVULET_SINK_LISTEN",
+        ] {
+            // Only one of them matters, unless it is every role in one process.
+            env.push((listen, "127.0.0.1:0".to_owned()));
+        }
+        let listen = match name {
+            "aggregate" => "RIVULET_AGGREGATE_LISTEN",
+            "sink" => "RIVULET_SINK_LISTEN",
+            _ => "RIVULET_LISTEN",
+        };
+        env.push((listen, address.clone()));
+        let child = spawn(name, &env, &log)?;
+        Ok(Self {
+            name,
+            env,
+            log,
+            child,
+            address,
+        })
+    }
+
+    /// Waits until it says that it can do its work.
+    ///
+    /// # Errors
+    /// It ended, or is not ready in time.
+    pub async fn ready(&mut self) -> Result<()> {
+        let url = format!("http://{}/readyz", self.address);
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let began = Instant::now();
+        loop {
+            self.assert_running()?;
+            let why = match client
+                .get(&url)
+                .timeout(Duration::from_secs(2))
+                .send()
+                .await
+            {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(error) => error.to_string(),
+            };
+            if began.elapsed() > READY_WITHIN {
+                bail!("{} is not ready: {why}\n{}", self.name, self.log_tail());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// # Errors
+    /// It has ended; with the end of its log.
+    pub fn assert_running(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended with {status}\n{}", self.name, self.log_tail()),
+        }
+    }
+
+    /// Kills it as a power cut would, and starts it again at the same address.
+    ///
+    /// # Errors
+    /// It had ended before, or cannot be started.
+    pub async fn crash(&mut self) -> Result<()> {
+        self.assert_running()?;
+        self.child.kill().await?;
+        self.child = spawn(self.name, &self.env, &self.log)?;
+        Ok(())
+    }
+
+    /// # Errors
+    /// It is gone.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// # Errors
+    /// It is gone.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Ends it in order.
+    ///
+    /// # Errors
+    /// It ended before, took too long or failed.
+    pub async fn stop(mut self) -> Result<()> {
+        self.assert_running()?;
+        self.signal(Signal::TERM)?;
+        let status = tokio::time::timeout(STOP_WITHIN, self.child.wait())
+            .await
+            .with_context(|| format!("{} did not stop\n{}", self.name, self.log_tail()))??;
+        ensure!(
+            status.success(),
+            "{} failed to stop: {status}\n{}",
+            self.name,
+            self.log_tail()
+        );
+        Ok(())
+    }
+
+    /// The most memory that it ever held, bytes.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn peak_memory(&self) -> Result<u64> {
+        let pid = self.child.id().context("it has ended")?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib: u64 = line
+            .and_then(|line| line.trim().strip_suffix("kB"))
+            .context("no VmHWM")?
+            .trim()
+            .parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// The value of a counter on `/metrics`, summed over its labels; 0 where it is not there yet.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn counter(&self, name: &str) -> Result<f64> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let text = client
+            .get(format!("http://{}/metrics", self.address))
+            .send()
+            .await?
+            .text()
+            .await?;
+        let samples = text.lines().filter(|line| line.starts_with(name));
+        Ok(samples
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self
+            .child
+            .id()
+            .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        Ok(kill_process(pid.context("it has ended")?, signal)?)
+    }
+
+    fn log_tail(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(4_000)..]).into_owned()
+    }
+}
+
+fn spawn(name: &str, env: &[(&'static str, String)], log: &Path) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(log)?;
+    let mut command = Command::new(rivulet()?);
+    command
+        .arg(name)
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .kill_on_drop(true);
+    command
+        .spawn()
+        .with_context(|| format!("cannot start rivulet {name}"))
+}

@@ -1,0 +1,202 @@
+//! A whole Rivulet, made with the commands that an operator would use.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Stdio,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+use rivulet_sandbox::TestBed;
+use rivulet_simulator::Config;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::{
+    kafka,
+    process::{Role, rivulet},
+};
+
+const SETTLE_WITHIN: Duration = Duration::from_secs(120);
+
+/// Databases, topics and keys of one test, and the processes that run on them.
+pub struct Rivulet {
+    /// The services.
+    pub bed: TestBed,
+    /// A key with scope `ingest`.
+    pub ingest_key: String,
+    /// A key with scope `admin`.
+    pub admin_key: String,
+    env: Vec<(&'static str, String)>,
+    dir: TempDir,
+    logs: AtomicU32,
+}
+
+impl Rivulet {
+    /// Migrates, makes the topics and the keys. `env` is added to every process's environment.
+    ///
+    /// # Errors
+    /// A command failed.
+    pub async fn new(bed: TestBed, env: &[(&'static str, &str)]) -> Result<Self> {
+        let mut all = vec![
+            ("DATABASE_URL", bed.database_url.clone()),
+            ("KAFKA_BROKERS", bed.cluster.brokers.clone()),
+            ("CLICKHOUSE_URL", bed.clickhouse_url.clone()),
+            ("RIVULET_TOPIC_PREFIX", bed.cluster.topic_prefix.clone()),
+            (
+                "RIVULET_CLICKHOUSE_DATABASE",
+                bed.clickhouse_database.clone(),
+            ),
+            // Groups are the cluster's, not the prefix's.
+            (
+                "RIVULET_AGGREGATE_GROUP",
+                format!("{}-aggregator", bed.cluster.topic_prefix),
+            ),
+            (
+                "RIVULET_SINK_GROUP",
+                format!("{}-history", bed.cluster.topic_prefix),
+            ),
+            ("RIVULET_LOG", "info".to_owned()),
+        ];
+        all.extend(env.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let mut this = Self {
+            bed,
+            ingest_key: String::new(),
+            admin_key: String::new(),
+            env: all,
+            dir: tempfile::tempdir()?,
+            logs: AtomicU32::new(0),
+        };
+        this.command(&["migrate"]).await?;
+        this.command(&["topics"]).await?;
+        this.ingest_key = this.key("ingest").await?;
+        this.admin_key = this.key("admin").await?;
+        Ok(this)
+    }
+
+    async fn key(&self, scope: &str) -> Result<String> {
+        self.command(&["keys", "create", "--name", scope, "--scope", scope])
+            .await
+    }
+
+    /// Runs a `rivulet` command to its end and returns what it printed, trimmed.
+    ///
+    /// # Errors
+    /// It failed; with what it said.
+    pub async fn command(&self, args: &[&str]) -> Result<String> {
+        let output = Command::new(rivulet()?)
+            .args(args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "rivulet {} failed: {said}",
+            args.join(" ")
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Starts roles and waits until all of them are ready.
+    ///
+    /// # Errors
+    /// One of them is not.
+    pub async fn start<const N: usize>(&self, names: [&'static str; N]) -> Result<[Role; N]> {
+        let mut roles = Vec::new();
+        for name in names {
+            let log = self.path(&format!(
+                "{name}.{}.log",
+                self.logs.fetch_add(1, Ordering::Relaxed)
+            ));
+            roles.push(Role::start(name, &self.env, log)?);
+        }
+        for role in &mut roles {
+            role.ready().await?;
+        }
+        roles
+            .try_into()
+            .map_err(|_| anyhow::anyhow!("as many as were asked for"))
+    }
+
+    /// A simulator's settings for this Rivulet; its ledger is named after the seed.
+    #[must_use]
+    pub fn simulator(&self, ingest: &Role, seed: u64) -> Config {
+        Config {
+            url: format!("http://{}", ingest.address),
+            ingest_key: self.ingest_key.clone(),
+            admin_key: self.admin_key.clone(),
+            seed,
+            ledger: Some(self.ledger(seed)),
+            ..Config::default()
+        }
+    }
+
+    /// Where the simulator with this seed keeps its ledger.
+    #[must_use]
+    pub fn ledger(&self, seed: u64) -> PathBuf {
+        self.path(&format!("ledger.{seed}"))
+    }
+
+    /// A file of this test's own, gone with it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Everything that the roles logged so far.
+    ///
+    /// # Errors
+    /// A log cannot be read.
+    pub fn logs(&self) -> Result<Vec<u8>> {
+        let mut logs = Vec::new();
+        for file in fs::read_dir(self.dir.path())? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                logs.extend(fs::read(path)?);
+            }
+        }
+        Ok(logs)
+    }
+
+    /// Waits until both consumers have taken in all that is in Kafka now.
+    ///
+    /// # Errors
+    /// They do not get there, with where they are.
+    pub async fn settle(&self) -> Result<()> {
+        let ends = kafka::ends(&self.bed.cluster).await?;
+        let began = Instant::now();
+        loop {
+            let positions: Vec<(String, String, i32, i64, Option<i64>)> = sqlx::query_as(
+                "SELECT consumer, topic, partition, next_offset, pending_end FROM kafka_positions",
+            )
+            .fetch_all(&self.bed.pool)
+            .await?;
+            let behind: Vec<_> = ["aggregator", "history"]
+                .iter()
+                .flat_map(|consumer| ends.iter().map(move |end| (consumer, end)))
+                .filter(|(consumer, ((topic, partition), end))| {
+                    let done = positions.iter().any(|(by, of, part, next, pending)| {
+                        by == *consumer
+                            && of == topic
+                            && part == partition
+                            && next >= end
+                            && pending.is_none()
+                    });
+                    // A partition that was never written to may have no position.
+                    !done && **end > 0
+                })
+                .collect();
+            if behind.is_empty() {
+                return Ok(());
+            }
+            if began.elapsed() > SETTLE_WITHIN {
+                bail!("behind: {behind:?}\nat: {positions:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}

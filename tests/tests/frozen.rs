@@ -1,0 +1,62 @@
+//! An instance frozen for longer than its session: the other takes over, and what the thawed one
+//! still has in its hands must not count.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
+use std::time::Duration;
+
+use chrono::Utc;
+use rivulet_sandbox::TestBed;
+use rivulet_simulator::{Config, run};
+use rivulet_tests::{Rivulet, check};
+use tokio_util::sync::CancellationToken;
+
+/// Twice the session time-out and more.
+const FROZEN: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_instance_is_replaced_and_fenced() {
+    let short_sessions = "session.timeout.ms=2000,heartbeat.interval.ms=400";
+    let env = [
+        ("RIVULET_KAFKA_PROPERTIES", short_sessions),
+        ("RIVULET_RATE", "2000"),
+    ];
+    let rivulet = Rivulet::new(TestBed::new().await, &env).await.unwrap();
+    let [ingest, aggregate_a, aggregate_b, sink_a, sink_b] = rivulet
+        .start(["ingest", "aggregate", "aggregate", "sink", "sink"])
+        .await
+        .unwrap();
+    let app = Config {
+        children: 120,
+        history_days: 10,
+        rate: 300.0,
+        duration: Some(Duration::from_secs(24)),
+        ..rivulet.simulator(&ingest, 1)
+    };
+    let ledger = app.ledger.clone().unwrap();
+    let app =
+        tokio::spawn(async move { run(&app, Utc::now(), |_| {}, &CancellationToken::new()).await });
+    for frozen in [
+        [&aggregate_a, &sink_a],
+        [&aggregate_b, &sink_b],
+        [&aggregate_a, &sink_b],
+    ] {
+        tokio::time::sleep(Duration::from_millis(1_300)).await;
+        for role in frozen {
+            role.freeze().unwrap();
+        }
+        tokio::time::sleep(FROZEN).await;
+        // Every partition goes on without them.
+        rivulet.settle().await.unwrap();
+        for role in frozen {
+            role.thaw().unwrap();
+        }
+    }
+    println!("{}", app.await.unwrap().unwrap());
+    let checked = check::exact(&rivulet, &[ledger]).await.unwrap();
+    println!("{checked:?}");
+    assert!(checked.events > 10_000, "{checked:?}");
+    for role in [&aggregate_a, &aggregate_b, &sink_a, &sink_b] {
+        println!("fenced {}", role.counter("rivulet_").await.unwrap());
+    }
+}
