@@ -163,3 +163,175 @@ impl Lanes {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rivulet_consumer::Raw;
+    use rivulet_events::EventType;
+
+    use super::*;
+
+    /// Unreadable records will do: they wait and count like any other.
+    fn part(partition: i32, offsets: std::ops::Range<i64>) -> Part {
+        Part {
+            topic: "t".into(),
+            event_type: EventType::Session,
+            partition,
+            incarnation: "c/t".into(),
+            epoch: 1,
+            expected: offsets.start,
+            pending_end: None,
+            records: offsets
+                .map(|offset| Raw {
+                    offset,
+                    payload: vec![0; 100].into(),
+                })
+                .collect(),
+        }
+    }
+
+    fn span(range: &Range) -> (i64, i64) {
+        (range.part.expected, range.end())
+    }
+
+    fn lanes(config: Config) -> Lanes {
+        Lanes::new(config)
+    }
+
+    /// What goes in the next ten seconds, looked at every 50 ms, when each insert ends at once.
+    fn departures(lanes: &mut Lanes, from: Instant) -> Vec<(Duration, i32)> {
+        let mut gone = Vec::new();
+        for tick in 0..200 {
+            let after = Duration::from_millis(50) * tick;
+            while let Some((key, _)) = lanes.next(from + after) {
+                lanes.landed(&key, None);
+                gone.push((after, key.1));
+            }
+        }
+        gone
+    }
+
+    #[test]
+    fn quiet_partitions_take_turns_and_none_waits_too_long() {
+        let (mut lanes, now) = (lanes(Config::default()), Instant::now());
+        for partition in 0..40 {
+            let opened = now + Duration::from_millis(partition as u64);
+            lanes.take(part(partition, 0..3), opened).unwrap();
+        }
+        let gone = departures(&mut lanes, now);
+        assert_eq!(
+            gone.iter()
+                .map(|(_, partition)| *partition)
+                .collect::<Vec<_>>(),
+            (0..40).collect::<Vec<_>>()
+        );
+        let before_the_limit = gone
+            .iter()
+            .filter(|(at, _)| *at < Duration::from_secs(3))
+            .count();
+        assert_eq!(before_the_limit, 8, "four a second, after the first second");
+        assert!(
+            gone.iter()
+                .all(|(at, _)| *at <= Duration::from_millis(3_050))
+        );
+    }
+
+    #[test]
+    fn full_ranges_go_at_once_one_at_a_time() {
+        let (mut lanes, now) = (
+            lanes(Config {
+                max_records: 10,
+                ..Config::default()
+            }),
+            Instant::now(),
+        );
+        lanes.take(part(0, 0..25), now).unwrap();
+        let (key, first) = lanes.next(now).unwrap();
+        assert_eq!(span(&first), (0, 10));
+        assert!(lanes.next(now).is_none(), "one insert a partition");
+        lanes.landed(&key, None);
+        assert_eq!(span(&lanes.next(now).unwrap().1), (10, 20));
+        lanes.landed(&key, None);
+        assert!(lanes.next(now).is_none(), "the rest may still grow");
+        lanes.take(part(0, 25..30), now).unwrap();
+        assert_eq!(span(&lanes.next(now).unwrap().1), (20, 30));
+    }
+
+    #[test]
+    fn a_begun_range_is_formed_again_as_it_was() {
+        let (mut lanes, now) = (
+            lanes(Config {
+                max_records: 10,
+                ..Config::default()
+            }),
+            Instant::now(),
+        );
+        let begun = Part {
+            pending_end: Some(50),
+            ..part(0, 0..37)
+        };
+        lanes.take(begun, now).unwrap();
+        lanes.take(part(0, 50..52), now).unwrap();
+        let (key, range) = lanes.next(now).unwrap();
+        assert_eq!((span(&range), range.is_begun()), ((0, 50), true));
+        assert_eq!(range.token(), "c/t:t:0:0-49");
+        lanes.landed(&key, None);
+        let (_, range) = lanes.next(now + Duration::from_secs(5)).unwrap();
+        assert_eq!((span(&range), range.is_begun()), ((50, 52), false));
+    }
+
+    #[test]
+    fn a_newer_epoch_drops_what_waits_and_a_gap_is_told() {
+        let (mut lanes, now) = (lanes(Config::default()), Instant::now());
+        lanes.take(part(0, 0..5), now).unwrap();
+        assert_eq!(lanes.take(part(0, 6..7), now), Err(Gap));
+        assert!(!lanes.is_waiting());
+        lanes.take(part(0, 0..5), now).unwrap();
+        lanes
+            .take(
+                Part {
+                    epoch: 2,
+                    ..part(0, 3..8)
+                },
+                now,
+            )
+            .unwrap();
+        let (key, range) = lanes.next(now + Duration::from_secs(5)).unwrap();
+        assert_eq!(span(&range), (3, 8));
+        lanes
+            .take(
+                Part {
+                    epoch: 3,
+                    ..part(0, 3..8)
+                },
+                now,
+            )
+            .unwrap();
+        lanes.landed(&key, Some(2));
+        assert!(
+            lanes.is_waiting(),
+            "what is newer than the failed insert stays"
+        );
+        lanes.keep(|part| part.epoch > 3);
+        assert!(!lanes.is_waiting());
+    }
+
+    #[test]
+    fn memory_running_short_sends_what_there_is() {
+        let (mut lanes, now) = (
+            lanes(Config {
+                max_buffered_bytes: 1_000,
+                ..Config::default()
+            }),
+            Instant::now(),
+        );
+        lanes.take(part(0, 0..2), now).unwrap();
+        assert!(lanes.next(now).is_none());
+        lanes.take(part(1, 0..2), now).unwrap();
+        assert!(lanes.bytes() >= 1_000);
+        assert!(lanes.next(now).is_some());
+        assert!(lanes.bytes() >= 1_000, "bytes in the air are still held");
+    }
+}

@@ -47,9 +47,10 @@ impl Bed {
     pub(crate) async fn send(&self, records: &[Record<'_>]) -> Vec<i64> {
         let mut offsets = Vec::new();
         for record in records {
-            let mut payload = Vec::new();
-            record.encode(&mut payload).unwrap();
-            offsets.push(self.send_bytes(record.event_type, 0, &payload).await);
+            offsets.push(
+                self.send_bytes(record.event_type, 0, &payload(record))
+                    .await,
+            );
         }
         offsets
     }
@@ -64,6 +65,26 @@ impl Bed {
             .await
             .unwrap()
             .offset
+    }
+
+    /// Puts records into partition 0 in one go, so that a sink gets them together.
+    pub(crate) async fn send_together(&self, kind: EventType, payloads: &[Vec<u8>]) {
+        let topic = self.test.cluster.topic(kind);
+        let sent: Vec<_> = payloads
+            .iter()
+            .map(|payload| {
+                let record = FutureRecord::<[u8], [u8]>::to(&topic)
+                    .payload(payload)
+                    .partition(0);
+                self.producer
+                    .send_result(record)
+                    .map_err(|(error, _)| error)
+                    .unwrap()
+            })
+            .collect();
+        for delivery in sent {
+            delivery.await.unwrap().unwrap();
+        }
     }
 
     /// A sink on this client's ClickHouse, as ready as it gets.
@@ -222,4 +243,11 @@ pub(crate) fn badge(badge: &str) -> Record<'_> {
         stars: None,
         badge: Some(Cow::Borrowed(badge)),
     }))
+}
+
+/// The record as it is in Kafka.
+pub(crate) fn payload(record: &Record<'_>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    record.encode(&mut payload).unwrap();
+    payload
 }

@@ -6,7 +6,7 @@ use rivulet_events::EventType::Interaction;
 use rivulet_sinks::Config;
 
 use crate::{
-    bed::{Bed, badge, config, until},
+    bed::{Bed, badge, config, payload, until},
     proxy::{Mode, Proxy},
 };
 
@@ -103,4 +103,32 @@ async fn a_missing_table_is_waited_for() {
         .unwrap();
     bed.until_settled(Interaction, last).await;
     assert_eq!(bed.raw_rows().await, 2);
+}
+
+/// More than the sink may hold arrives while ClickHouse is away: it stops taking records, and takes
+/// them up again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_longer_than_memory_lasts() {
+    let bed = Bed::new().await;
+    let proxy = Proxy::new(&bed.test.clickhouse_url).await;
+    let narrow = Config {
+        max_records: 40,
+        max_buffered_bytes: 16 << 10,
+        ..config()
+    };
+    let sink = bed.start_with(&bed.behind(&proxy.url), narrow);
+    until("the sink to be ready", || async {
+        sink.readiness.is_ready()
+    })
+    .await;
+    proxy.set(Mode::Shut);
+    let payloads: Vec<_> = (0..3_000)
+        .map(|number| payload(&badge(&number.to_string())))
+        .collect();
+    bed.send_together(Interaction, &payloads).await;
+    proxy.harmed().await;
+    proxy.harmed().await;
+    proxy.set(Mode::Pass);
+    bed.until_settled(Interaction, 2_999).await;
+    assert_eq!(bed.raw_rows().await, 3_000);
 }

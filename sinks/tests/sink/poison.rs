@@ -2,7 +2,7 @@
 
 use rivulet_events::EventType::Interaction;
 
-use crate::bed::{Bed, badge, until};
+use crate::bed::{Bed, badge, payload, until};
 
 async fn quarantine(bed: &Bed) -> Vec<(i64, String, Vec<u8>)> {
     sqlx::query_as(
@@ -72,9 +72,7 @@ async fn rows_that_clickhouse_refuses_are_found_and_set_aside() {
         let record = badge(&name);
         last = bed.send(std::slice::from_ref(&record)).await[0];
         if is_poison {
-            let mut payload = Vec::new();
-            record.encode(&mut payload).unwrap();
-            poisons.push((last, "clickhouse_469".to_owned(), payload));
+            poisons.push((last, "clickhouse_469".to_owned(), payload(&record)));
         } else {
             expected.push(name);
         }
