@@ -2,6 +2,8 @@
 //! its rollup summed as if every event were new. No I/O, so it runs while the transaction before
 //! it does.
 
+use std::borrow::Cow;
+
 use ahash::{AHashMap, AHashSet};
 use chrono::{DateTime, Datelike, NaiveDate};
 use rivulet_consumer::Part;
@@ -55,12 +57,21 @@ impl Prepared {
         let mut received_at = vec![0; parts.len()];
         let mut poison = Vec::new();
         let mut decoded = Vec::with_capacity(parts.iter().map(|part| part.records.len()).sum());
+        let mut events = Vec::with_capacity(decoded.capacity());
         for (part, of) in parts.iter().enumerate() {
             for (record, raw) in of.records.iter().enumerate() {
                 match decode(of.event_type, &raw.payload) {
                     Ok(event) => {
                         received_at[part] = received_at[part].max(event.received_at);
-                        decoded.push((event.identity(), raw.offset, part, record, event));
+                        let found = Event {
+                            identity: event.identity(),
+                            seen_on: utc_day(event.received_at),
+                            child: event.child_id,
+                            part,
+                            record,
+                        };
+                        events.push((found, raw.offset, decoded.len()));
+                        decoded.push(event);
                     }
                     Err((code, detail)) => poison.push(Poison {
                         part,
@@ -72,23 +83,14 @@ impl Prepared {
             }
         }
         // Of copies the lowest offset wins.
-        decoded.sort_unstable_by_key(|(identity, offset, part, ..)| (*identity, *offset, *part));
-        decoded.dedup_by_key(|(identity, ..)| *identity);
+        events.sort_unstable_by_key(|(event, offset, _)| (event.identity, *offset, event.part));
+        events.dedup_by_key(|(event, ..)| event.identity);
 
         let mut rollup = Rollup::default();
-        let events = decoded
-            .iter()
-            .map(|&(identity, _, part, record, ref event)| {
-                rollup.add(event);
-                Event {
-                    identity,
-                    seen_on: utc_day(event.received_at),
-                    child: event.child_id,
-                    part,
-                    record,
-                }
-            })
-            .collect();
+        for (.., at) in &events {
+            rollup.add(&decoded[*at]);
+        }
+        let events = events.into_iter().map(|(event, ..)| event).collect();
         Self {
             events,
             rollup,
@@ -178,13 +180,15 @@ fn implausible(record: &Record<'_>) -> Option<&'static str> {
     if day != RESET_CLOCK_DAY && !(-60..=2).contains(&(day - received_on).num_days()) {
         return Some("the id-day is too far from received_at");
     }
-    let has_nul = |text: &Option<std::borrow::Cow<'_, str>>| {
-        text.as_ref().is_some_and(|text| text.contains('\0'))
+    // PostgreSQL stores no NUL and indexes no long key; ingest lets 100 characters through.
+    let unfit = |text: &Option<Cow<'_, str>>| {
+        text.as_ref()
+            .is_some_and(|text| text.contains('\0') || text.len() > 1_000)
     };
     match &record.data {
         Data::Interaction(data) => {
-            if has_nul(&data.subject) || has_nul(&data.topic) || has_nul(&data.badge) {
-                return Some("a text holds a NUL");
+            if unfit(&data.subject) || unfit(&data.topic) || unfit(&data.badge) {
+                return Some("a text holds a NUL or is too long");
             }
             if data
                 .confidence
@@ -193,7 +197,9 @@ fn implausible(record: &Record<'_>) -> Option<&'static str> {
                 return Some("confidence is not 0..=1");
             }
         }
-        Data::Message(data) if has_nul(&data.topic) => return Some("a text holds a NUL"),
+        Data::Message(data) if unfit(&data.topic) => {
+            return Some("a text holds a NUL or is too long");
+        }
         _ => {}
     }
     None
@@ -290,6 +296,11 @@ mod tests {
             wild(|record| {
                 if let Data::Interaction(data) = &mut record.data {
                     data.topic = Some("a\0b".into());
+                }
+            }),
+            wild(|record| {
+                if let Data::Interaction(data) = &mut record.data {
+                    data.subject = Some("long ".repeat(1_000).into());
                 }
             }),
             wild(|record| {

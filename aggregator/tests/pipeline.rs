@@ -1,0 +1,225 @@
+//! The whole aggregator: real Kafka, real PostgreSQL, instances that come, go and are cut off.
+
+mod common;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use common::{distinct, encode, event, interaction, recount, some_events, stored};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rivulet_aggregator::{Config, Error, READINESS_CHECK, run};
+use rivulet_events::{InteractionAction, Record};
+use rivulet_kafka::TopicPlan;
+use rivulet_sandbox::TestBed;
+use rivulet_telemetry::Readiness;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+struct Instance {
+    task: JoinHandle<Result<(), Error>>,
+    shutdown: CancellationToken,
+    readiness: Readiness,
+}
+
+impl Instance {
+    fn start(bed: &TestBed) -> Self {
+        let config = Config {
+            // Small batches: many transactions, many places to be cut off at.
+            max_batch_records: 50,
+            linger: Duration::from_millis(5),
+            ..Config::default()
+        };
+        let shutdown = CancellationToken::new();
+        let readiness = Readiness::new(&["kafka", "positions", READINESS_CHECK]);
+        let task = tokio::spawn(run(
+            config,
+            bed.cluster.clone(),
+            bed.pool.clone(),
+            readiness.clone(),
+            shutdown.clone(),
+        ));
+        Self {
+            task,
+            shutdown,
+            readiness,
+        }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+
+    /// Drops everything it is doing, wherever it is.
+    async fn cut_off(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+async fn migrated() -> TestBed {
+    let bed = TestBed::new().await;
+    rivulet_migrations::postgres(&bed.pool).await.unwrap();
+    rivulet_kafka::create_topics(
+        &bed.cluster,
+        &TopicPlan {
+            partitions: 3,
+            ..TopicPlan::default()
+        },
+    )
+    .await
+    .unwrap();
+    bed
+}
+
+async fn produce(bed: &TestBed, events: &[Record<'static>]) {
+    let producer: FutureProducer = bed
+        .cluster
+        .client_config()
+        .set("enable.idempotence", "true")
+        .create()
+        .unwrap();
+    let mut sent = Vec::new();
+    for event in events {
+        let (topic, payload) = (bed.cluster.topic(event.event_type), encode(event));
+        let key = event.child_id.uuid().to_string();
+        let record = FutureRecord::to(&topic).key(&key).payload(&payload);
+        sent.push(
+            producer
+                .send_result(record)
+                .unwrap_or_else(|(error, _)| panic!("{error}")),
+        );
+    }
+    for delivery in sent {
+        delivery.await.unwrap().unwrap();
+    }
+}
+
+/// Waits until so many records were consumed. The topics are fresh, so that is their positions' sum.
+async fn consumed(bed: &TestBed, records: usize) {
+    eventually(&format!("{records} records are consumed"), async || {
+        let sql = "SELECT coalesce(sum(next_offset), 0)::bigint FROM kafka_positions";
+        let consumed: i64 = sqlx::query_scalar(sql)
+            .fetch_one(&bed.pool)
+            .await
+            .unwrap_or_default();
+        assert!(consumed <= records as i64, "{consumed}");
+        consumed == records as i64
+    })
+    .await;
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_200 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("in vain: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_that_come_go_and_are_cut_off_count_each_event_once() {
+    let bed = migrated().await;
+    let events = some_events(3_000);
+    let (first, rest) = events.split_at(1_000);
+    let (second, third) = rest.split_at(1_000);
+
+    let one = Instance::start(&bed);
+    produce(&bed, first).await;
+    let two = Instance::start(&bed);
+    produce(&bed, second).await;
+    one.cut_off().await;
+    produce(&bed, third).await;
+    let three = Instance::start(&bed);
+    consumed(&bed, events.len()).await;
+    assert!(three.readiness.is_ready() || two.readiness.is_ready());
+    assert_eq!(stored(&bed.pool).await, recount(&distinct(&events)));
+    two.stop().await;
+    three.stop().await;
+
+    // A restart replays nothing: no row was touched but the new event's.
+    let touched = async || {
+        let sql = "SELECT updated_at::text FROM daily_child_metrics";
+        let times: Vec<String> = sqlx::query_scalar(sql).fetch_all(&bed.pool).await.unwrap();
+        times.into_iter().collect::<BTreeSet<_>>()
+    };
+    let before = touched().await;
+    let again = Instance::start(&bed);
+    let last = event(77, 0, interaction(InteractionAction::Start));
+    produce(&bed, std::slice::from_ref(&last)).await;
+    consumed(&bed, events.len() + 1).await;
+    assert_eq!(touched().await.difference(&before).count(), 1);
+    let mut all = distinct(&events);
+    all.push(last);
+    assert_eq!(stored(&bed.pool).await, recount(&all));
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_connections_and_dropped_days_cost_an_attempt_and_no_event() {
+    let bed = migrated().await;
+    let events = some_events(2_000);
+    let instance = Instance::start(&bed);
+    for chunk in events.chunks(250) {
+        produce(&bed, chunk).await;
+        let mut conn = eventually_connected(&bed).await;
+        let _ = sqlx::query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .execute(&mut *conn)
+        .await;
+    }
+    consumed(&bed, events.len()).await;
+    assert_eq!(stored(&bed.pool).await, recount(&distinct(&events)));
+
+    // The day of an event goes while the instance believes in it.
+    let mut late = event(78, 0, interaction(InteractionAction::Start));
+    late.occurred_at += 40 * common::DAY_MS;
+    late.event_time = late.occurred_at;
+    late.received_at = late.occurred_at;
+    late.local_date = common::date(40);
+    produce(&bed, std::slice::from_ref(&late)).await;
+    consumed(&bed, events.len() + 1).await;
+    sqlx::query("DROP TABLE event_seen_20251213")
+        .execute(&bed.pool)
+        .await
+        .unwrap();
+    let later = Record {
+        id: uuid::Uuid::new_v4(),
+        ..late.clone()
+    };
+    produce(&bed, std::slice::from_ref(&later)).await;
+    consumed(&bed, events.len() + 2).await;
+    let mut all = distinct(&events);
+    all.extend([late, later]);
+    assert_eq!(stored(&bed.pool).await, recount(&all));
+    instance.stop().await;
+}
+
+async fn eventually_connected(bed: &TestBed) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
+    loop {
+        if let Ok(conn) = bed.pool.acquire().await {
+            return conn;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_that_keep_longer_than_identities_are_refused_at_boot() {
+    let bed = TestBed::new().await;
+    rivulet_migrations::postgres(&bed.pool).await.unwrap();
+    let plan = TopicPlan {
+        retention: Duration::from_secs(12 * 86_400),
+        ..TopicPlan::default()
+    };
+    rivulet_kafka::create_topics(&bed.cluster, &plan)
+        .await
+        .unwrap();
+    let refused = Instance::start(&bed).task.await.unwrap().unwrap_err();
+    assert!(
+        refused.to_string().contains("at least 46 days"),
+        "{refused}"
+    );
+}
