@@ -1,0 +1,132 @@
+//! Events as ingest would have left them in Kafka.
+
+use anyhow::{Context as _, Result, bail};
+use chrono_tz::Tz;
+use rdkafka::{
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
+};
+use rivulet_events::{Clocks, EventType, ParentId, Record, Registration, data::AgeGroup, parse};
+use rivulet_kafka::Cluster;
+use std::time::Duration;
+use uuid::Uuid;
+
+use crate::events::Author;
+
+/// In what order the children's events come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    /// As SDKs send them: 20 events of a child together.
+    Together,
+    /// Round and round the children: a consumer's batch has one event of each.
+    Spread,
+}
+
+const TOGETHER: usize = 20;
+
+/// Records in the order of their arrival.
+pub(crate) struct Corpus {
+    records: Vec<(EventType, Uuid, Box<[u8]>)>,
+}
+
+impl Corpus {
+    /// `count` events of `children`, that happened in the hour before `now` (Unix milliseconds).
+    pub(crate) fn compose(
+        author: &mut Author,
+        children: &[Uuid],
+        count: usize,
+        order: Order,
+        now: i64,
+    ) -> Result<Self> {
+        let who = Registration {
+            parent_id: ParentId::new(author.id()),
+            age_group: AgeGroup::CuriousExplorers,
+            timezone: Tz::Europe__Rome,
+            deleted: false,
+            coppa: true,
+            audio: true,
+            analytics: true,
+        };
+        let begin = |author: &mut Author, child| {
+            let ago = 600_000 + author.below(3_000_000) as i64;
+            author.visit(child, now - ago)
+        };
+        let mut visits: Vec<_> = match order {
+            Order::Together => Vec::new(),
+            Order::Spread => children.iter().map(|child| begin(author, *child)).collect(),
+        };
+        let mut records = Vec::with_capacity(count);
+        for index in 0..count {
+            let json = match order {
+                Order::Together => {
+                    if index % TOGETHER == 0 {
+                        visits.clear();
+                        visits.push(begin(author, children[index / TOGETHER % children.len()]));
+                    }
+                    author.event(&mut visits[0])
+                }
+                Order::Spread => {
+                    let visits_count = visits.len();
+                    author.event(&mut visits[index % visits_count])
+                }
+            };
+            records.push(record(&json, &who, now)?);
+        }
+        Ok(Self { records })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The records, decoded.
+    pub(crate) fn decoded(&self) -> impl Iterator<Item = Result<Record<'_>>> {
+        self.records
+            .iter()
+            .map(|(kind, _, payload)| Ok(Record::decode(*kind, payload)?))
+    }
+
+    /// Puts every record into its topic, as ingest does: keyed by child.
+    pub(crate) async fn fill(&self, cluster: &Cluster) -> Result<()> {
+        let producer: ThreadedProducer<DefaultProducerContext> = cluster
+            .client_config()
+            .set("partitioner", "murmur2_random")
+            .set("compression.type", "lz4")
+            .set("linger.ms", "20")
+            .set("queue.buffering.max.messages", "200000")
+            .create()?;
+        for (kind, child, payload) in &self.records {
+            let topic = cluster.topic(*kind);
+            let key = child.to_string();
+            let mut next = BaseRecord::to(&topic).key(&key).payload(&**payload);
+            while let Err((error, back)) = producer.send(next) {
+                if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                    return Err(error.into());
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                next = back;
+            }
+        }
+        tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(60)))
+            .await?
+            .context("Kafka did not take the events in time")
+    }
+}
+
+fn record(json: &str, who: &Registration, now: i64) -> Result<(EventType, Uuid, Box<[u8]>)> {
+    let event = match parse::event(json, parse::Limits::default()).outcome {
+        Ok(event) => event,
+        Err(rejection) => bail!("the benchmark's own event is refused: {rejection:?}"),
+    };
+    let (kind, child) = (event.event_type(), event.child_id.uuid());
+    let clocks = Clocks {
+        received_at: now,
+        sent_at: None,
+    };
+    let Ok(record) = event.place(&clocks, who) else {
+        bail!("the benchmark's event has no place")
+    };
+    let mut payload = Vec::with_capacity(512);
+    record.encode(&mut payload)?;
+    Ok((kind, child, payload.into()))
+}

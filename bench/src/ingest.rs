@@ -1,0 +1,159 @@
+//! Ingest beside a handler that only parses: CPU time an event.
+
+use std::{process::Stdio, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use chrono::Utc;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+use crate::{
+    bed,
+    events::Author,
+    load::{self, Met},
+    process::{self, Role},
+    report::{Report, Target, median, quantile},
+};
+
+const BENCH: &str = "ingest";
+const EVENTS: usize = 50;
+const BODIES: usize = 400;
+const REQUESTS: usize = 4_000;
+const CONNECTIONS: usize = 32;
+
+pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
+    report.title(&format!(
+        "ingest: {REQUESTS} requests of {EVENTS} events on {CONNECTIONS} connections, {rounds} rounds"
+    ));
+    report.progress("the real role and the plain handler in turn");
+    let bed = bed::make().await?;
+    let mut author = Author::new(1);
+    let children = bed::children(&mut author, BODIES);
+    bed::register(&bed, &children).await?;
+    let key = bed::ingest_key(&bed).await?;
+
+    let now = Utc::now().timestamp_millis();
+    let mut bytes = 0;
+    let mut requests = Vec::with_capacity(BODIES);
+    for child in children {
+        let mut visit = author.visit(child, now - 600_000);
+        let events: Vec<_> = (0..EVENTS).map(|_| author.event(&mut visit)).collect();
+        bytes += events.iter().map(String::len).sum::<usize>();
+        let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
+        requests.push(load::post("/v1/events", &key, &body));
+    }
+    let requests = Arc::new(requests);
+    report.figure(
+        BENCH,
+        "an event's JSON, mean",
+        bytes as f64 / (BODIES * EVENTS) as f64,
+        "bytes",
+    );
+
+    let mut role = Role::start("ingest", &bed::environment(&bed)).await?;
+    role.ready().await?;
+    let plain = Plain::start().await?;
+    let mut real_figures = Figures::default();
+    let mut plain_figures = Figures::default();
+    // The first load of each fills caches and is not counted.
+    for round in 0..=rounds {
+        let count = if round == 0 { BODIES * 2 } else { REQUESTS };
+        let before = plain.cpu()?;
+        let met = load::run(&plain.address, &requests, count, CONNECTIONS, "parsed 50").await?;
+        let plain_cpu = plain.cpu()? - before;
+        let before = role.cpu()?;
+        let accepted = r#""accepted":50"#;
+        let real = load::run(&role.address, &requests, count, CONNECTIONS, accepted).await?;
+        let real_cpu = role.cpu()? - before;
+        if round > 0 {
+            plain_figures.add(&met, plain_cpu);
+            real_figures.add(&real, real_cpu);
+        }
+    }
+    plain_figures.report(report, "plain handler");
+    real_figures.report(report, "ingest");
+    let ratio = median(&real_figures.cpu) / median(&plain_figures.cpu);
+    report.target(
+        BENCH,
+        "CPU an event, ingest / plain handler",
+        ratio,
+        "x",
+        Target::AtMost(4.0),
+    );
+    let memory = role.peak_memory()?;
+    report.target(
+        BENCH,
+        "peak memory of ingest",
+        memory,
+        "MiB",
+        Target::AtMost(256.0),
+    );
+    role.stop().await
+}
+
+#[derive(Default)]
+struct Figures {
+    cpu: Vec<f64>,
+    rate: Vec<f64>,
+    latencies: Vec<f64>,
+}
+
+impl Figures {
+    fn add(&mut self, met: &Met, cpu: Duration) {
+        let events = (met.latencies.len() * EVENTS) as f64;
+        self.cpu.push(cpu.as_secs_f64() * 1e6 / events);
+        self.rate.push(events / met.wall.as_secs_f64());
+        self.latencies.extend(&met.latencies);
+    }
+
+    fn report(&self, report: &mut Report, who: &str) {
+        let mut figure = |name: &str, value, unit| {
+            report.figure(BENCH, &format!("{who}: {name}"), value, unit);
+        };
+        figure("CPU an event", median(&self.cpu), "us");
+        figure("events a second", median(&self.rate), "1/s");
+        figure(
+            "latency of a request, p50",
+            quantile(&self.latencies, 0.5),
+            "ms",
+        );
+        figure(
+            "latency of a request, p99",
+            quantile(&self.latencies, 0.99),
+            "ms",
+        );
+    }
+}
+
+/// The baseline's process.
+struct Plain {
+    child: Child,
+    address: String,
+}
+
+impl Plain {
+    async fn start() -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("plain-handler")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        let mut address = String::new();
+        BufReader::new(stdout).read_line(&mut address).await?;
+        Ok(Self {
+            child,
+            address: address.trim().to_owned(),
+        })
+    }
+
+    fn cpu(&self) -> Result<Duration> {
+        self.child
+            .id()
+            .and_then(process::cpu)
+            .context("the plain handler has ended")
+    }
+}

@@ -1,0 +1,206 @@
+//! From the answer to the row: how soon an accepted event can be seen in either database.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use chrono::Utc;
+use sqlx::PgPool;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::JoinHandle,
+    time::MissedTickBehavior,
+};
+use uuid::Uuid;
+
+use crate::{
+    bed,
+    events::Author,
+    load::{self, Client},
+    process::Role,
+    report::{Report, Target, quantile},
+};
+
+const BENCH: &str = "latency";
+const SECONDS: u32 = 20;
+/// Ten requests of 50 events a second are the load; between them, markers are sent.
+const LOADS: u32 = 10;
+const EVENTS: usize = 50;
+/// A marker is the first event of a child of its own, in a request of its own.
+const MARKERS: u32 = 20;
+const LIMIT: Duration = Duration::from_secs(30);
+
+pub(crate) async fn run(report: &mut Report) -> Result<()> {
+    report.title(&format!(
+        "latency: {} events/s for {SECONDS} s through every role",
+        LOADS * EVENTS as u32 + MARKERS
+    ));
+    report.progress(&format!("{SECONDS} s of load"));
+    let bed = bed::make().await?;
+    let mut author = Author::new(7);
+    let families = bed::children(&mut author, 1_000);
+    let markers = bed::children(&mut author, (SECONDS * MARKERS) as usize);
+    bed::register(&bed, &families).await?;
+    bed::register(&bed, &markers).await?;
+    let key = bed::ingest_key(&bed).await?;
+    let environment = bed::environment(&bed);
+    let mut roles = Vec::new();
+    for role in ["ingest", "aggregate", "sink"] {
+        roles.push((role, Role::start(role, &environment).await?));
+    }
+    for (_, role) in &mut roles {
+        role.ready().await?;
+    }
+    let address = roles[0].1.address.clone();
+
+    let (to_postgres, from_answers) = unbounded_channel();
+    let pool = bed.pool.clone();
+    let postgres = tokio::spawn(watch(
+        from_answers,
+        Duration::from_millis(5),
+        move |children| in_postgres(pool.clone(), children),
+    ));
+    let (to_clickhouse, from_answers) = unbounded_channel();
+    let client = bed.clickhouse.clone();
+    let clickhouse = tokio::spawn(watch(
+        from_answers,
+        Duration::from_millis(50),
+        move |children| in_clickhouse(client.clone(), children),
+    ));
+
+    let load = load_steadily(address.clone(), key.clone(), families);
+    let mut client = Client::connect(&address).await?;
+    let mut answers = Vec::new();
+    let mut ticks = ticks(MARKERS);
+    for child in &markers {
+        ticks.tick().await;
+        let mut visit = author.visit(*child, Utc::now().timestamp_millis() - 4_000);
+        let body = format!(r#"{{"events":[{}]}}"#, author.event(&mut visit));
+        let sent = Instant::now();
+        let status = client.send(&load::post("/v1/events", &key, &body)).await?;
+        let answered = Instant::now();
+        ensure!(status == 200, "a marker was answered {status}");
+        answers.push((answered - sent).as_secs_f64() * 1e3);
+        to_postgres.send((*child, answered))?;
+        to_clickhouse.send((*child, answered))?;
+    }
+    load.await??;
+    drop((to_postgres, to_clickhouse));
+    let (postgres, clickhouse) = (postgres.await??, clickhouse.await??);
+
+    report.figure(
+        BENCH,
+        "request to answer, p50",
+        quantile(&answers, 0.5),
+        "ms",
+    );
+    report.figure(
+        BENCH,
+        "request to answer, p99",
+        quantile(&answers, 0.99),
+        "ms",
+    );
+    for (store, delays, most) in [
+        ("PostgreSQL", postgres, 1_000.0),
+        ("ClickHouse", clickhouse, 5_000.0),
+    ] {
+        let name = format!("answer to row in {store}, p50");
+        report.figure(BENCH, &name, quantile(&delays, 0.5), "ms");
+        let name = format!("answer to row in {store}, p99");
+        report.target(
+            BENCH,
+            &name,
+            quantile(&delays, 0.99),
+            "ms",
+            Target::AtMost(most),
+        );
+    }
+    for (name, role) in roles {
+        let memory = role.peak_memory()?;
+        report.target(
+            BENCH,
+            &format!("peak memory of {name}"),
+            memory,
+            "MiB",
+            Target::AtMost(256.0),
+        );
+        role.stop().await?;
+    }
+    Ok(())
+}
+
+fn load_steadily(address: String, key: String, families: Vec<Uuid>) -> JoinHandle<Result<()>> {
+    tokio::spawn(async move {
+        let mut author = Author::new(8);
+        let mut client = Client::connect(&address).await?;
+        let mut ticks = ticks(LOADS);
+        for request in 0..(SECONDS * LOADS) as usize {
+            ticks.tick().await;
+            let child = families[request % families.len()];
+            let mut visit = author.visit(child, Utc::now().timestamp_millis() - 300_000);
+            let events: Vec<_> = (0..EVENTS).map(|_| author.event(&mut visit)).collect();
+            let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
+            let status = client.send(&load::post("/v1/events", &key, &body)).await?;
+            ensure!(status == 200, "the load was answered {status}");
+        }
+        Ok(())
+    })
+}
+
+fn ticks(a_second: u32) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / a_second);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Asks `find` which of the answered children have a row, until all have; milliseconds each took.
+async fn watch<Found: Future<Output = Result<Vec<Uuid>>>>(
+    mut answered: UnboundedReceiver<(Uuid, Instant)>,
+    every: Duration,
+    find: impl Fn(Vec<Uuid>) -> Found,
+) -> Result<Vec<f64>> {
+    let mut waiting = HashMap::new();
+    let mut delays = Vec::new();
+    loop {
+        if waiting.is_empty() {
+            match answered.recv().await {
+                Some((child, since)) => waiting.insert(child, since),
+                None => return Ok(delays),
+            };
+        }
+        while let Ok((child, since)) = answered.try_recv() {
+            waiting.insert(child, since);
+        }
+        for child in find(waiting.keys().copied().collect()).await? {
+            if let Some(since) = waiting.remove(&child) {
+                delays.push(since.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        let stuck = waiting.values().any(|since| since.elapsed() > LIMIT);
+        ensure!(!stuck, "an accepted event had no row after {LIMIT:?}");
+        tokio::time::sleep(every).await;
+    }
+}
+
+async fn in_postgres(pool: PgPool, children: Vec<Uuid>) -> Result<Vec<Uuid>> {
+    let sql = "SELECT child_id FROM daily_child_metrics WHERE child_id = ANY ($1)";
+    Ok(sqlx::query_scalar(sql)
+        .bind(children)
+        .fetch_all(&pool)
+        .await?)
+}
+
+async fn in_clickhouse(client: clickhouse::Client, children: Vec<Uuid>) -> Result<Vec<Uuid>> {
+    let list: Vec<_> = children.iter().map(|child| format!("'{child}'")).collect();
+    let query = format!(
+        "SELECT toString(child_id) FROM events WHERE child_id IN ({})",
+        list.join(",")
+    );
+    let found: Vec<String> = client.query(&query).fetch_all().await?;
+    Ok(found
+        .iter()
+        .filter_map(|child| child.parse().ok())
+        .collect())
+}
