@@ -5,7 +5,7 @@ use std::{any::Any, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body as HttpBody,
-    http::{HeaderName, Method, header, request::Parts},
+    http::{HeaderName, Method, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
     routing::{post, put},
 };
@@ -87,8 +87,10 @@ pub(crate) fn router(
 ) -> Router {
     let parents = put(admin::put_parent).delete(admin::delete_parent);
     let children = put(admin::put_child).delete(admin::delete_child);
+    // The layer answers OPTIONS itself, but only where the method is routed at all.
+    let events = post(events::post).options(async || StatusCode::NO_CONTENT);
     Router::new()
-        .route("/v1/events", post(events::post).layer(browsers()))
+        .route("/v1/events", events.layer(browsers()))
         .route("/v1/admin/parents/{id}", parents)
         .route("/v1/admin/children/{id}", children)
         .merge(operations(readiness, metrics))

@@ -1,4 +1,5 @@
 //! What a node knows of the registry, and when it stops believing it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What the registry's tests share.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod proxy;

@@ -1,0 +1,253 @@
+//! The registry as the product backend changes it and as events meet it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
+mod common;
+
+use std::time::Duration;
+
+use chrono_tz::Europe::Rome;
+use common::{Server, behind_a_proxy, config, event, eventually, outcomes, problem, stored};
+use reqwest::{Response, StatusCode};
+use rivulet_events::{ChildId, ParentId, data::AgeGroup};
+use rivulet_ingest::Config;
+use rivulet_kafka::{TopicPlan, create_topics};
+use rivulet_registry::{
+    CacheConfig,
+    families::{self, Consents},
+};
+use rivulet_sandbox::TestBed;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+async fn refused(response: Response, status: u16, code: &str) {
+    let found = problem(response).await;
+    assert_eq!((found.0, found.1.as_str()), (status, code));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_put_and_deleted() {
+    let server = Server::start().await;
+    let parent_path = format!("parents/{}", Uuid::new_v4());
+    let child_path = format!("children/{}", Uuid::new_v4());
+    let rome = json!({"timezone": "Europe/Rome"});
+    let of = |parent: Uuid| json!({"parent_id": parent, "age_group": "mind_masters"});
+
+    for zone in [
+        json!("Mars/Base"),
+        json!("europe/rome"),
+        json!(1),
+        Value::Null,
+    ] {
+        let put = server
+            .admin_put(&parent_path, &json!({"timezone": zone}))
+            .await;
+        refused(put, 422, "invalid_field").await;
+    }
+    for consents in [json!({"adio": true}), json!({"audio": "yes"}), json!([])] {
+        let body = json!({"timezone": "Europe/Rome", "consents": consents});
+        refused(
+            server.admin_put(&parent_path, &body).await,
+            422,
+            "invalid_field",
+        )
+        .await;
+    }
+    refused(
+        server.admin_put(&parent_path, &json!([])).await,
+        400,
+        "invalid_body",
+    )
+    .await;
+    refused(
+        server.admin_put("parents/seven", &rome).await,
+        404,
+        "not_found",
+    )
+    .await;
+    refused(server.admin_delete(&parent_path).await, 404, "not_found").await;
+    refused(server.admin_delete(&child_path).await, 404, "not_found").await;
+
+    refused(
+        server.admin_put(&child_path, &of(Uuid::new_v4())).await,
+        409,
+        "conflict",
+    )
+    .await;
+    let teen = json!({"parent_id": server.parent, "age_group": "teens"});
+    refused(
+        server.admin_put(&child_path, &teen).await,
+        422,
+        "invalid_field",
+    )
+    .await;
+    let nobodys = json!({"age_group": "mind_masters"});
+    refused(
+        server.admin_put(&child_path, &nobodys).await,
+        422,
+        "invalid_field",
+    )
+    .await;
+
+    let put = server.admin_put(&child_path, &of(server.parent)).await;
+    assert_eq!(put.status(), StatusCode::NO_CONTENT);
+    for _ in 0..2 {
+        let deleted = server.admin_delete(&child_path).await;
+        assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
+    }
+    refused(
+        server.admin_put(&child_path, &of(server.parent)).await,
+        409,
+        "conflict",
+    )
+    .await;
+
+    let deleted = server
+        .admin_delete(&format!("parents/{}", server.parent))
+        .await;
+    assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
+    let put = server
+        .admin_put(&format!("parents/{}", server.parent), &rome)
+        .await;
+    refused(put, 409, "conflict").await;
+    let another = format!("children/{}", Uuid::new_v4());
+    refused(
+        server.admin_put(&another, &of(server.parent)).await,
+        409,
+        "conflict",
+    )
+    .await;
+    eventually("its child is deleted too", async || {
+        let answer: Value = server.post(&[server.event()]).await.json().await.unwrap();
+        answer["results"][0]["code"] == "child_deleted"
+    })
+    .await;
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_in_force_soon_and_travels_with_the_record() {
+    let server = Server::start().await;
+    assert_eq!(
+        outcomes(&server.send(&[server.event()]).await),
+        ["accepted"]
+    );
+
+    server
+        .consent(server.parent, json!({"analytics": false}))
+        .await;
+    eventually("records say that analytics is withheld", async || {
+        server.send(&[server.event()]).await;
+        stored(&server.cluster)
+            .iter()
+            .any(|record| record.json()["analytics"] == false)
+    })
+    .await;
+
+    server.consent(server.parent, json!({"coppa": false})).await;
+    eventually("nothing is taken any more", async || {
+        let answer = server.send(&[server.event()]).await;
+        answer["results"][0]["code"] == "consent_required"
+    })
+    .await;
+    // A grant is believed at once: a refusal is never from memory.
+    server.consent(server.parent, json!({"coppa": true})).await;
+    assert_eq!(
+        outcomes(&server.send(&[server.event()]).await),
+        ["accepted"]
+    );
+    // And so is a registration.
+    let child = Uuid::new_v4();
+    let answer = server.send(&[event(child)]).await;
+    assert_eq!(answer["results"][0]["code"], "unknown_child");
+    server.register(Uuid::new_v4(), child).await;
+    assert_eq!(outcomes(&server.send(&[event(child)]).await), ["accepted"]);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_postgres_known_children_are_served_for_a_while_and_nobody_is_refused() {
+    let bed = TestBed::new().await;
+    create_topics(&bed.cluster, &TopicPlan::default())
+        .await
+        .unwrap();
+    // Before the server starts, so that no notice of it is still on its way at the cut.
+    rivulet_migrations::postgres(&bed.pool).await.unwrap();
+    let child = Uuid::new_v4();
+    let (parent, consents) = (
+        ParentId::new(Uuid::new_v4()),
+        Consents {
+            coppa: Some(true),
+            ..Consents::default()
+        },
+    );
+    families::put_parent(&bed.pool, parent, Rome, consents)
+        .await
+        .unwrap();
+    families::put_child(&bed.pool, ChildId::new(child), parent, AgeGroup::WonderCubs)
+        .await
+        .unwrap();
+    let (proxy, pool) = behind_a_proxy(&bed).await;
+    let (cluster, max_stale) = (bed.cluster.clone(), Duration::from_secs(8));
+    let registry = CacheConfig {
+        max_stale,
+        ..CacheConfig::default()
+    };
+    let server = Server::on(
+        bed,
+        Config {
+            registry,
+            ..config()
+        },
+        cluster,
+        pool,
+    )
+    .await;
+    let speech = || {
+        let mut event = event(child);
+        event["type"] = json!("speech");
+        event["data"] = json!({"audio_session_id": Uuid::new_v4(), "window_ms": 1});
+        event
+    };
+    let answer = server.send(&[event(child), speech()]).await;
+    assert_eq!(outcomes(&answer), ["accepted", "rejected"]);
+
+    proxy.cut();
+    let stranger = Uuid::new_v4();
+    let response = server
+        .post(&[event(child), speech(), event(stranger), json!({})])
+        .await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(response.headers().contains_key("retry-after"));
+    let answer: Value = response.json().await.unwrap();
+    assert_eq!(
+        outcomes(&answer),
+        ["accepted", "retry", "retry", "rejected"],
+        "a refusal needs the registry: {answer}"
+    );
+    assert_eq!(answer["retry"], 2);
+    refused(
+        server.post(&[event(stranger), json!({})]).await,
+        503,
+        "unavailable",
+    )
+    .await;
+
+    eventually("memory is too old for anything", async || {
+        let response = server.post(&[event(child)]).await;
+        response.status() == StatusCode::SERVICE_UNAVAILABLE && !server.is_ready().await
+    })
+    .await;
+    proxy.heal();
+    eventually("all is well again", async || {
+        let response = server
+            .post(&[event(child), speech(), event(stranger)])
+            .await;
+        if response.status() != StatusCode::OK {
+            return false;
+        }
+        let answer: Value = response.json().await.unwrap();
+        outcomes(&answer) == ["accepted", "rejected", "rejected"] && server.is_ready().await
+    })
+    .await;
+    server.stop().await.unwrap();
+}

@@ -1,0 +1,222 @@
+//! Bad input is refused cheaply, and others are served meanwhile.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
+mod common;
+
+use std::{io::Write as _, time::Duration};
+
+use common::{Server, config, eventually, outcomes, problem, read_answer};
+use flate2::{Compression, write::GzEncoder};
+use reqwest::StatusCode;
+use rivulet_ingest::Config;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut to = GzEncoder::new(Vec::new(), Compression::best());
+    to.write_all(plain).unwrap();
+    to.finish().unwrap()
+}
+
+async fn refusal(server: &Server, encoding: &str, body: Vec<u8>) -> (u16, String) {
+    let response = server
+        .request()
+        .header("content-type", "application/json")
+        .header("content-encoding", encoding)
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    let (status, code, _) = problem(response).await;
+    (status, code)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_much_of_anything() {
+    let server = Server::start().await;
+    let too_large = (413, "body_too_large".to_owned());
+    let too_many = (413, "too_many_events".to_owned());
+
+    let long = vec![b' '; (1 << 20) + 1];
+    assert_eq!(refusal(&server, "identity", long).await, too_large);
+    let bomb = gzip(&vec![b' '; 200 << 20]);
+    assert!(bomb.len() < 1 << 20);
+    assert_eq!(refusal(&server, "gzip", bomb).await, too_large);
+    let bomb = zstd::encode_all(&vec![b' '; 64 << 20][..], 3).unwrap();
+    assert_eq!(refusal(&server, "zstd", bomb).await, too_large);
+
+    let million = format!("{{\"events\":[{}{{}}]}}", "{},".repeat(999_999));
+    assert_eq!(
+        refusal(&server, "gzip", gzip(million.as_bytes())).await,
+        too_many
+    );
+    let lines = server
+        .request()
+        .header("content-type", "application/x-ndjson")
+        .body("{}\n".repeat(1_001));
+    assert_eq!(
+        problem(lines.send().await.unwrap()).await.1,
+        "too_many_events"
+    );
+    let events: Vec<_> = (0..1_001).map(|_| json!({})).collect();
+    assert_eq!(
+        problem(server.post(&events).await).await.1,
+        "too_many_events"
+    );
+    assert_eq!(server.post(&events[1..]).await.status(), StatusCode::OK);
+
+    // The largest permitted body.
+    let padded = format!("{{\"events\":[]{}}}", " ".repeat((8 << 20) - 13));
+    assert_eq!(padded.len(), 8 << 20);
+    let request = server
+        .request()
+        .header("content-type", "application/json")
+        .header("content-encoding", "gzip")
+        .body(gzip(padded.as_bytes()));
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nesting_spoils_only_its_event() {
+    let server = Server::start().await;
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let deeper = format!("{}{}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
+    let body = format!(
+        "{{\"events\":[{},{{\"data\":{deep}}},{deep},{},{}]}}",
+        server.event(),
+        deeper.replace("{\"a\":}", "{\"a\":1}"),
+        server.event()
+    );
+    let request = server.request().header("content-type", "application/json");
+    let response = request.body(body).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let answer: serde_json::Value = response.json().await.unwrap();
+    assert_eq!(
+        outcomes(&answer),
+        ["accepted", "rejected", "rejected", "rejected", "accepted"]
+    );
+    for index in 1..4 {
+        assert_eq!(answer["results"][index]["code"], "invalid_json");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_body_ends() {
+    let server = Server::start().await;
+    let mut stream = server.raw("transfer-encoding: chunked\r\n").await;
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+    let (mut read, mut write) = stream.split();
+    let sending = async {
+        while write.write_all(chunk.as_bytes()).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let receiving = async {
+        let mut answer = vec![0; 4096];
+        let length = tokio::io::AsyncReadExt::read(&mut read, &mut answer)
+            .await
+            .unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    };
+    let answer = tokio::select! {
+        () = sending => unreachable!(),
+        answer = receiving => answer,
+    };
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    server.send(&[server.event()]).await;
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_keys_at_a_high_rate_do_not_stop_a_right_one() {
+    let server = Server::start().await;
+    let flood = (0..8).map(|task| {
+        let (client, url) = (server.client.clone(), server.url("/v1/events"));
+        tokio::spawn(async move {
+            for n in 0..500 {
+                let request = client.post(&url).bearer_auth(format!("rvk_{task}_{n}"));
+                let response = request.body(vec![b'x'; 1_000]).send().await.unwrap();
+                assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            }
+        })
+    });
+    let flood: Vec<_> = flood.collect();
+    for _ in 0..20 {
+        server.send(&[server.event()]).await;
+    }
+    for task in flood {
+        task.await.unwrap();
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_beyond_the_budget_are_refused_until_others_are_done() {
+    let server = Server::with(Config {
+        max_wire_bytes: 1 << 20,
+        max_inflated_bytes: 1 << 20,
+        max_bytes_in_flight: 2 << 20,
+        body_timeout: Duration::from_secs(600),
+        ..config()
+    })
+    .await;
+    // Three senders that hold most of a megabyte each, and do not go on.
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let mut stream = server.raw("content-length: 1000000\r\n").await;
+        stream.write_all(&vec![b' '; 900_000]).await.unwrap();
+        slow.push(stream);
+    }
+    let large = " ".repeat(600_000);
+    eventually("there is no room", async || {
+        let request = server.request().header("content-type", "application/json");
+        let response = request.body(large.clone()).send().await.unwrap();
+        if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+            return false;
+        }
+        let (_, code, headers) = problem(response).await;
+        assert_eq!(code, "unavailable");
+        headers.contains_key("retry-after")
+    })
+    .await;
+    drop(slow);
+    eventually("there is room again", async || {
+        let request = server.request().header("content-type", "application/json");
+        let response = request.body(large.clone()).send().await.unwrap();
+        response.status() == StatusCode::BAD_REQUEST
+    })
+    .await;
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_never_ends_does_not_hold_its_connection() {
+    let server = Server::with(Config {
+        header_timeout: Duration::from_millis(300),
+        max_connections: 2,
+        ..config()
+    })
+    .await;
+    let mut stuck = Vec::new();
+    for _ in 0..4 {
+        let mut stream = tokio::net::TcpStream::connect(server.address)
+            .await
+            .unwrap();
+        stream
+            .write_all(b"POST /v1/events HTTP/1.1\r\nhost:")
+            .await
+            .unwrap();
+        stuck.push(stream);
+    }
+    // More connections than there are places, none of which ever says what it wants.
+    let client = reqwest::Client::new();
+    let health = client.get(server.url("/healthz")).send().await.unwrap();
+    assert_eq!(health.status(), StatusCode::OK);
+    let mut huge = server
+        .raw(&format!("x-long: {}\r\n", "x".repeat(100_000)))
+        .await;
+    let answer = read_answer(&mut huge).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    server.stop().await.unwrap();
+}

@@ -1,0 +1,124 @@
+//! Nothing that identifies a child, a family, a client or a key is in the log, at any level.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
+mod common;
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use common::{Server, eventually, read_answer};
+use serde_json::json;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use uuid::Uuid;
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planted_secrets_stay_out_of_the_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .init();
+    let server = Server::start().await;
+    let stranger = Uuid::new_v4();
+    let event = |child: Uuid| {
+        json!({
+            "id": Uuid::now_v7(), "type": "message", "child_id": child,
+            "occurred_at": chrono::Utc::now().to_rfc3339(),
+            "device": {"id": "planted-device"},
+            "attributes": {"planted-key": "planted-value"},
+            "planted_field": 1,
+            "data": {
+                "conversation_id": Uuid::now_v7(), "sequence": 1, "role": "user",
+                "content": "planted words of a child", "topic": "planted-topic",
+            },
+        })
+    };
+    let mut audio = event(server.child);
+    audio["data"]["audio_base64"] = json!("planted-sound");
+    let mut broken = event(server.child);
+    broken["child_id"] = json!("planted-child");
+    let good = json!({"events": [
+        event(server.child), event(stranger), audio, broken, "planted-string",
+    ]})
+    .to_string();
+    let key = server.ingest_key.clone();
+    let admin = server.admin_key.clone();
+    let parents = format!("PUT /v1/admin/parents/{}", server.parent);
+    let children = format!("DELETE /v1/admin/children/{}", server.child);
+    let requests = [
+        ("POST /v1/events?planted-query", &key, "", good.as_str()),
+        ("POST /v1/events", &key, "", "{\"events\": [planted-json"),
+        (
+            "POST /v1/events",
+            &key,
+            "x-sent-at: planted-time\r\n",
+            "{\"events\": []}",
+        ),
+        (
+            "POST /v1/events",
+            &key,
+            "content-encoding: planted-encoding\r\n",
+            "{}",
+        ),
+        ("POST /v1/planted-path", &key, "", "{}"),
+        (
+            "POST /v1/events",
+            &"rvk_planted_wrong_key".to_owned(),
+            "",
+            "{}",
+        ),
+        (&parents, &admin, "", "{\"timezone\": \"planted/zone\"}"),
+        (&parents, &admin, "", "{\"timezone\": \"Asia/Tokyo\"}"),
+        (&children, &admin, "", ""),
+        (&children, &key, "", ""),
+    ];
+    for (line, key, headers, body) in requests {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\nx-request-id: planted-request-id\r\n\
+             x-forwarded-for: 203.0.113.77\r\nuser-agent: planted-agent\r\n{headers}\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_answer(&mut stream).await;
+    }
+    let text = || String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    eventually("the last request is in the log", async || {
+        text().matches("answered").count() >= 10
+    })
+    .await;
+    let secrets = [
+        "planted".to_owned(),
+        "203.0.113.77".to_owned(),
+        server.child.to_string(),
+        server.child.simple().to_string(),
+        server.parent.to_string(),
+        stranger.to_string(),
+        key,
+        admin,
+    ];
+    server.stop().await.unwrap();
+    let text = text();
+    for secret in secrets {
+        let found = text.lines().find(|line| line.contains(&secret));
+        assert_eq!(found, None, "a secret was logged");
+    }
+}
