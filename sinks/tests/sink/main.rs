@@ -1,5 +1,7 @@
 //! The sink on real Kafka, PostgreSQL and ClickHouse.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may end so")]
+
 mod bed;
 mod columns;
 mod consent;
