@@ -15,6 +15,7 @@ use crate::{
     home::Home,
     kafka::{has, readable, which},
     postgres::run,
+    stack::client,
 };
 
 /// The version tagged `latest` on npm is older and lacks the streaming insert.
@@ -83,8 +84,7 @@ impl Server for Clickhouse {
     }
 
     async fn answers(&self, home: &Home) -> Result<()> {
-        let client = clickhouse::Client::default().with_url(url(home)?);
-        Ok(client.query("SELECT 1").execute().await?)
+        Ok(client(&url(home)?)?.query("SELECT 1").execute().await?)
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) trait Server {
     fn traces(&self) -> Traces;
     /// What a first start needs: downloads, a data directory. Called before each start.
     async fn prepare(&self, home: &Home) -> Result<()>;
-    /// How to start it with the ports that `home` now holds.
+    /// How to start it with the ports that `home` now holds; writes its configuration.
     async fn daemon(&self, home: &Home) -> Result<Daemon>;
     /// Succeeds when it does its work.
     async fn answers(&self, home: &Home) -> Result<()>;
@@ -80,19 +80,12 @@ pub(crate) async fn ensure(home: &Home, server: &impl Server) -> Result<Outcome>
         if healthy.is_ok() && recipe == record.recipe {
             return Ok(Outcome::Found);
         }
-        let why = if healthy.is_ok() {
-            "is out of date"
-        } else {
-            "does not answer"
-        };
-        eprintln!("{name}: {why}, restarting it");
-    }
-    server.prepare(home).await?;
-    for port in server.ports() {
-        if home.port(port).is_none() {
-            home.pick_port(port)?;
+        match healthy {
+            Ok(()) => eprintln!("{name}: not what would be started now, restarting it"),
+            Err(error) => eprintln!("{name}: does not work ({error:#}), restarting it"),
         }
     }
+    server.prepare(home).await?;
     take_down(home, server).await?;
     start(home, server).await?;
     Ok(match record {
@@ -131,9 +124,12 @@ async fn start(home: &Home, server: &impl Server) -> Result<()> {
             .filter_map(|port| home.port(port))
             .any(|port| !ports::is_free(port));
         if !lost_a_port || attempts == 3 {
-            let tail = tail(&log, before);
-            return Err(error.context(format!("{name} did not start{}", shortage(home))))
-                .with_context(|| format!("the end of {}:\n{tail}", log.display()));
+            bail!(
+                "{name} did not start{}: {error:#}\nThe end of {}:\n{}",
+                shortage(home),
+                log.display(),
+                tail(&log, before)
+            );
         }
     }
 }
@@ -268,7 +264,7 @@ fn tail(path: &Path, skip: u64) -> String {
 
 /// The commonest reason for which everything fails at once.
 fn shortage(home: &Home) -> String {
-    match rustix::fs::statvfs(&home.path("")) {
+    match rustix::fs::statvfs(home.path("")) {
         Ok(disk) if disk.f_bavail.saturating_mul(disk.f_frsize) < 512 << 20 => {
             format!(
                 " (the disk with {} is all but full)",

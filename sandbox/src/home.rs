@@ -129,10 +129,12 @@ impl Home {
     pub(crate) fn create(dir: &Path) -> Result<Self> {
         let account = Account::for_servers()?;
         fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+        // The link that an earlier run made is itself out of reach, so ask about its target.
+        let real = dir.canonicalize()?;
         if let Some(account) = account
-            && !account.reaches(dir)
+            && !account.reaches(&real)
         {
-            move_within_reach(dir, account)?;
+            move_within_reach(&real, account)?;
         }
         for name in ["logs", "tools"] {
             fs::create_dir_all(dir.join(name)).with_context(|| format!("create {name}"))?;
@@ -320,11 +322,10 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Root's checkout may be where the servers' user cannot go (`/root`). Then `.dev` becomes a link
 /// to a directory that it can reach.
 fn move_within_reach(dir: &Path, account: Account) -> Result<()> {
-    let dir = dir.canonicalize()?;
     let name = format!("{:016x}", xxh3_64(dir.as_os_str().as_encoded_bytes()));
     let reachable = Path::new("/var/lib/rivulet-dev").join(name);
     // Fails unless it is empty, so nothing that was there is lost.
-    fs::remove_dir(&dir).with_context(|| {
+    fs::remove_dir(dir).with_context(|| {
         format!(
             "the servers' user cannot reach {0}: stop what runs there and remove {0}",
             dir.display()
@@ -338,7 +339,7 @@ fn move_within_reach(dir: &Path, account: Account) -> Result<()> {
             reachable.display()
         );
     }
-    unix::symlink(&reachable, &dir)?;
+    unix::symlink(&reachable, dir)?;
     eprintln!(
         "{} is out of reach for the servers' user: it is now a link to {}",
         dir.display(),

@@ -65,7 +65,7 @@ async fn abandoned(stack: &Stack) -> Result<BTreeSet<String>> {
         .into_iter()
         .collect();
     postgres.close().await?;
-    let clickhouse = clickhouse::Client::default().with_url(&stack.clickhouse_url);
+    let clickhouse = stack.clickhouse()?;
     names.extend(
         clickhouse
             .query("SELECT name FROM system.databases")
@@ -89,7 +89,7 @@ pub(crate) async fn remove(stack: &Stack, name: &str) -> Result<()> {
     let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
     sqlx::query(drop).execute(&mut postgres).await?;
     postgres.close().await?;
-    let clickhouse = clickhouse::Client::default().with_url(&stack.clickhouse_url);
+    let clickhouse = stack.clickhouse()?;
     clickhouse
         .query(&format!("DROP DATABASE IF EXISTS {name} SYNC"))
         .execute()

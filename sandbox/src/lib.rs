@@ -19,5 +19,5 @@ mod stack;
 mod testbed;
 
 pub use sandbox::{Sandbox, Service};
-pub use stack::{Stack, named_in_environment, refuse};
+pub use stack::{ALLOW_EXTERNAL, Stack, named_in_environment, refuse};
 pub use testbed::TestBed;

@@ -1,13 +1,14 @@
 //! What `./dev` hands over to once everything is built.
 
-use std::{
-    io::Write,
-    process::{Command, ExitCode},
-};
+use std::{io::Write, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{ArgAction, Parser, Subcommand};
-use rivulet_sandbox::{Sandbox, named_in_environment, refuse};
+use rivulet_sandbox::{ALLOW_EXTERNAL, Sandbox, named_in_environment, refuse};
+use tokio::{
+    process::Command,
+    signal::unix::{SignalKind, signal},
+};
 
 /// Runs private PostgreSQL, Kafka and ClickHouse, and Rivulet on them. Use it through `./dev`.
 #[derive(Parser)]
@@ -52,7 +53,7 @@ async fn main() -> ExitCode {
     match act(Cli::parse().command).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{error:?}");
+            eprintln!("dev: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -73,6 +74,9 @@ async fn act(action: Action) -> Result<ExitCode> {
         }
         Action::Down { wipe } => sandbox.down(wipe).await?,
         Action::Env => {
+            if !sandbox.is_running() {
+                eprintln!("dev: nothing of this checkout runs now: ./dev up");
+            }
             let text = sandbox.environment()?;
             std::io::stdout().write_all(text.as_bytes())?;
         }
@@ -92,16 +96,16 @@ async fn run(sandbox: &Sandbox, external: bool, command: &[String]) -> Result<Ex
     let mut child = Command::new(program);
     child.args(args).envs(stack.variables());
     if external {
-        child.env("RIVULET_TEST_EXTERNAL", "1");
+        child.env(ALLOW_EXTERNAL, "1");
     }
-    let mut child = tokio::process::Command::from(child)
-        .spawn()
-        .with_context(|| format!("run {program}"))?;
+    let mut child = child.spawn().with_context(|| format!("run {program}"))?;
+    let mut terminated = signal(SignalKind::terminate())?;
     let status = loop {
         tokio::select! {
             status = child.wait() => break status?,
-            // The child has had it too, and ends in its own way; then the services are stopped.
+            // At a terminal the child has had it too, and ends in its own way.
             _ = tokio::signal::ctrl_c() => {}
+            _ = terminated.recv() => child.start_kill()?,
         }
     };
     sandbox.end_use(using).await?;

@@ -158,6 +158,12 @@ impl Sandbox {
         process.is_alive().then_some(process.pid)
     }
 
+    /// Whether any server of this sandbox runs.
+    pub fn is_running(&self) -> bool {
+        let daemons = self.home.state().daemons;
+        daemons.values().any(|record| record.process.is_alive())
+    }
+
     /// Says that the stack is to stay when a test run ends.
     ///
     /// # Errors
@@ -226,7 +232,7 @@ pub(crate) fn say(name: &str, outcome: Outcome, what: &str) {
     let word = match outcome {
         Outcome::Found => "already running",
         Outcome::Started => "started",
-        Outcome::Repaired => "was down, started again",
+        Outcome::Repaired => "started again",
     };
     eprintln!("{name}: {word} ({what})");
 }

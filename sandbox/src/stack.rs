@@ -19,7 +19,7 @@ pub struct Stack {
 }
 
 /// Set by `./dev test --external`: the tests may use services that are not the checkout's own.
-pub(crate) const ALLOW_EXTERNAL: &str = "RIVULET_TEST_EXTERNAL";
+pub const ALLOW_EXTERNAL: &str = "RIVULET_TEST_EXTERNAL";
 
 impl Stack {
     /// What tests run on: the checkout's running stack, or the services that the environment
@@ -62,6 +62,14 @@ impl Stack {
         })
     }
 
+    /// A client for the ClickHouse of this stack, on its default database.
+    ///
+    /// # Errors
+    /// When the address is no URL.
+    pub fn clickhouse(&self) -> Result<clickhouse::Client> {
+        client(&self.clickhouse_url)
+    }
+
     /// The same as environment variables.
     pub fn variables(&self) -> [(&'static str, &str); 3] {
         [
@@ -96,4 +104,16 @@ pub fn refuse(external: &BTreeMap<Service, String>) -> Result<()> {
          and topics: unset it, or say that you mean it with `./dev test --external`",
         names.join(", ")
     )
+}
+
+/// The client takes user and password apart from the address.
+pub(crate) fn client(url: &str) -> Result<clickhouse::Client> {
+    let url = reqwest::Url::parse(url).context("CLICKHOUSE_URL is no URL")?;
+    let client = clickhouse::Client::default().with_url(url.origin().ascii_serialization());
+    Ok(match (url.username(), url.password()) {
+        ("", _) => client,
+        (user, password) => client
+            .with_user(user)
+            .with_password(password.unwrap_or_default()),
+    })
 }

@@ -56,7 +56,7 @@ impl TestBed {
             .max_connections(8)
             .connect(&database_url)
             .await?;
-        let clickhouse = clickhouse::Client::default().with_url(&stack.clickhouse_url);
+        let clickhouse = stack.clickhouse()?;
         clickhouse
             .query(&format!("CREATE DATABASE {name}"))
             .execute()

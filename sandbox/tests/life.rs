@@ -1,6 +1,8 @@
 //! A sandbox of its own, through what happens to one: ports taken, servers killed or frozen,
 //! records lost, starts that fail.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::{
     collections::BTreeMap,
     fs,
