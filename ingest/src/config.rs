@@ -60,7 +60,9 @@ impl Default for Config {
             max_event_depth: 32,
             max_bytes_in_flight: 32 << 20,
             max_connections: 2_048,
-            header_timeout: Duration::from_secs(30),
+            // Above the minute for which load balancers keep idle connections: one of the two must
+            // close first, and it had better be the one that sends.
+            header_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(10),
             ack_timeout: Duration::from_secs(15),
             retry_after: Duration::from_secs(5),

@@ -1,4 +1,5 @@
-//! Nothing that identifies a child, a family, a client or a key is in the log, at any level.
+//! Nothing that identifies a child, a family, a client or a key is in the log, at any level, nor in
+//! the metrics.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
 mod common;
@@ -27,7 +28,7 @@ impl io::Write for Log {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn planted_secrets_stay_out_of_the_log() {
+async fn planted_secrets_stay_out_of_log_and_metrics() {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt()
@@ -115,10 +116,33 @@ async fn planted_secrets_stay_out_of_the_log() {
         key,
         admin,
     ];
+    let exposed = server
+        .client
+        .get(server.url("/metrics"))
+        .send()
+        .await
+        .unwrap();
+    let exposed = exposed.text().await.unwrap();
+    for expected in [
+        "rivulet_ingest_events_total{outcome=\"accepted\",type=\"message\",code=\"\"} 1\n",
+        "rivulet_ingest_events_total{outcome=\"rejected\",type=\"\",code=\"unknown_child\"} 1\n",
+        "rivulet_ingest_requests_total{route=\"events\",code=\"ok\"} 1\n",
+        "rivulet_ingest_requests_total{route=\"admin\",code=\"forbidden\"} 1\n",
+        "rivulet_ingest_requests_total{route=\"other\",code=\"not_found\"} 1\n",
+        "rivulet_ingest_request_seconds_bucket",
+        "rivulet_ingest_in_flight_bytes",
+        "rivulet_ingest_producer_queue_records",
+        "rivulet_registry_confirmed_timestamp_seconds",
+    ] {
+        assert!(
+            exposed.contains(expected),
+            "{expected} is not in:\n{exposed}"
+        );
+    }
     server.stop().await.unwrap();
-    let text = text();
+    let text = format!("{}{exposed}", text());
     for secret in secrets {
         let found = text.lines().find(|line| line.contains(&secret));
-        assert_eq!(found, None, "a secret was logged");
+        assert_eq!(found, None, "a secret got out");
     }
 }

@@ -24,7 +24,8 @@ async fn bodies_that_cannot_be_read() {
         request.send()
     };
     let json = ("content-type", "application/json");
-    let cases: &[(&[u8], &[(&str, &str)], u16, &str)] = &[
+    type Case<'a> = (&'a [u8], &'a [(&'a str, &'a str)], u16, &'a str);
+    let cases: &[Case<'_>] = &[
         (b"", &[json], 400, "invalid_body"),
         (b"{", &[json], 400, "invalid_body"),
         (b"[]", &[json], 400, "invalid_body"),

@@ -84,7 +84,8 @@ impl Server {
             cluster.clone(),
             pool,
             listener,
-            Metrics::detached(),
+            // The first server of a process has the recorder.
+            rivulet_telemetry::metrics().unwrap_or_else(|_| Metrics::detached()),
             shutdown.clone(),
         ));
         let server = Self {
