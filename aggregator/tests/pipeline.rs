@@ -1,5 +1,7 @@
 //! The whole aggregator: real Kafka, real PostgreSQL, instances that come, go and are cut off.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers")]
+
 mod common;
 
 use std::{collections::BTreeSet, time::Duration};

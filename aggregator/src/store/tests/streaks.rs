@@ -23,10 +23,9 @@ use crate::{
 async fn a_late_event_repairs_the_streak() {
     let bed = database().await;
     let mut store = Store::new(bed.pool.clone());
-    let mut offset = 0;
     let mut done = Vec::new();
     // Three days, a gap of two that nothing can bridge, four more; then the gap is filled.
-    for day in [0, 1, 2, 5, 6, 7, 8, 4, 3] {
+    for (offset, day) in (0..).zip([0, 1, 2, 5, 6, 7, 8, 4, 3]) {
         let practised = event(1, day, interaction(InteractionAction::Complete));
         let batch = vec![part(
             EventType::Interaction,
@@ -35,7 +34,6 @@ async fn a_late_event_repairs_the_streak() {
             [encode(&practised)],
         )];
         commit(&mut store, batch).await.unwrap();
-        offset += 1;
         done.push(practised);
         assert_eq!(stored(&bed.pool).await, recount(&done), "after day {day}");
     }
@@ -66,6 +64,15 @@ async fn looking_and_listening_make_no_active_day() {
     );
 }
 
+/// The columns of `streak_of`.
+type Found = (
+    Option<i64>,
+    Option<i64>,
+    Option<NaiveDate>,
+    Option<NaiveDate>,
+    Option<i64>,
+);
+
 #[tokio::test]
 async fn streak_of_is_the_rule_for_any_days() {
     let bed = database().await;
@@ -75,13 +82,7 @@ async fn streak_of_is_the_rule_for_any_days() {
     for _ in 0..300 {
         let offsets: BTreeSet<u64> = sets.new_tree(&mut runner).unwrap().current();
         let days: Vec<NaiveDate> = offsets.iter().map(|day| date(*day as i64)).collect();
-        let found: (
-            Option<i64>,
-            Option<i64>,
-            Option<NaiveDate>,
-            Option<NaiveDate>,
-            Option<i64>,
-        ) = sqlx::query_as(
+        let found: Found = sqlx::query_as(
             "SELECT * FROM streak_of((SELECT coalesce(range_agg(daterange(day, day + 1)), '{}')
                                           FROM unnest($1::date[]) day))",
         )

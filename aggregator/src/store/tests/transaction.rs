@@ -4,9 +4,11 @@ use std::{
     future::Future,
     pin::{Pin, pin},
     task::Poll,
+    time::Duration,
 };
 
 use rivulet_events::{EventType, InteractionAction, Role, SessionAction};
+use uuid::Uuid;
 
 use super::{Store, StoreError, batches, commit, count, database};
 use crate::{
@@ -16,6 +18,8 @@ use crate::{
         some_events, speech, stored,
     },
     prepare::Prepared,
+    run::passing,
+    store::partitions::{Known, Partition},
 };
 
 #[tokio::test]
@@ -179,24 +183,17 @@ async fn poison_goes_to_quarantine_and_the_position_moves_on() {
         .await
         .unwrap();
 
-    let rows: Vec<(String, String, i32, i64, String, String, Vec<u8>)> = sqlx::query_as(
-        "SELECT consumer, topic, partition, kafka_offset, topic_incarnation, code, record
+    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
+        "SELECT concat_ws(' ', consumer, topic, partition, kafka_offset, topic_incarnation, code),
+                record
          FROM quarantine ORDER BY kafka_offset",
     )
     .fetch_all(&bed.pool)
     .await
     .unwrap();
     let row = |offset, record| {
-        let (incarnation, code) = ("cluster/topic".to_owned(), "malformed_record".to_owned());
-        (
-            CONSUMER.to_owned(),
-            "interaction".to_owned(),
-            1,
-            offset,
-            incarnation,
-            code,
-            record,
-        )
+        let place = format!("{CONSUMER} interaction 1 {offset} cluster/topic malformed_record");
+        (place, record)
     };
     assert_eq!(rows, [row(1, poison), row(2, Vec::new())]);
     assert_eq!(stored(&bed.pool).await, recount(&[good]));
@@ -238,4 +235,42 @@ async fn a_reset_clock_is_counted_once_like_any_other() {
         commit(&mut store, batch).await.unwrap();
     }
     assert_eq!(stored(&bed.pool).await, recount(&[reset]));
+}
+
+/// Copies of an event in two partitions, at the same moment: the second transaction looked before
+/// the first one committed.
+#[tokio::test]
+async fn a_copy_that_another_transaction_is_counting_costs_one_more_attempt() {
+    let bed = database().await;
+    let first = event(1, 0, interaction(InteractionAction::Start));
+    let batch = || vec![part(EventType::Interaction, 0, 0, [encode(&first)])];
+    let mut store = Store::new(bed.pool.clone());
+    Known::default()
+        .ensure(&bed.pool, [Partition::Seen(first.identity().day)])
+        .await
+        .unwrap();
+    let mut other = bed.pool.begin().await.unwrap();
+    let key = Uuid::from_bytes(first.identity().key);
+    sqlx::query("INSERT INTO event_seen VALUES ($1, $1, $2)")
+        .bind(first.identity().day)
+        .bind(key)
+        .execute(&mut *other)
+        .await
+        .unwrap();
+
+    let (outcome, ()) = tokio::join!(commit(&mut store, batch()), async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while count(&bed, waiting).await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        other.commit().await.unwrap();
+    });
+    let Err(StoreError::Database(error)) = outcome else {
+        panic!("the copy was not noticed")
+    };
+    assert_eq!(passing(&error), Some("race"));
+    let counted = commit(&mut store, batch()).await.unwrap();
+    assert!(counted.events.is_empty());
+    assert!(stored(&bed.pool).await.is_empty());
 }
