@@ -107,13 +107,13 @@ impl Door {
             .settings
             .iter()
             .map(|(name, _)| format!("{name} = DEFAULT"));
-        set(&mut connection, names.collect())?;
+        let reset = set(&mut connection, names.collect());
         if result.is_err() {
             // Only with the next query does the engine let go of one that failed while it was
             // streamed: until then it would be listed as running.
             connection.query(b"SELECT 1", "Null", &[])?;
         }
-        result
+        result.and_then(|summary| reset.map(|()| summary))
     }
 }
 

@@ -32,19 +32,15 @@ pub(crate) struct Asked {
 }
 
 /// Parameters of the interface that are no settings and that the door has no use for.
-const IGNORED: [&str; 12] = [
+const IGNORED: [&str; 8] = [
     "buffer_size",
     "client_protocol_version",
     "close_session",
-    "http_method",
     "password",
-    "progress",
     "quota_key",
     "role",
     "stacktrace",
-    "temporary_files_codec",
     "user",
-    "wait_end_of_query_timeout",
 ];
 
 /// Reads the request, and gives back the body if that is not used up.

@@ -172,7 +172,8 @@ async fn errors_have_codes_and_statuses() {
         ("?database=missing", "SELECT 1", (81, 404)),
         ("?missing=1", "SELECT 1", (115, 404)),
         ("?bad+name=1", "SELECT 1", (115, 404)),
-        ("?session_id=x&session_check=1", "SELECT 1", (372, 404)),
+        ("?bad+name=1&session_id=x", "SELECT 1", (115, 404)),
+        ("?session_id=y&session_check=1", "SELECT 1", (372, 404)),
         (
             "?max_execution_time=1",
             "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1",

@@ -1,6 +1,6 @@
 //! The official Rust client, as the product uses it.
 
-use clickhouse::{Client, Compression, Row};
+use clickhouse::{Client, Compression, Row, native::builder::BlockBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::support::Door;
@@ -18,7 +18,7 @@ fn event(id: u64) -> Event {
     Event {
         id,
         name: format!("é\t'{id}"),
-        score: (id % 2 == 0).then_some(0.5),
+        score: id.is_multiple_of(2).then_some(0.5),
         tags: vec!["a".to_owned(); (id % 3) as usize],
         more: vec![("k".to_owned(), id.to_string())],
     }
@@ -77,6 +77,45 @@ async fn rows_go_in_and_come_back() {
         let none = client.query("SELECT ?fields FROM events WHERE id = 0 AND id = 1");
         assert_eq!(none.fetch_optional::<Event>().await.unwrap(), None);
     }
+}
+
+#[tokio::test]
+async fn native_blocks_with_a_token_count_once() {
+    let door = Door::open();
+    let client = with_table(&door, Compression::Lz4).await;
+    for (token, rows) in [("a", 200_000), ("a", 200_000), ("b", 400_000)] {
+        // One block in, one block on the disk: a token is counted for each.
+        let mut insert = client
+            .insert_native("events")
+            .with_setting("insert_deduplication_token", token)
+            .with_setting("max_insert_block_size", "1000000")
+            .with_setting("min_insert_block_size_rows", "1000000")
+            .with_setting("min_insert_block_size_bytes", "0");
+        for start in [0, 100_000] {
+            let ids = start..start + 100_000_u64;
+            let mut block = BlockBuilder::new();
+            block
+                .upsert_column("id")
+                .unwrap()
+                .add_all(ids.clone())
+                .unwrap();
+            let names = ids.map(|id| id.to_string());
+            block.upsert_column("name").unwrap().add_all(names).unwrap();
+            insert.write(&block.build().unwrap()).await.unwrap();
+        }
+        insert.end().await.unwrap();
+        let count = client
+            .query("SELECT count() FROM events")
+            .fetch_one::<u64>()
+            .await
+            .unwrap();
+        assert_eq!(count, rows, "{token}");
+    }
+    let sql = "SELECT count(), sum(id = toUInt64(name)) FROM events FINAL";
+    assert_eq!(
+        client.query(sql).fetch_one::<(u64, u64)>().await.unwrap(),
+        (200_000, 200_000)
+    );
 }
 
 #[tokio::test]
