@@ -348,7 +348,10 @@ impl Context {
                 .open
                 .iter()
                 .filter(|(_, open)| {
-                    incarnations.get(&*open.topic) != Some(&open.incarnation.to_string())
+                    // One that is missing may be a broker that is not up to date; if it is true,
+                    // the group takes the partition away.
+                    let found = incarnations.get(&*open.topic);
+                    found.is_some_and(|found| **found != *open.incarnation)
                 })
                 .map(|(key, _)| *key)
                 .collect();

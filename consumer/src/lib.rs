@@ -71,7 +71,8 @@ pub struct Config {
     /// [`Handle::still_trying`].
     pub stall: Duration,
     /// How long PostgreSQL or Kafka may be out of reach while partitions are being opened, before the
-    /// role ends. Below Kafka's `max.poll.interval.ms` (5 min).
+    /// role ends. Below librdkafka's `max.poll.interval.ms` (5 min unless the cluster's properties say
+    /// otherwise).
     pub patience: Duration,
     /// How often lag, topics and ends of logs are looked at.
     pub audit: Duration,
@@ -106,6 +107,12 @@ const LEAVE: Duration = Duration::from_secs(10);
 /// Why a consumer ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The settings contradict each other.
+    #[error(
+        "patience ({0:?}) must be below max.poll.interval.ms ({1} ms), or an instance that waits for PostgreSQL \
+         is thrown out of the group"
+    )]
+    Patience(Duration, u64),
     /// The client could not be made, or broke for good.
     #[error("Kafka: {0}")]
     Kafka(#[from] KafkaError),
@@ -144,7 +151,7 @@ impl Consumer {
     /// be there yet. Runs until `shutdown`, or until an error that [`Consumer::join`] tells.
     ///
     /// # Errors
-    /// The settings are not Kafka's, or there is no thread to be had.
+    /// The settings contradict each other or are not Kafka's, or there is no thread to be had.
     pub async fn start(
         config: Config,
         pool: PgPool,
@@ -155,6 +162,11 @@ impl Consumer {
         let name = config.name;
         let topics = config.cluster.topics();
         let native = client_config(&config);
+        let poll_interval = native.get("max.poll.interval.ms").map(str::parse);
+        let poll_interval = poll_interval.and_then(Result::ok).unwrap_or(300_000);
+        if config.patience >= Duration::from_millis(poll_interval) {
+            return Err(Error::Patience(config.patience, poll_interval));
+        }
         let ended = shutdown.child_token();
         let context = Context::new(
             config,

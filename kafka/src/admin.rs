@@ -125,16 +125,16 @@ fn options() -> AdminOptions {
 
 async fn settings(admin: &AdminClient<Context>, topic: &str) -> Result<ConfigResource, Error> {
     let asked = [ResourceSpecifier::Topic(topic)];
-    match admin.describe_configs(&asked, &options()).await?.pop() {
-        Some(Ok(settings)) => Ok(settings),
-        Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
-            Err(Error::MissingTopic(topic.to_owned()))
-        }
-        Some(Err(code)) => Err(Error::Topic {
+    let answer = admin.describe_configs(&asked, &options()).await?.pop();
+    // rust-rdkafka leaves out why there are none.
+    match answer {
+        Some(Ok(settings)) if !settings.entries.is_empty() => Ok(settings),
+        _ => Err(Error::Topic {
             topic: topic.to_owned(),
-            reason: code.to_string(),
+            reason: "Kafka tells no settings: it does not exist (`rivulet topics` creates it), \
+                     or this user may not describe it"
+                .to_owned(),
         }),
-        None => Err(Error::Timeout("the settings of a topic")),
     }
 }
 

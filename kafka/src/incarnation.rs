@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     ffi::{CStr, CString, c_char},
-    ptr::{self, NonNull},
+    ptr::NonNull,
     time::Duration,
 };
 
@@ -184,7 +184,7 @@ fn topic_ids<C: ClientContext>(
         // SAFETY: as above; the id belongs to the description, its text to the id, both to the event.
         let id = unsafe {
             let id = rd::rd_kafka_TopicDescription_topic_id(topic);
-            let given = !ptr::eq(id, ptr::null())
+            let given = !id.is_null()
                 && (rd::rd_kafka_Uuid_most_significant_bits(id) != 0
                     || rd::rd_kafka_Uuid_least_significant_bits(id) != 0);
             given.then(|| text(rd::rd_kafka_Uuid_base64str(id)))

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use rdkafka::{Offset, TopicPartitionList, admin::AdminOptions};
-use rivulet_consumer::{Config, Error};
+use rivulet_consumer::{Config, Consumer, Error};
 use rivulet_events::EventType;
+use rivulet_telemetry::Readiness;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Rig, Running, process, wait_for};
 
 /// Whether readiness says that this partition is stopped, for this reason.
-fn is_stopped(readiness: &rivulet_telemetry::Readiness, topic: &str, reason: &str) -> bool {
+fn is_stopped(readiness: &Readiness, topic: &str, reason: &str) -> bool {
     let shown = format!("{readiness:?}");
     !readiness.is_ready() && shown.contains(&format!("{topic}/0: ")) && shown.contains(reason)
 }
@@ -191,7 +193,17 @@ async fn positions_that_come_late_are_waited_for() {
     let rig = Rig::new(1).await;
     rig.produce(EventType::Message, 0, 5);
     let (pool, address) = detour(&rig).await;
-    let mut config = rig.config();
+    let mut config = Config {
+        patience: Duration::from_secs(60),
+        ..rig.config()
+    };
+    let refused = Consumer::start(
+        config.clone(),
+        pool.clone(),
+        Readiness::new(&[]),
+        CancellationToken::new(),
+    );
+    assert!(matches!(refused.await, Err(Error::Patience(..))));
     let poll_interval = ("max.poll.interval.ms".to_owned(), "300000".to_owned());
     config.cluster.properties.push(poll_interval);
     let mut running = Running::start(config, pool).await;

@@ -121,7 +121,7 @@ impl Rig {
     pub(crate) fn config(&self) -> Config {
         Config {
             audit: Duration::from_millis(500),
-            patience: Duration::from_secs(20),
+            patience: Duration::from_secs(5),
             max_batch_records: 100,
             linger: Duration::from_millis(20),
             ..Config::new(
