@@ -7,12 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
 use parking_lot::{Mutex, MutexGuard};
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     types::RDKafkaRespErr,
 };
@@ -29,14 +28,10 @@ use crate::{
 };
 
 /// How long one request to Kafka may take. Shutdown waits for it.
-const KAFKA_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const KAFKA_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long one attempt at PostgreSQL may take.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Records this old that are not in the log by now are not coming: a request's own time limit is
-/// shorter.
-const IN_FLIGHT: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
 
 pub(crate) struct Context {
     pub(crate) config: Config,
@@ -45,7 +40,7 @@ pub(crate) struct Context {
     pub(crate) runtime: runtime::Handle,
     /// Cancelled by the caller's shutdown, or by [`Context::end`].
     pub(crate) ended: CancellationToken,
-    pool: PgPool,
+    pub(crate) pool: PgPool,
     topics: [Arc<str>; 4],
     outcome: Mutex<Option<Error>>,
 }
@@ -285,7 +280,7 @@ impl Context {
     }
 
     /// Where these logs begin ([`Offset::Beginning`]) or end ([`Offset::End`]), in one request a broker.
-    fn offsets(
+    pub(crate) fn offsets(
         &self,
         consumer: &BaseConsumer<Self>,
         keys: &BTreeSet<Key>,
@@ -316,7 +311,7 @@ impl Context {
         }
     }
 
-    fn in_database<T>(
+    pub(crate) fn in_database<T>(
         &self,
         work: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, Error> {
@@ -324,99 +319,6 @@ impl Context {
             .block_on(async { tokio::time::timeout(DATABASE_TIMEOUT, work).await })
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))
             .map_err(Error::Database)
-    }
-
-    /// The regular look: topics, ends of logs, lag, stopped partitions.
-    pub(crate) fn audit(&self, consumer: &BaseConsumer<Self>) {
-        if let Err(error) = self.look(consumer) {
-            tracing::warn!(consumer = self.config.name, %error, "the regular look at Kafka failed");
-            self.readiness.fail("kafka", error.to_string());
-            self.state().excuse(Instant::now());
-        }
-    }
-
-    fn look(&self, consumer: &BaseConsumer<Self>) -> Result<(), Error> {
-        let before = Utc::now();
-        let topics = self.config.cluster.topics();
-        let incarnations = rivulet_kafka::incarnations(consumer.client(), &topics, KAFKA_TIMEOUT)?;
-        // librdkafka goes on in a topic that was made anew as if nothing had happened, as long as the
-        // new log reaches up to the old position.
-        {
-            let now = Instant::now();
-            let mut state = self.state();
-            let changed: Vec<Key> = state
-                .open
-                .iter()
-                .filter(|(_, open)| {
-                    // One that is missing may be a broker that is not up to date; if it is true,
-                    // the group takes the partition away.
-                    let found = incarnations.get(&*open.topic);
-                    found.is_some_and(|found| **found != *open.incarnation)
-                })
-                .map(|(key, _)| *key)
-                .collect();
-            for key in changed {
-                state.void(key, now);
-            }
-        }
-        let open: BTreeSet<Key> = self.state().open.keys().copied().collect();
-        let highs = self.offsets(consumer, &open, Offset::End)?;
-        let at_end: Vec<(String, i32, i64)> = {
-            let mut state = self.state();
-            state.observe(&highs, Instant::now());
-            for (key, partition) in &state.open {
-                telemetry::lag(self.config.name, *key, partition);
-            }
-            let idle = state
-                .open
-                .iter()
-                .filter(|(_, open)| open.is_idle() && open.committed == open.high);
-            idle.map(|(key, open)| (open.topic.to_string(), key.partition, open.committed))
-                .collect()
-        };
-        if let Some(missing) = topics
-            .iter()
-            .find(|topic| !incarnations.contains_key(*topic))
-        {
-            self.readiness.fail(
-                "kafka",
-                rivulet_kafka::Error::MissingTopic(missing.clone()).to_string(),
-            );
-        } else if self.state().joined {
-            self.readiness.pass("kafka");
-        }
-        if !at_end.is_empty() {
-            let idle = positions::idle(&self.pool, self.config.name, &at_end, before - IN_FLIGHT);
-            if let Err(error) = self.in_database(idle) {
-                tracing::warn!(consumer = self.config.name, %error, "the horizon of a quiet topic was not moved");
-            }
-        }
-        // An operator may have put things right by now.
-        let stopped: BTreeSet<Key> = self.state().stopped.keys().copied().collect();
-        if !stopped.is_empty() {
-            self.reopen(consumer, &stopped, Duration::ZERO)?;
-        }
-        Ok(())
-    }
-
-    /// Kafka is told how far PostgreSQL is, so that its lag tools say something sensible. Nothing
-    /// depends on it.
-    pub(crate) fn tell(&self, consumer: &BaseConsumer<Self>) {
-        let mut list = TopicPartitionList::new();
-        for (key, partition) in &mut self.state().open {
-            if partition.told != partition.committed {
-                let offset = Offset::Offset(partition.committed);
-                let added = list.add_partition_offset(&partition.topic, key.partition, offset);
-                if added.is_ok() {
-                    partition.told = partition.committed;
-                }
-            }
-        }
-        if list.count() > 0
-            && let Err(error) = consumer.commit(&list, CommitMode::Async)
-        {
-            tracing::debug!(consumer = self.config.name, %error, "Kafka was not told the offsets");
-        }
     }
 
     /// After a change in what is stopped or open.

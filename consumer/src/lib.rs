@@ -16,6 +16,7 @@
 //! called at least every few minutes whatever the processing does. Behind a bounded channel the
 //! processing takes the time it takes: fetching is paused while the channel is full, polling is not.
 
+mod audit;
 mod batch;
 mod context;
 mod poll;
