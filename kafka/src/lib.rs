@@ -23,7 +23,7 @@ pub struct Cluster {
     pub brokers: String,
     /// What the names of the topics begin with; `rivulet` in production.
     pub topic_prefix: String,
-    /// Handed to librdkafka as they are: TLS, SASL, time-outs. They win over this crate's defaults.
+    /// Handed to librdkafka as they are. They win over this crate's defaults.
     pub properties: Vec<(String, String)>,
 }
 

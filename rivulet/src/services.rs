@@ -48,7 +48,7 @@ pub(crate) struct Kafka {
     /// What the topics' names begin with.
     #[arg(long, env = "RIVULET_TOPIC_PREFIX", default_value = "rivulet")]
     topic_prefix: String,
-    /// A librdkafka property, `NAME=VALUE`; may be given again. For TLS and SASL.
+    /// A librdkafka property, `NAME=VALUE`; may be given again.
     #[arg(
         long = "kafka-property",
         env = "RIVULET_KAFKA_PROPERTIES",
