@@ -40,23 +40,23 @@ pub(crate) enum Landing {
 
 /// Brings a range to its end.
 pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
-    let begun = match persist(&crew, &range, || ledger::begin(&crew.pool, &range)).await {
+    let rows = std::mem::take(&mut range.rows).freeze();
+    let begun = match persist(&crew, &range, || ledger::begin(&crew.pool, &range, &rows)).await {
         Ok(begun) => begun,
         Err(landing) => return landing,
     };
-    let mut rows = 0;
+    let mut inserted = 0;
     if let Begun::Insert { suppressed } = begun {
-        range.rows.remove(&suppressed);
         range.suppressed_events += suppressed.len() as u64;
-        let frozen = std::mem::take(&mut range.rows).freeze();
+        let rows = rows.without(&suppressed);
         let is_ours = || {
             crew.handle.still_trying();
             crew.handle.is_current(&range.part)
         };
-        let Some(poisonous) = crew.warehouse.insert(&range, &frozen, is_ours).await else {
+        let Some(poisonous) = crew.warehouse.insert(&range, &rows, is_ours).await else {
             return Landing::Lost;
         };
-        rows = frozen.len() - poisonous.len();
+        inserted = rows.len() - poisonous.len();
         let poisonous = match quarantined(&crew, &range, &poisonous).await {
             Some(records) => records,
             None => return Landing::Lost,
@@ -73,7 +73,7 @@ pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
         .quarantined
         .iter()
         .for_each(|record| metrics::quarantined(&record.code));
-    metrics::settled(&range, rows, chrono::Utc::now().timestamp_millis());
+    metrics::settled(&range, inserted, chrono::Utc::now().timestamp_millis());
     crew.handle.done(&range.part);
     Landing::Done
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     CONSUMER,
     range::{Quarantined, Range},
+    rows::Frozen,
 };
 
 /// Days after which no copy of a withheld event can come: as long as identities are remembered.
@@ -30,10 +31,14 @@ pub(crate) enum Begun {
 ///
 /// # Errors
 /// Fenced, or PostgreSQL failed; the transaction is rolled back.
-pub(crate) async fn begin(pool: &PgPool, range: &Range) -> Result<Begun, positions::Error> {
+pub(crate) async fn begin(
+    pool: &PgPool,
+    range: &Range,
+    rows: &Frozen,
+) -> Result<Begun, positions::Error> {
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
-    let empty = range.rows.len() == 0;
+    let empty = rows.len() == 0;
     if !range.is_begun() {
         if empty {
             positions::advance(connection, CONSUMER, &[advance(range)]).await?;
@@ -45,7 +50,7 @@ pub(crate) async fn begin(pool: &PgPool, range: &Range) -> Result<Begun, positio
     let suppressed = if empty {
         Vec::new()
     } else {
-        suppressed(connection, range).await?
+        suppressed(connection, range, rows).await?
     };
     remember_withheld(connection, range).await?;
     transaction.commit().await?;
@@ -90,8 +95,9 @@ fn advance(range: &Range) -> Advance<'_> {
 async fn suppressed(
     connection: &mut PgConnection,
     range: &Range,
+    rows: &Frozen,
 ) -> Result<Vec<usize>, sqlx::Error> {
-    let mut children: Vec<Uuid> = range.rows.heads().map(|head| head.child).collect();
+    let mut children: Vec<Uuid> = rows.heads().map(|head| head.child).collect();
     children.sort_unstable();
     children.dedup();
     // Nearly always empty: only children whose consent was granted in the last weeks are in both.
@@ -111,10 +117,10 @@ async fn suppressed(
         return Ok(Vec::new());
     }
 
-    let (mut rows, mut children, mut keys) = (Vec::new(), Vec::new(), Vec::new());
-    for (row, head) in (0i32..).zip(range.rows.heads()) {
+    let (mut indices, mut children, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+    for (row, head) in (0i32..).zip(rows.heads()) {
         if flipped.contains(&head.child) {
-            rows.push(row);
+            indices.push(row);
             children.push(head.child);
             keys.push(Uuid::from_bytes(head.key(range.event_type())));
         }
@@ -127,7 +133,7 @@ async fn suppressed(
            AND NOT (seen.topic_incarnation = $5 AND seen.partition = $6 AND seen.first_offset >= $7)
          ORDER BY 1",
     )
-    .bind(rows)
+    .bind(indices)
     .bind(children)
     .bind(keys)
     .bind(&*range.part.topic)

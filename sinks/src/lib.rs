@@ -18,6 +18,7 @@ mod metrics;
 mod range;
 mod refetch;
 mod row;
+mod rows;
 mod sink;
 mod verdict;
 mod warehouse;
@@ -64,12 +65,12 @@ impl Default for Config {
         Self {
             group: "rivulet-history".to_owned(),
             max_records: 50_000,
-            max_bytes: 8 << 20,
+            max_bytes: 6 << 20,
             min_age: Duration::from_millis(1_000),
             max_age: Duration::from_secs(3),
             pace: Duration::from_millis(250),
             inserts: 4,
-            max_buffered_bytes: 64 << 20,
+            max_buffered_bytes: 32 << 20,
             send_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(5),

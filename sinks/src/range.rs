@@ -1,10 +1,9 @@
 //! A range of one partition's offsets on its way to ClickHouse: the unit that is begun, inserted
 //! under one token, and finished.
 
-use std::{ops::Range as Span, sync::Arc};
+use std::sync::Arc;
 
 use ahash::AHashMap;
-use bytes::Bytes;
 use rivulet_consumer::{Part, Raw};
 use rivulet_events::{EventType, Record};
 use tokio::time::Instant;
@@ -12,89 +11,9 @@ use uuid::Uuid;
 
 use crate::{
     Config,
-    row::{Encoder, RowHead, Unstorable},
+    row::{Encoder, Unstorable},
+    rows::Rows,
 };
-
-/// Encoded rows, one after the other.
-#[derive(Debug, Default)]
-pub(crate) struct Rows {
-    bytes: Vec<u8>,
-    /// Where each row ends.
-    ends: Vec<usize>,
-}
-
-impl Rows {
-    pub(crate) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn start(&self, row: usize) -> usize {
-        row.checked_sub(1)
-            .and_then(|before| self.ends.get(before))
-            .copied()
-            .unwrap_or(0)
-    }
-
-    /// The head of each row, in order.
-    pub(crate) fn heads(&self) -> impl Iterator<Item = RowHead> {
-        (0..self.len()).filter_map(|row| RowHead::read(self.bytes.get(self.start(row)..)?))
-    }
-
-    /// Takes out the rows whose index is in `dropped`, which is sorted.
-    pub(crate) fn remove(&mut self, dropped: &[usize]) {
-        if dropped.is_empty() {
-            return;
-        }
-        let mut kept = Self::default();
-        for row in 0..self.len() {
-            if dropped.binary_search(&row).is_err() {
-                kept.bytes
-                    .extend_from_slice(&self.bytes[self.start(row)..self.ends[row]]);
-                kept.ends.push(kept.bytes.len());
-            }
-        }
-        *self = kept;
-    }
-
-    /// The rows for sending and sending again: cheap to slice and to share.
-    pub(crate) fn freeze(self) -> Frozen {
-        Frozen {
-            bytes: Bytes::from(self.bytes),
-            ends: self.ends,
-        }
-    }
-}
-
-/// [`Rows`] that no longer change.
-#[derive(Debug)]
-pub(crate) struct Frozen {
-    bytes: Bytes,
-    ends: Vec<usize>,
-}
-
-impl Frozen {
-    pub(crate) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn start(&self, row: usize) -> usize {
-        row.checked_sub(1)
-            .and_then(|before| self.ends.get(before))
-            .copied()
-            .unwrap_or(0)
-    }
-
-    /// The bytes of these rows.
-    pub(crate) fn slice(&self, rows: Span<usize>) -> Bytes {
-        self.bytes
-            .slice(self.start(rows.start)..self.start(rows.end))
-    }
-
-    /// The Kafka offset of a row.
-    pub(crate) fn offset(&self, row: usize) -> Option<u64> {
-        RowHead::read(self.bytes.get(self.start(row)..)?).map(|head| head.offset)
-    }
-}
 
 /// A record for the quarantine table.
 #[derive(Debug)]
@@ -190,10 +109,7 @@ impl Range {
 
     /// Memory held, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        self.rows.bytes.len()
-            + self.rows.ends.len() * size_of::<usize>()
-            + self.withheld.len() * 48
-            + self.quarantined_bytes
+        self.rows.bytes() + self.withheld.len() * 48 + self.quarantined_bytes
     }
 
     /// Takes one record: as a row, as a withheld or suppressed event, or into quarantine.
@@ -229,23 +145,16 @@ impl Range {
             self.suppressed_events += 1;
             return;
         }
-        let row = encoder.row(
-            &record,
-            identity.day,
-            offset.unsigned_abs(),
-            &mut self.rows.bytes,
-        );
-        match row {
-            Ok(()) => self.rows.ends.push(self.rows.bytes.len()),
-            Err(error) => {
-                let (code, detail) = (Unstorable::CODE.to_owned(), error.to_string());
-                self.quarantine(Quarantined {
-                    offset,
-                    code,
-                    detail,
-                    record: payload.into(),
-                });
-            }
+        let offset_column = offset.unsigned_abs();
+        let encode = |out: &mut Vec<u8>| encoder.row(&record, identity.day, offset_column, out);
+        if let Err(error) = self.rows.push(encode) {
+            let (code, detail) = (Unstorable::CODE.to_owned(), error.to_string());
+            self.quarantine(Quarantined {
+                offset,
+                code,
+                detail,
+                record: payload.into(),
+            });
         }
     }
 

@@ -15,8 +15,9 @@ use crate::{
     backoff::Backoff,
     health::{Health, Trouble},
     metrics,
-    range::{Frozen, Range},
+    range::Range,
     row::{Column, columns, header},
+    rows::Frozen,
     verdict::{self, Verdict},
 };
 
@@ -42,9 +43,6 @@ const PINNED: &[(&str, &str)] = &[
     ("input_format_connection_handling", "0"),
 ];
 
-/// Bytes handed to the connection at a time; each is one compressed frame.
-const CHUNK: usize = 256 * 1024;
-
 /// A row that ClickHouse does not take: its Kafka offset and ClickHouse's error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Poisonous {
@@ -57,7 +55,7 @@ struct Block<'a> {
     statement: &'a str,
     header: Bytes,
     token: String,
-    rows: Bytes,
+    rows: Vec<Bytes>,
 }
 
 /// The table `events`.
@@ -128,16 +126,13 @@ impl Warehouse {
                 } else {
                     token_of(range, rows, &span)
                 },
-                rows: rows.slice(span.clone()),
+                rows: rows.slice(&span),
             };
             let Some(code) = self.insert_block(&block, &is_ours).await? else {
                 continue;
             };
             if span.len() == 1 {
-                poisonous.extend(
-                    rows.offset(span.start)
-                        .map(|offset| Poisonous { offset, code }),
-                );
+                poisonous.extend(offset(rows, span.start).map(|offset| Poisonous { offset, code }));
             } else {
                 let middle = span.start + span.len() / 2;
                 spans.push(middle..span.end);
@@ -194,9 +189,8 @@ impl Warehouse {
             .with_setting("insert_deduplication_token", &block.token)
             .with_timeouts(Some(self.send_timeout), Some(self.answer_timeout));
         insert.send(block.header.clone()).await?;
-        for start in (0..block.rows.len()).step_by(CHUNK) {
-            let end = block.rows.len().min(start + CHUNK);
-            insert.send(block.rows.slice(start..end)).await?;
+        for piece in &block.rows {
+            insert.send(piece.clone()).await?;
         }
         insert.end().await
     }
@@ -279,11 +273,16 @@ fn statement(event_type: EventType) -> String {
 }
 
 fn token_of(range: &Range, rows: &Frozen, span: &Span<usize>) -> String {
-    let first = rows.offset(span.start).unwrap_or_default();
-    let last = rows.offset(span.end - 1).unwrap_or_default();
+    let first = offset(rows, span.start).unwrap_or_default();
+    let last = offset(rows, span.end - 1).unwrap_or_default();
     let part = &range.part;
     format!(
         "{}:{}:{}:{first}-{last}",
         part.incarnation, part.topic, part.partition
     )
+}
+
+/// The Kafka offset of a row.
+fn offset(rows: &Frozen, row: usize) -> Option<u64> {
+    rows.heads().nth(row).map(|head| head.offset)
 }
