@@ -69,6 +69,18 @@ pub(crate) enum Outcome {
 
 /// Sees to it that a server runs, answers, and was started the way it would be now.
 pub(crate) async fn ensure(home: &Home, server: &impl Server) -> Result<Outcome> {
+    match inspect(home, server).await? {
+        Outcome::Found => Ok(Outcome::Found),
+        outcome => {
+            start(home, server).await?;
+            Ok(outcome)
+        }
+    }
+}
+
+/// Looks whether a server works; where it does not, makes everything ready for `start` and says
+/// what that will be. Downloads happen here, while nobody waits for another server's answer.
+pub(crate) async fn inspect(home: &Home, server: &impl Server) -> Result<Outcome> {
     let name = server.name();
     let record = home.state().daemons.get(name).cloned();
     if let Some(record) = &record
@@ -77,24 +89,22 @@ pub(crate) async fn ensure(home: &Home, server: &impl Server) -> Result<Outcome>
         let recipe = server.daemon(home).await?.recipe();
         // Patience for one that is still starting or recovering.
         let healthy = wait_ready(home, server, &record.process, Duration::from_secs(10)).await;
-        if healthy.is_ok() && recipe == record.recipe {
-            return Ok(Outcome::Found);
-        }
         match healthy {
+            Ok(()) if recipe == record.recipe => return Ok(Outcome::Found),
             Ok(()) => eprintln!("{name}: not what would be started now, restarting it"),
             Err(error) => eprintln!("{name}: does not work ({error:#}), restarting it"),
         }
     }
     server.prepare(home).await?;
     take_down(home, server).await?;
-    start(home, server).await?;
     Ok(match record {
         Some(_) => Outcome::Repaired,
         None => Outcome::Started,
     })
 }
 
-async fn start(home: &Home, server: &impl Server) -> Result<()> {
+/// Starts a server that was made ready, and waits until it answers.
+pub(crate) async fn start(home: &Home, server: &impl Server) -> Result<()> {
     let name = server.name();
     let mut attempts = 0;
     loop {

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, fs::File, path::Path};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::{
     clickhouse::{self, Clickhouse},
-    daemon::{Outcome, Server, ensure, take_down},
+    daemon::{Outcome, Server, inspect, start, take_down},
     home::Home,
     kafka::{self, Kafka},
     leftovers,
@@ -97,40 +97,56 @@ impl Sandbox {
                 .map(|(service, address)| (service.name().to_owned(), address.clone()))
                 .collect();
         })?;
+        let own = |service| !external.contains_key(&service);
+        let postgres = self.inspect(&Postgres, own(Service::Postgres)).await?;
+        let kafka = self.inspect(&Kafka, own(Service::Kafka)).await?;
+        let clickhouse = self.inspect(&Clickhouse, own(Service::Clickhouse)).await?;
         // All three at once: most of a start is waiting for a server.
-        let results = tokio::join!(
-            self.ensure(Service::Postgres, &Postgres, &external),
-            self.ensure(Service::Kafka, &Kafka, &external),
-            self.ensure(Service::Clickhouse, &Clickhouse, &external),
+        let (postgres, kafka, clickhouse) = tokio::join!(
+            self.start(Service::Postgres, &Postgres, postgres),
+            self.start(Service::Kafka, &Kafka, kafka),
+            self.start(Service::Clickhouse, &Clickhouse, clickhouse),
         );
-        results.0.and(results.1).and(results.2)?;
+        let errors: Vec<String> = [postgres, kafka, clickhouse]
+            .into_iter()
+            .filter_map(|started| Some(format!("{:#}", started.err()?)))
+            .collect();
+        ensure!(errors.is_empty(), "{}", errors.join("\n"));
         let stack = self.stack()?;
         leftovers::sweep(&stack, &external).await;
         Ok(stack)
     }
 
-    async fn ensure(
+    /// `None` when the user named another.
+    async fn inspect(&self, server: &impl Server, own: bool) -> Result<Option<Outcome>> {
+        if own {
+            return inspect(&self.home, server).await.map(Some);
+        }
+        eprintln!(
+            "{}: using the one that the environment names",
+            server.name()
+        );
+        Ok(None)
+    }
+
+    async fn start(
         &self,
         service: Service,
         server: &impl Server,
-        external: &BTreeMap<Service, String>,
+        inspected: Option<Outcome>,
     ) -> Result<()> {
-        if external.contains_key(&service) {
-            eprintln!(
-                "{}: using the one that {} names",
-                server.name(),
-                service.variable()
-            );
+        let Some(outcome) = inspected else {
             return Ok(());
+        };
+        if outcome != Outcome::Found {
+            start(&self.home, server).await?;
         }
-        let outcome = ensure(&self.home, server).await?;
         let what = match service {
             Service::Postgres => "PostgreSQL".to_owned(),
             Service::Kafka => kafka::describe(&self.home),
             Service::Clickhouse => clickhouse::describe(),
         };
-        let address = service.address(&self.home)?;
-        self.home.remember_address(&address)?;
+        self.home.remember_address(&service.address(&self.home)?)?;
         let port = self.home.port(server.name()).unwrap_or_default();
         say(server.name(), outcome, &format!("{what}, 127.0.0.1:{port}"));
         Ok(())
