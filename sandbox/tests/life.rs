@@ -90,14 +90,42 @@ async fn a_sandbox_is_repaired_moves_aside_and_leaves_nothing() {
     let pids = |sandbox: &Sandbox| Service::ALL.map(|service| sandbox.pid(service).unwrap());
     let first = pids(&sandbox);
 
-    // A second `up`, of another process, finds the first.
+    // A second `up`, of another process, finds the first, and sweeps up what a killed test left
+    // (no process has this pid: it is beyond the largest).
+    let left = "rivulet_test_4194305_dead_0";
+    let pool = sqlx::PgPool::connect(&stack.database_url).await.unwrap();
+    let create = format!("CREATE DATABASE {left}");
+    stack
+        .clickhouse()
+        .unwrap()
+        .query(&create)
+        .execute()
+        .await
+        .unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(create))
+        .execute(&pool)
+        .await
+        .unwrap();
     let again = place.sandbox();
     again.up(&nothing_named).await.unwrap();
     assert_eq!(pids(&again), first);
+    let databases: Vec<String> = sqlx::query_scalar("SELECT datname::text FROM pg_database")
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+    assert!(!databases.contains(&left.to_owned()));
+    let show = "SELECT name FROM system.databases";
+    let histories: Vec<String> = stack
+        .clickhouse()
+        .unwrap()
+        .query(show)
+        .fetch_all()
+        .await
+        .unwrap();
+    assert!(!histories.contains(&left.to_owned()));
 
     // One is killed, one is frozen: both are repaired and the third is left alone.
     let table = "CREATE TABLE kept AS SELECT 7 AS n";
-    let pool = sqlx::PgPool::connect(&stack.database_url).await.unwrap();
     sqlx::query(table).execute(&pool).await.unwrap();
     signal("-KILL", first[0]);
     signal("-STOP", first[2]);
