@@ -1,10 +1,10 @@
 //! What `./dev` hands over to once everything is built.
 
-use std::{io::Write, process::ExitCode};
+use std::{collections::BTreeMap, io::Write, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{ArgAction, Parser, Subcommand};
-use rivulet_sandbox::{ALLOW_EXTERNAL, Sandbox, named_in_environment, refuse};
+use rivulet_sandbox::{ALLOW_EXTERNAL, Sandbox, Service, named_in_environment, refuse};
 use tokio::{
     process::Command,
     signal::unix::{SignalKind, signal},
@@ -91,26 +91,40 @@ async fn run(sandbox: &Sandbox, external: bool, command: &[String]) -> Result<Ex
         refuse(&sandbox.external(&named))?;
     }
     let using = sandbox.begin_use()?;
-    let stack = sandbox.up(&named).await?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let result = tokio::select! {
+        result = with_services(sandbox, &named, external, command) => result,
+        // The command goes with it; what was started is stopped below.
+        _ = terminated.recv() => Err(anyhow!("told to end")),
+    };
+    sandbox.end_use(using).await?;
+    result
+}
+
+async fn with_services(
+    sandbox: &Sandbox,
+    named: &BTreeMap<Service, String>,
+    external: bool,
+    command: &[String],
+) -> Result<ExitCode> {
+    let stack = tokio::select! {
+        stack = sandbox.up(named) => stack?,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+    };
     let (program, args) = command.split_first().context("no command")?;
     let mut child = Command::new(program);
-    child.args(args).envs(stack.variables());
+    child.args(args).envs(stack.variables()).kill_on_drop(true);
     if external {
         child.env(ALLOW_EXTERNAL, "1");
     }
     let mut child = child.spawn().with_context(|| format!("run {program}"))?;
-    let mut terminated = signal(SignalKind::terminate())?;
     let status = loop {
         tokio::select! {
             status = child.wait() => break status?,
             // At a terminal the child has had it too, and ends in its own way.
             _ = tokio::signal::ctrl_c() => {}
-            _ = terminated.recv() => child.start_kill()?,
         }
     };
-    sandbox.end_use(using).await?;
-    Ok(status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .map_or(ExitCode::FAILURE, ExitCode::from))
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
