@@ -19,8 +19,8 @@ pub enum Error {
     /// PostgreSQL does not answer.
     #[error("PostgreSQL: {0}")]
     Database(#[from] sqlx::Error),
-    /// ClickHouse refused; run it again once the cause is gone.
-    #[error("ClickHouse migration failed: {0}")]
+    /// ClickHouse refused or does not answer; run it again once the cause is gone.
+    #[error("ClickHouse: {0}")]
     ClickHouse(#[from] ::clickhouse::error::Error),
 }
 

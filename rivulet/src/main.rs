@@ -9,6 +9,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use rivulet_telemetry::LogFormat;
 
+/// The system's allocator leaves a third of the sink's memory in gaps between batches.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Streaming analytics and telemetry for children's learning apps.
 ///
 /// Every flag can be given as the environment variable its help names.
@@ -73,7 +77,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rivulet: {error:#}");
+            eprintln!("rivulet: {}", explain(&error));
             ExitCode::FAILURE
         }
     }
@@ -93,4 +97,16 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Simulate(command) => command.run().await,
         Command::CheckConfig(command) => command.run().await,
     }
+}
+
+/// An error with its causes, without repeating those that a text already tells.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }

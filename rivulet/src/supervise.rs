@@ -84,7 +84,7 @@ impl Roles {
     ) -> anyhow::Result<()> {
         match ended {
             Some(Ok((name, Err(error)))) => {
-                tracing::error!(role = name, error = format!("{error:#}"), "role failed");
+                tracing::error!(role = name, error = crate::explain(&error), "role failed");
                 Err(error.context(format!("{name} failed")))
             }
             Some(Ok((name, Ok(())))) => bail!("{name} ended unasked"),

@@ -31,7 +31,7 @@ impl CheckConfig {
             Ok(said) => println!("ok      {what}: {said}"),
             Err(error) => {
                 failures += 1;
-                println!("FAILED  {what}: {error:#}");
+                println!("FAILED  {what}: {}", crate::explain(&error));
             }
         };
         let fits = || "its settings fit together".to_owned();
