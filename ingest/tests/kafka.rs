@@ -88,7 +88,7 @@ async fn each_event_has_its_own_acknowledgement() {
     // Two topics, two requests to the broker; it will not have the first.
     mock.request_errors(
         RDKafkaApiKey::Produce,
-        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED],
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD],
     );
     let response = server.post(&[server.event(), message, json!({})]).await;
     assert_eq!(response.status(), StatusCode::OK);

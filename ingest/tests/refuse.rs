@@ -24,7 +24,7 @@ async fn bodies_that_cannot_be_read() {
         request.send()
     };
     let json = ("content-type", "application/json");
-    type Case<'a> = (&'a [u8], &'a [(&'a str, &'a str)], u16, &'a str);
+    type Case<'a> = (&'a [u8], &'a [(&'static str, &'static str)], u16, &'a str);
     let cases: &[Case<'_>] = &[
         (b"", &[json], 400, "invalid_body"),
         (b"{", &[json], 400, "invalid_body"),
