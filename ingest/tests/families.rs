@@ -187,7 +187,7 @@ async fn without_postgres_known_children_are_served_for_a_while_and_nobody_is_re
         .await
         .unwrap();
     let (proxy, pool) = behind_a_proxy(&bed).await;
-    let (cluster, max_stale) = (bed.cluster.clone(), Duration::from_secs(8));
+    let (cluster, max_stale) = (bed.cluster.clone(), Duration::from_secs(12));
     let registry = CacheConfig {
         max_stale,
         ..CacheConfig::default()

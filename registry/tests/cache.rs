@@ -93,7 +93,7 @@ async fn a_node_that_is_cut_off_serves_what_it_knows_for_a_while() {
     let (parent, kid) = family(&bed.pool).await;
     let (_, stranger) = family(&bed.pool).await;
     let (proxy, pool) = behind_a_proxy(&bed).await;
-    let (registry, _stop) = start(pool, Duration::from_secs(6));
+    let (registry, _stop) = start(pool, Duration::from_secs(10));
     let key = keys::create(&bed.pool, "tablet", Scope::Ingest)
         .await
         .unwrap();
