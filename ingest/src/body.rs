@@ -103,6 +103,8 @@ async fn receive(app: &App, mut body: Body) -> Result<Held, Problem> {
         if needed > held.bytes.capacity() {
             let step = next_step.max(needed - held.bytes.capacity());
             if !held.reservation.grow(step) {
+                drop(held);
+                discard(app, body).await;
                 return Err(app.busy());
             }
             let capacity = held.bytes.capacity() + step;
