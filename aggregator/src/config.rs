@@ -28,8 +28,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             group: "rivulet-aggregator".to_owned(),
-            max_batch_records: 20_000,
-            max_batch_bytes: 8 << 20,
+            max_batch_records: 10_000,
+            max_batch_bytes: 4 << 20,
             linger: Duration::from_millis(100),
             transaction_timeout: Duration::from_secs(30),
             seen_retention_days: 45,

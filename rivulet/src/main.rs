@@ -9,10 +9,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use rivulet_telemetry::LogFormat;
 
-/// The system's allocator leaves a third of the sink's memory in gaps between batches.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Streaming analytics and telemetry for children's learning apps.
 ///
 /// Every flag can be given as the environment variable its help names.
