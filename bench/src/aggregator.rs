@@ -12,7 +12,9 @@ use crate::{
 };
 
 const BENCH: &str = "aggregator";
-const EVENTS: usize = 200_000;
+/// Enough for a rate that lasts: the first and last batch of a drain, and the WAL files that a new server has
+/// to make first, do not show.
+const EVENTS: usize = 500_000;
 
 pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
     let cases = [
@@ -57,6 +59,8 @@ async fn measure(
         let rows = copy::encode(&corpus)?;
         let copied = copy::copy(&bed.pool, &rows).await?;
         drop(rows);
+        // What COPY left to be written is not the aggregator's.
+        sqlx::query("CHECKPOINT").execute(&bed.pool).await?;
         copy_rate.push(EVENTS as f64 / copied.wall.as_secs_f64());
         copy_cpu.extend(
             copied

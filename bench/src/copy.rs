@@ -24,7 +24,8 @@ const TABLE: &str = "
         audio_session_id uuid, window_ms integer, child_words integer, adult_words integer,
         child_vocalizations integer, conversational_turns integer, utterances integer,
         unique_words integer, new_words integer, snr_db double precision, language text,
-        model_version text, active_ms integer, kind text, device_type text, attributes text)";
+        model_version text, active_ms integer, kind text, device_type text, attributes text)
+    WITH (autovacuum_enabled = false)";
 const COLUMNS: i16 = 56;
 
 /// Bytes handed to the connection at a time.

@@ -24,13 +24,16 @@ pub(crate) enum Order {
 
 const TOGETHER: usize = 20;
 
+const HOUR_MS: i64 = 3_600_000;
+
 /// Records in the order of their arrival.
 pub(crate) struct Corpus {
     records: Vec<(EventType, Uuid, Box<[u8]>)>,
 }
 
 impl Corpus {
-    /// `count` events of `children`, that happened in the hour before `now` (Unix milliseconds).
+    /// `count` events of `children` in the order in which they happened, over the hour before `now`
+    /// (Unix milliseconds): SDKs send within seconds, so ids come about in the order of their time.
     pub(crate) fn compose(
         author: &mut Author,
         children: &[Uuid],
@@ -47,29 +50,32 @@ impl Corpus {
             audio: true,
             analytics: true,
         };
-        let begin = |author: &mut Author, child| {
-            let ago = 600_000 + author.below(3_000_000) as i64;
-            author.visit(child, now - ago)
-        };
+        let from = now - HOUR_MS;
         let mut visits: Vec<_> = match order {
             Order::Together => Vec::new(),
-            Order::Spread => children.iter().map(|child| begin(author, *child)).collect(),
+            Order::Spread => children
+                .iter()
+                .map(|child| author.visit(*child, from))
+                .collect(),
         };
         let mut records = Vec::with_capacity(count);
         for index in 0..count {
-            let json = match order {
+            let at = from + HOUR_MS * index as i64 / count as i64;
+            let visit = match order {
                 Order::Together => {
                     if index % TOGETHER == 0 {
-                        visits.clear();
-                        visits.push(begin(author, children[index / TOGETHER % children.len()]));
+                        let child = children[index / TOGETHER % children.len()];
+                        visits = vec![author.visit(child, at)];
                     }
-                    author.event(&mut visits[0])
+                    &mut visits[0]
                 }
                 Order::Spread => {
-                    let visits_count = visits.len();
-                    author.event(&mut visits[index % visits_count])
+                    let children = visits.len();
+                    &mut visits[index % children]
                 }
             };
+            visit.at = visit.at.max(at);
+            let json = author.event(visit);
             records.push(record(&json, &who, now)?);
         }
         Ok(Self { records })
@@ -93,6 +99,7 @@ impl Corpus {
             .set("partitioner", "murmur2_random")
             .set("compression.type", "lz4")
             .set("linger.ms", "20")
+            .set("batch.size", "262144")
             .set("queue.buffering.max.messages", "200000")
             .create()?;
         for (kind, child, payload) in &self.records {

@@ -36,14 +36,8 @@ pub(crate) async fn drain(
     loop {
         let done = done(&bed.pool, consumer).await?;
         if done > 0 && start.is_none() {
-            let backends = backends(&bed.pool).await?;
-            start = Some((
-                done,
-                Instant::now(),
-                running.cpu()?,
-                backends_cpu(&backends),
-                backends,
-            ));
+            let postgres_cpu = backends_cpu(&bed.pool).await?;
+            start = Some((done, Instant::now(), running.cpu()?, postgres_cpu));
         }
         if done >= corpus.len() {
             break;
@@ -56,7 +50,7 @@ pub(crate) async fn drain(
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let ended = Instant::now();
-    let Some((first, started, cpu, postgres_cpu, backends)) = start else {
+    let Some((first, started, cpu, postgres_cpu)) = start else {
         anyhow::bail!("there was nothing to drain");
     };
     let records = (corpus.len() - first) as f64;
@@ -69,7 +63,7 @@ pub(crate) async fn drain(
         rate: records / (ended - started).as_secs_f64(),
         cpu: micros(running.cpu()? - cpu),
         postgres_cpu: postgres_cpu
-            .zip(backends_cpu(&backends))
+            .zip(backends_cpu(&bed.pool).await?)
             .map(|(before, after)| micros(after.saturating_sub(before))),
         peak_memory: running.peak_memory()?,
     };
@@ -87,24 +81,22 @@ async fn done(pool: &PgPool, consumer: &str) -> Result<usize> {
     Ok(usize::try_from(sum)?)
 }
 
-/// The processes of PostgreSQL that serve roles on this database.
-async fn backends(pool: &PgPool) -> Result<Vec<u32>> {
+/// CPU time of PostgreSQL's processes that serve roles on this database. They live as long as the role.
+async fn backends_cpu(pool: &PgPool) -> Result<Option<Duration>> {
     let pids: Vec<i32> = sqlx::query_scalar(
         "SELECT pid FROM pg_stat_activity
          WHERE datname = current_database() AND application_name LIKE 'rivulet %'",
     )
     .fetch_all(pool)
     .await?;
-    Ok(pids.into_iter().map(i32::unsigned_abs).collect())
-}
-
-fn backends_cpu(pids: &[u32]) -> Option<Duration> {
-    let is_postgres = |pid: &u32| {
+    let is_postgres = |pid: u32| {
         std::fs::read_to_string(format!("/proc/{pid}/comm"))
             .is_ok_and(|name| name.trim() == "postgres")
     };
-    if !pids.iter().all(is_postgres) {
-        return None;
-    }
-    pids.iter().map(|pid| process::cpu(*pid)).sum()
+    let cpu = |pid: i32| {
+        Some(pid.unsigned_abs())
+            .filter(|pid| is_postgres(*pid))
+            .and_then(process::cpu)
+    };
+    Ok(pids.into_iter().map(cpu).sum())
 }

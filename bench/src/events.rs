@@ -38,8 +38,8 @@ pub(crate) struct Visit {
     lessons: [(&'static str, &'static str); 2],
     sequence: u32,
     events: u32,
-    /// Unix milliseconds of the next event.
-    at: i64,
+    /// Unix milliseconds of the last event.
+    pub(crate) at: i64,
 }
 
 impl Author {
@@ -53,10 +53,6 @@ impl Author {
         let mut bytes = [0; 16];
         self.rng.fill_bytes(&mut bytes);
         uuid::Builder::from_random_bytes(bytes).into_uuid()
-    }
-
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        self.rng.random_range(0..bound)
     }
 
     /// A visit that began at `at`, Unix milliseconds.
