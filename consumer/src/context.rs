@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, Error,
     positions::{self, Found},
+    queues::Queues,
     state::{Key, Opening, State},
     telemetry,
 };
@@ -41,6 +42,10 @@ pub(crate) struct Context {
     /// Cancelled by the caller's shutdown, or by [`Context::end`].
     pub(crate) ended: CancellationToken,
     pub(crate) pool: PgPool,
+    /// A queue for each partition, when the consumer is [aligned](Config::aligned).
+    pub(crate) queues: Mutex<Queues>,
+    /// Who makes those queues.
+    pub(crate) consumer: OnceLock<Weak<BaseConsumer<Self>>>,
     topics: [Arc<str>; 4],
     outcome: Mutex<Option<Error>>,
 }
@@ -70,6 +75,8 @@ impl Context {
             runtime,
             ended,
             pool,
+            queues: Mutex::default(),
+            consumer: OnceLock::new(),
             outcome: Mutex::new(None),
         }
     }
@@ -136,6 +143,7 @@ impl Context {
             state.assigned.retain(|key| !keys.contains(key));
             fetched
         };
+        self.queues.lock().remove(keys);
         // An empty list too: in a rebalance librdkafka waits for the call.
         consumer.incremental_unassign(&self.list(&fetched, Offset::Invalid)?)
     }
@@ -157,6 +165,9 @@ impl Context {
                     Ok(opening) => {
                         let offset = Offset::Offset(opening.position);
                         list.add_partition_offset(&opening.topic, key.partition, offset)?;
+                        if let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) {
+                            self.queues.lock().split(&consumer, key, &opening.topic);
+                        }
                         state.open(key, opening, now);
                     }
                     Err(reason) => {

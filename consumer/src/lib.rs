@@ -21,6 +21,7 @@ mod batch;
 mod context;
 mod poll;
 pub mod positions;
+mod queues;
 mod state;
 mod telemetry;
 
@@ -46,7 +47,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::context::Context;
+use crate::{context::Context, queues::Queues};
 
 pub use batch::{Batch, Part, Raw};
 
@@ -67,6 +68,10 @@ pub struct Config {
     pub max_batch_bytes: usize,
     /// or when its oldest record has waited this long.
     pub linger: Duration,
+    /// A backlog is worked off in the order of the records' timestamps, as near as may be, instead of
+    /// a stretch of one partition after the other: what a child did together, in whatever topics,
+    /// comes in one batch. It takes a queue, and up to 2 MiB or so, for each partition.
+    pub aligned: bool,
     /// How long the role may go without finishing a part while there are records to process, before
     /// it is taken for stuck and ended. Longer than any pause it is meant to live through without
     /// [`Handle::still_trying`].
@@ -91,6 +96,7 @@ impl Config {
             max_batch_records: 20_000,
             max_batch_bytes: 8 << 20,
             linger: Duration::from_millis(100),
+            aligned: false,
             stall: Duration::from_secs(120),
             patience: Duration::from_secs(60),
             audit: Duration::from_secs(15),
@@ -184,11 +190,14 @@ impl Consumer {
         thread::Builder::new()
             .name(format!("kafka-{name}"))
             .spawn(move || {
+                let consumer = poll::prepare(consumer);
                 // librdkafka's consumer is closed by its Drop, which polls: not while unwinding.
                 let run = AssertUnwindSafe(|| poll::run(&consumer, &send));
                 let outcome = catch_unwind(run).unwrap_or(Err(Error::Panicked));
                 consumer.context().end(outcome.err());
                 consumer.context().tell(&consumer);
+                // They hold the consumer.
+                *consumer.context().queues.lock() = Queues::default();
                 drop(consumer);
                 let _ = gone.send(());
             })?;
@@ -293,12 +302,17 @@ impl fmt::Debug for Consumer {
 
 fn client_config(config: &Config) -> ClientConfig {
     let mut native = config.cluster.client_config();
-    // Memory: at most this much is fetched ahead (16 MiB in the queue, a response on its way), and
-    // small shares of each partition in turn, so that a hot one cannot keep the others waiting.
+    // Memory: at most this much is fetched ahead (a queue, and a response on its way), and small shares
+    // of each partition in turn, so that a hot one cannot keep the others waiting.
+    let (queue_kib, share) = if config.aligned {
+        ("1024", "262144")
+    } else {
+        ("16384", "1048576")
+    };
     for (name, value) in [
-        ("queued.max.messages.kbytes", "16384"),
+        ("queued.max.messages.kbytes", queue_kib),
         ("fetch.max.bytes", "8388608"),
-        ("max.partition.fetch.bytes", "1048576"),
+        ("max.partition.fetch.bytes", share),
         ("fetch.queue.backoff.ms", "50"),
         ("check.crcs", "true"),
     ] {

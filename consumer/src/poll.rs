@@ -2,13 +2,16 @@
 
 use std::{
     mem,
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use rdkafka::{
     Message,
     consumer::{BaseConsumer, Consumer as _},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    message::BorrowedMessage,
 };
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
@@ -26,6 +29,20 @@ const GRACE: Duration = Duration::from_secs(3);
 const ROUND: usize = 1_000;
 
 const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// Makes the consumer ready for this thread to poll it.
+pub(crate) fn prepare(mut consumer: BaseConsumer<Context>) -> Arc<BaseConsumer<Context>> {
+    let aligned = consumer.context().config.aligned;
+    if aligned {
+        let thread = thread::current();
+        consumer.set_nonempty_callback(move || thread.unpark());
+    }
+    let consumer = Arc::new(consumer);
+    if aligned {
+        let _ = consumer.context().consumer.set(Arc::downgrade(&consumer));
+    }
+    consumer
+}
 
 /// Polls until the consumer has ended.
 pub(crate) fn run(consumer: &BaseConsumer<Context>, batches: &Sender<Batch>) -> Result<(), Error> {
@@ -111,26 +128,50 @@ fn take(
     context: &Context,
     mut wait: Duration,
 ) -> Result<(), Error> {
+    let now = Instant::now();
+    if context.config.aligned {
+        let keep =
+            |message: KafkaResult<BorrowedMessage<'_>>| keep(consumer, context, message, now);
+        if context.queues.lock().take(ROUND, keep)? == 0 {
+            thread::park_timeout(wait);
+        }
+        // What is left for the common queue are the callbacks.
+        wait = Duration::ZERO;
+    }
     for _ in 0..ROUND {
-        match consumer.poll(wait) {
-            None => return Ok(()),
-            Some(Err(error)) => trouble(consumer, context, error)?,
-            Some(Ok(message)) => {
-                let Some(key) = context.key(message.topic(), message.partition()) else {
-                    continue;
-                };
-                let payload = message.payload().unwrap_or_default();
-                let mut state = context.state();
-                match state.take(key, message.offset(), payload, Instant::now()) {
-                    Taken::Kept if state.is_full() => return Ok(()),
-                    Taken::Kept | Taken::Foreign => {}
-                    Taken::Again => telemetry::redelivered(context.config.name),
-                }
-            }
+        let Some(message) = consumer.poll(wait) else {
+            break;
+        };
+        if !keep(consumer, context, message, Instant::now())? {
+            break;
         }
         wait = Duration::ZERO;
     }
     Ok(())
+}
+
+/// Takes a message or an error. `false`: the batch is full.
+fn keep(
+    consumer: &BaseConsumer<Context>,
+    context: &Context,
+    message: KafkaResult<BorrowedMessage<'_>>,
+    now: Instant,
+) -> Result<bool, Error> {
+    let message = match message {
+        Ok(message) => message,
+        Err(error) => return trouble(consumer, context, error).map(|()| true),
+    };
+    let Some(key) = context.key(message.topic(), message.partition()) else {
+        return Ok(true);
+    };
+    let payload = message.payload().unwrap_or_default();
+    let mut state = context.state();
+    match state.take(key, message.offset(), payload, now) {
+        Taken::Kept => return Ok(!state.is_full()),
+        Taken::Foreign => {}
+        Taken::Again => telemetry::redelivered(context.config.name),
+    }
+    Ok(true)
 }
 
 fn trouble(

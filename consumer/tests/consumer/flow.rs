@@ -15,8 +15,12 @@ use crate::support::{NAME, Rig, advances, commit, process, wait_for};
 async fn instances_come_and_go_and_each_record_is_processed_once() {
     let rig = Rig::new(3).await;
     rig.produce_everywhere(300);
+    let aligned = Config {
+        aligned: true,
+        ..rig.config()
+    };
     let first = rig.start(rig.config()).await.process();
-    let second = rig.start(rig.config()).await.process();
+    let second = rig.start(aligned).await.process();
     rig.produce_everywhere(300);
     rig.wait_for_processed(12 * 600).await;
     first.stop().await;
@@ -27,6 +31,36 @@ async fn instances_come_and_go_and_each_record_is_processed_once() {
     rig.produce_everywhere(10);
     rig.wait_for_processed(12 * 810).await;
     third.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aligned_backlog_comes_in_the_order_of_its_timestamps() {
+    let rig = Rig::new(1).await;
+    // The same hour, ten times as much of the one as of the other.
+    let topics = [(EventType::Interaction, 20_000), (EventType::Speech, 2_000)];
+    for (event_type, records) in topics {
+        rig.produce_over_an_hour(event_type, records);
+    }
+    let config = Config {
+        aligned: true,
+        max_batch_records: 1_000,
+        linger: Duration::from_secs(10),
+        ..rig.config()
+    };
+    let mut running = rig.start(config).await;
+    let mut at = [0; 2];
+    for batch in 1..=20 {
+        for part in running.consumer.next().await.unwrap().parts {
+            let topic = topics.iter().position(|(it, _)| *it == part.event_type);
+            let topic = topic.unwrap();
+            assert_eq!(part.expected, at[topic], "a gap");
+            at[topic] = part.next_offset();
+        }
+        let [one, other] = [0, 1].map(|topic| at[topic] as f64 / topics[topic].1 as f64);
+        // At first one may be fetched before the other.
+        assert!(batch < 3 || (one - other).abs() < 0.1, "{batch}: {at:?}");
+    }
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

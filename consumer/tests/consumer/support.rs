@@ -110,6 +110,21 @@ impl Rig {
         producer.flush(Duration::from_secs(30)).unwrap();
     }
 
+    /// Records whose timestamps are evenly spread over the last hour.
+    pub(crate) fn produce_over_an_hour(&self, event_type: EventType, records: usize) {
+        const HOUR_MS: usize = 3_600_000;
+        let producer: BaseProducer = self.bed.cluster.client_config().create().unwrap();
+        let topic = self.topic(event_type);
+        let from = chrono::Utc::now().timestamp_millis() - HOUR_MS as i64;
+        for number in 0..records {
+            let at = from + (HOUR_MS * number / records) as i64;
+            let record = BaseRecord::<(), str>::to(&topic).partition(0).payload("x");
+            let sent = producer.send(record.timestamp(at));
+            sent.map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+    }
+
     pub(crate) fn produce_everywhere(&self, records: usize) {
         for event_type in EventType::ALL {
             for partition in 0..self.partitions {

@@ -1,0 +1,87 @@
+//! A queue for each partition, to take records from all of them in the order of their timestamps.
+//!
+//! librdkafka puts what it fetches of all partitions into one queue, a long stretch of one partition
+//! after that of another. In a backlog a batch would then hold one or two partitions' records, and
+//! a child's row would be written again for each topic that its events are in.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use rdkafka::{
+    Message as _,
+    consumer::{BaseConsumer, base_consumer::PartitionQueue},
+    error::KafkaResult,
+    message::BorrowedMessage,
+};
+
+use crate::{Error, context::Context, state::Key};
+
+/// How many records are taken from one queue in a row: how far ahead of the others it can get.
+const TURN: usize = 64;
+
+#[derive(Default)]
+pub(crate) struct Queues(BTreeMap<Key, Queue>);
+
+struct Queue {
+    messages: PartitionQueue<Context>,
+    /// The timestamp of the last record taken, Unix milliseconds.
+    until: i64,
+}
+
+impl Queues {
+    /// Gives the partition a queue of its own, that wakes this thread. Only while it is not being
+    /// fetched: with its records in two queues nobody could tell which come first. Where there is none
+    /// to be had, they come with everything else.
+    pub(crate) fn split(&mut self, consumer: &Arc<BaseConsumer<Context>>, key: Key, topic: &str) {
+        if let Some(mut messages) = consumer.split_partition_queue(topic, key.partition) {
+            let thread = thread::current();
+            messages.set_nonempty_callback(move || thread.unpark());
+            self.0.insert(key, Queue { messages, until: 0 });
+        }
+    }
+
+    pub(crate) fn remove(&mut self, keys: &BTreeSet<Key>) {
+        self.0.retain(|key, _| !keys.contains(key));
+    }
+
+    /// Hands over about `limit` records, always of the partition that is furthest behind in time among
+    /// those that have any, as long as `keep` says so. Returns how many.
+    pub(crate) fn take(
+        &mut self,
+        limit: usize,
+        mut keep: impl FnMut(KafkaResult<BorrowedMessage<'_>>) -> Result<bool, Error>,
+    ) -> Result<usize, Error> {
+        let mut taken = 0;
+        let untils = self
+            .0
+            .iter()
+            .map(|(key, queue)| Reverse((queue.until, *key)));
+        let mut behind: BinaryHeap<_> = untils.collect();
+        while taken < limit
+            && let Some(Reverse((_, key))) = behind.pop()
+            && let Some(queue) = self.0.get_mut(&key)
+        {
+            let before = taken;
+            while taken < before + TURN
+                && let Some(message) = queue.messages.poll(Duration::ZERO)
+            {
+                taken += 1;
+                if let Ok(message) = &message {
+                    queue.until = message.timestamp().to_millis().unwrap_or(queue.until);
+                }
+                if !keep(message)? {
+                    return Ok(taken);
+                }
+            }
+            if taken == before + TURN {
+                behind.push(Reverse((queue.until, key)));
+            }
+        }
+        Ok(taken)
+    }
+}
