@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::text;
+
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -91,10 +93,12 @@ pub struct Interaction<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity_id: Option<Uuid>,
     /// School subject, at most 100 scalars.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text::option")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<Cow<'a, str>>,
     /// Topic within the subject, at most 100 scalars.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text::option")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<Cow<'a, str>>,
     /// Whether an `answer` was right; `None` on any other action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,7 +125,8 @@ pub struct Interaction<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stars: Option<u16>,
     /// Badge won, at most 100 scalars.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text::option")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub badge: Option<Cow<'a, str>>,
 }
 
@@ -135,7 +140,8 @@ pub struct Message<'a> {
     /// Who spoke.
     pub role: Role,
     /// Topic, at most 100 scalars.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text::option")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<Cow<'a, str>>,
     /// Unicode scalars of the content, `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,7 +174,8 @@ pub struct Message<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processing_time_ms: Option<u32>,
     /// Why the filter acted, at most 100 scalars.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text::option")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub filter_reason: Option<Cow<'a, str>>,
 }
 
@@ -197,10 +204,12 @@ pub struct Speech<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snr_db: Option<f64>,
     /// BCP 47 tag, at most 35 scalars.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text::option")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<Cow<'a, str>>,
     /// Version of the on-device model, at most 64 scalars.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text::option")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub model_version: Option<Cow<'a, str>>,
 }
 

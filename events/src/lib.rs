@@ -16,6 +16,7 @@ pub mod place;
 pub mod record;
 pub mod rejection;
 mod scan;
+mod text;
 mod typed;
 
 pub use admission::Registration;

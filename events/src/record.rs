@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     data::{AgeGroup, Data, EventType, Platform},
     ids::{ChildId, Identity, ParentId},
+    text,
 };
 
 /// The schema version this release writes. It reads this one and the one before.
@@ -18,18 +19,20 @@ pub const SCHEMA_VERSION: u16 = 1;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Device<'a> {
     /// The app's id for the device, at most 64 scalars.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text::option")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Cow<'a, str>>,
     /// Operating platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// App version, at most 32 scalars.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text::option")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub app_version: Option<Cow<'a, str>>,
 }
 
 /// A value in `attributes`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum AttributeValue<'a> {
     /// `true` or `false`.
@@ -39,7 +42,6 @@ pub enum AttributeValue<'a> {
     /// Any other number.
     Float(f64),
     /// A string, at most 256 scalars.
-    #[serde(borrow)]
     Text(Cow<'a, str>),
 }
 
@@ -117,7 +119,7 @@ impl<'a> Record<'a> {
         wrap: impl Fn(D) -> Data<'a>,
     ) -> Result<Self, DecodeError> {
         let record: Record<'a, D> =
-            serde_json::from_slice(payload).map_err(|error| explain(payload, expected, error))?;
+            text::json(payload).map_err(|error| explain(payload, expected, error))?;
         if record.v != SCHEMA_VERSION {
             return Err(DecodeError::UnknownVersion(record.v));
         }
@@ -185,14 +187,11 @@ mod attributes {
 
     use serde::{
         Deserialize, Deserializer, Serializer,
-        de::{MapAccess, Visitor},
+        de::{Error, MapAccess, Visitor},
     };
 
     use super::AttributeValue;
-
-    /// Borrows a key where it has no escapes.
-    #[derive(Deserialize)]
-    struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+    use crate::text::Text;
 
     type Pairs<'a> = Vec<(Cow<'a, str>, AttributeValue<'a>)>;
 
@@ -201,6 +200,39 @@ mod attributes {
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
+    }
+
+    /// Not derived: to try the variants of an untagged enum, serde keeps a copy of the value.
+    impl<'de: 'a, 'a> Deserialize<'de> for AttributeValue<'a> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct ValueVisitor;
+            impl<'de> Visitor<'de> for ValueVisitor {
+                type Value = AttributeValue<'de>;
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a string, a number or a boolean")
+                }
+                fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+                    Ok(AttributeValue::Bool(value))
+                }
+                fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+                    Ok(AttributeValue::Int(value))
+                }
+                fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+                    Ok(i64::try_from(value)
+                        .map_or(AttributeValue::Float(value as f64), AttributeValue::Int))
+                }
+                fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+                    Ok(AttributeValue::Float(value))
+                }
+                fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                    Ok(AttributeValue::Text(Cow::Borrowed(text)))
+                }
+                fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                    Ok(AttributeValue::Text(Cow::Owned(text.to_owned())))
+                }
+            }
+            deserializer.deserialize_any(ValueVisitor)
+        }
     }
 
     pub(super) fn deserialize<'de: 'a, 'a, D: Deserializer<'de>>(
@@ -214,7 +246,7 @@ mod attributes {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut pairs = Vec::new();
-                while let Some((Key(key), value)) = map.next_entry()? {
+                while let Some((Text(key), value)) = map.next_entry()? {
                     pairs.push((key, value));
                 }
                 Ok(pairs)

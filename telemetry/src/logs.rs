@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter, Layer as _,
-    filter::{FilterExt as _, filter_fn},
+    filter::{FilterExt as _, LevelFilter, filter_fn},
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
@@ -32,7 +32,8 @@ pub enum LogFormat {
 pub fn logs(filter: &str, format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::builder()
         .parse(filter)?
-        .and(filter_fn(holds_no_data));
+        // Without the hint every line of every library would be looked at by both filters.
+        .and(filter_fn(holds_no_data).with_max_level_hint(LevelFilter::TRACE));
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
