@@ -385,6 +385,11 @@ impl Topic {
 /// the nearest `f64` times 1 000 is 234.49999999999997.
 #[must_use]
 pub fn confidence_milli(confidence: f64) -> i64 {
+    let milli = confidence * 1000.0;
+    // Away from a tie both round alike.
+    if (milli.fract() - 0.5).abs() > 1e-6 {
+        return milli.round() as i64;
+    }
     // `Display` of an f64 is the shortest decimal that reads back the same, never with an exponent.
     let decimal = confidence.to_string();
     let (whole, fraction) = decimal.split_once('.').unwrap_or((&decimal, ""));

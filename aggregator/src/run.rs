@@ -1,6 +1,13 @@
-//! The loop: while one batch is in its transaction the next is prepared.
+//! The loop: while one batch is in its transaction the next is prepared, in each of several lanes.
 
-use std::time::Duration;
+use std::{
+    array,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::Utc;
 use metrics::{counter, histogram};
@@ -9,7 +16,11 @@ use rivulet_events::EventType;
 use rivulet_kafka::Cluster;
 use rivulet_telemetry::Readiness;
 use sqlx::PgPool;
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, spawn_blocking},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,6 +32,10 @@ use crate::{
 
 /// The readiness check that this crate passes and fails, beside the consumer's.
 pub const READINESS_CHECK: &str = "rollups";
+
+/// Transactions at a time. A partition is always in the same lane, and so are the partitions of the
+/// other topics that have its number: all of a child, so that lanes do not wait for each other's rows.
+const LANES: usize = 4;
 
 const FIRST_DELAY: Duration = Duration::from_millis(20);
 const MAX_DELAY: Duration = Duration::from_secs(5);
@@ -48,6 +63,7 @@ pub async fn run(
         max_batch_records: config.max_batch_records,
         max_batch_bytes: config.max_batch_bytes,
         linger: config.linger,
+        aligned: true,
         ..rivulet_consumer::Config::new(cluster, CONSUMER, &config.group)
     };
     let mut consumer = Consumer::start(
@@ -57,15 +73,26 @@ pub async fn run(
         shutdown.clone(),
     )
     .await?;
-    let mut worker = Worker {
-        handle: consumer.handle(),
-        store: Store::new(pool.clone()),
-        readiness,
-        shutdown,
-        timeout: config.transaction_timeout,
-    };
+    let mut running = JoinSet::new();
+    let failing = Arc::<AtomicUsize>::default();
+    let lanes = array::from_fn(|_| {
+        let (lane, parts) = mpsc::channel(1);
+        let worker = Worker {
+            handle: consumer.handle(),
+            store: Store::new(pool.clone()),
+            readiness: readiness.clone(),
+            fails: false,
+            failing: failing.clone(),
+            shutdown: shutdown.clone(),
+            timeout: config.transaction_timeout,
+        };
+        running.spawn(worker.work(parts));
+        lane
+    });
     tokio::select! {
-        result = worker.work(&mut consumer) => result?,
+        result = async { tokio::try_join!(share_out(&mut consumer, lanes), all(running)) } => {
+            result?;
+        }
         never = keep_house(&pool, &config) => match never {},
     }
     Ok(consumer.join().await?)
@@ -85,19 +112,52 @@ async fn retention(cluster: &Cluster, readiness: &Readiness) -> Option<Duration>
     }
 }
 
+/// Gives each lane its partitions of every batch, until the consumer has ended.
+async fn share_out(
+    consumer: &mut Consumer,
+    lanes: [mpsc::Sender<Vec<Part>>; LANES],
+) -> Result<(), Error> {
+    while let Some(batch) = consumer.next().await {
+        let mut shares: [Vec<Part>; LANES] = array::from_fn(|_| Vec::new());
+        for part in batch.parts {
+            shares[part.partition.unsigned_abs() as usize % LANES].push(part);
+        }
+        for (lane, share) in lanes.iter().zip(shares) {
+            // A lane that is gone has failed, and `all` says why.
+            if !share.is_empty() && lane.send(share).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the end of all lanes, or the first failure.
+async fn all(mut lanes: JoinSet<Result<(), Error>>) -> Result<(), Error> {
+    while let Some(ended) = lanes.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// One lane.
 struct Worker {
     handle: Handle,
     store: Store,
     readiness: Readiness,
+    /// Its transactions fail,
+    fails: bool,
+    /// and those of so many lanes.
+    failing: Arc<AtomicUsize>,
     shutdown: CancellationToken,
     timeout: Duration,
 }
 
 impl Worker {
-    async fn work(&mut self, consumer: &mut Consumer) -> Result<(), Error> {
-        let mut ready = next(consumer).await?;
+    async fn work(mut self, mut parts: mpsc::Receiver<Vec<Part>>) -> Result<(), Error> {
+        let mut ready = next(&mut parts).await?;
         while let Some(batch) = ready {
-            (ready, ()) = tokio::try_join!(next(consumer), self.commit(batch))?;
+            (ready, ()) = tokio::try_join!(next(&mut parts), self.commit(batch))?;
         }
         Ok(())
     }
@@ -156,6 +216,9 @@ impl Worker {
                 self.store.forget_partitions();
             }
             if delay > FIRST_DELAY {
+                if !std::mem::replace(&mut self.fails, true) {
+                    self.failing.fetch_add(1, Ordering::Relaxed);
+                }
                 self.readiness
                     .fail(READINESS_CHECK, format!("transactions fail: {reason}"));
                 tracing::warn!(reason, "a batch could not be committed, trying again");
@@ -171,8 +234,10 @@ impl Worker {
         }
     }
 
-    fn committed(&self, batch: &Prepared) {
-        self.readiness.pass(READINESS_CHECK);
+    fn committed(&mut self, batch: &Prepared) {
+        if std::mem::take(&mut self.fails) && self.failing.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.readiness.pass(READINESS_CHECK);
+        }
         for (kind, tally) in batch.tally() {
             count(kind, "counted", tally.counted);
             count(kind, "duplicate", tally.duplicates);
@@ -206,9 +271,9 @@ fn count(kind: EventType, outcome: &'static str, events: u64) {
     }
 }
 
-async fn next(consumer: &mut Consumer) -> Result<Option<Prepared>, Error> {
-    match consumer.next().await {
-        Some(batch) => prepare(batch.parts).await.map(Some),
+async fn next(parts: &mut mpsc::Receiver<Vec<Part>>) -> Result<Option<Prepared>, Error> {
+    match parts.recv().await {
+        Some(parts) => prepare(parts).await.map(Some),
         None => Ok(None),
     }
 }
