@@ -103,7 +103,7 @@ pub struct Day {
     /// Of all its events.
     pub span: Span,
     /// By subject.
-    pub learning: BTreeMap<Box<str>, LearningSums>,
+    pub learning: BTreeMap<Box<str>, Box<LearningSums>>,
 }
 
 /// A child's row of `topic_progress`.
@@ -119,13 +119,13 @@ pub struct Topic {
     pub span: Span,
 }
 
-/// All of one child.
+/// All of one child. Boxes, because a map has room for eleven values where there is one or two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Child {
     /// By local date.
-    pub days: BTreeMap<NaiveDate, Day>,
+    pub days: BTreeMap<NaiveDate, Box<Day>>,
     /// By topic.
-    pub topics: BTreeMap<Box<str>, Topic>,
+    pub topics: BTreeMap<Box<str>, Box<Topic>>,
 }
 
 /// What a set of events adds to the rollup tables.
@@ -146,7 +146,7 @@ impl Rollup {
         let day = child
             .days
             .entry(record.local_date)
-            .or_insert_with(|| Day::new(span));
+            .or_insert_with(|| Box::new(Day::new(span)));
         day.span.merge(span);
         day.sums.events += 1;
         day.sums.withheld_events += withheld;
@@ -154,7 +154,7 @@ impl Rollup {
             Data::Interaction(interaction) => {
                 day.interaction(interaction);
                 let subject = interaction.subject.as_deref().unwrap_or(GENERAL_SUBJECT);
-                let learning = entry(&mut day.learning, subject, LearningSums::default);
+                let learning = entry(&mut day.learning, subject, Box::default);
                 learning.interaction(interaction);
                 learning.withheld_events += withheld;
                 if let Some(name) = &interaction.topic {
@@ -182,7 +182,7 @@ impl Rollup {
             let ours = self.children.entry(id).or_default();
             for (date, day) in theirs.days {
                 match ours.days.get_mut(&date) {
-                    Some(mine) => mine.merge(day),
+                    Some(mine) => mine.merge(*day),
                     None => drop(ours.days.insert(date, day)),
                 }
             }
@@ -223,11 +223,13 @@ impl Rollup {
 
 impl Child {
     fn topic(&mut self, name: &str, span: Span, withheld: i64) -> &mut Topic {
-        let topic = entry(&mut self.topics, name, || Topic {
-            sums: TopicSums::default(),
-            max_depth: None,
-            first_depth_5_at: None,
-            span,
+        let topic = entry(&mut self.topics, name, || {
+            Box::new(Topic {
+                sums: TopicSums::default(),
+                max_depth: None,
+                first_depth_5_at: None,
+                span,
+            })
         });
         topic.span.merge(span);
         topic.sums.withheld_events += withheld;

@@ -142,7 +142,7 @@ async fn add_days(
             child
                 .days
                 .iter()
-                .map(|(date, day)| (id.uuid(), *date, day, day.sums.values()))
+                .map(|(date, day)| (id.uuid(), *date, &**day, day.sums.values()))
         })
         .collect();
     if rows.is_empty() {
@@ -219,7 +219,7 @@ async fn add_topics(
             child
                 .topics
                 .iter()
-                .map(|(name, topic)| (id.uuid(), &**name, topic, topic.sums.values()))
+                .map(|(name, topic)| (id.uuid(), &**name, &**topic, topic.sums.values()))
         })
         .collect();
     if rows.is_empty() {
