@@ -99,7 +99,7 @@ impl Corpus {
             .set("partitioner", "murmur2_random")
             .set("compression.type", "lz4")
             .set("linger.ms", "20")
-            .set("batch.size", "262144")
+            .set("batch.size", rivulet_kafka::BATCH_BYTES.to_string())
             .set("queue.buffering.max.messages", "200000")
             .create()?;
         for (kind, child, payload) in &self.records {

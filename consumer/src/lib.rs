@@ -38,7 +38,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
 };
-use rivulet_kafka::Cluster;
+use rivulet_kafka::{BATCH_BYTES, Cluster};
 use rivulet_telemetry::Readiness;
 use sqlx::PgPool;
 use tokio::{
@@ -305,14 +305,14 @@ fn client_config(config: &Config) -> ClientConfig {
     // Memory: at most this much is fetched ahead (a queue, and a response on its way), and small shares
     // of each partition in turn, so that a hot one cannot keep the others waiting.
     let (queue_kib, share) = if config.aligned {
-        ("1024", "262144")
+        ("1024", BATCH_BYTES.to_string())
     } else {
-        ("16384", "1048576")
+        ("16384", "1048576".to_owned())
     };
     for (name, value) in [
         ("queued.max.messages.kbytes", queue_kib),
         ("fetch.max.bytes", "8388608"),
-        ("max.partition.fetch.bytes", share),
+        ("max.partition.fetch.bytes", &share),
         ("fetch.queue.backoff.ms", "50"),
         ("check.crcs", "true"),
     ] {

@@ -55,6 +55,7 @@ impl Producer {
             // As Java's clients: other producers put a child into the same partition.
             .set("partitioner", "murmur2_random")
             .set("linger.ms", config.linger.as_millis().to_string())
+            .set("batch.size", rivulet_kafka::BATCH_BYTES.to_string())
             .set(
                 "message.timeout.ms",
                 config.message_timeout.as_millis().to_string(),

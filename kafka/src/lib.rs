@@ -16,6 +16,11 @@ pub use incarnation::incarnations;
 /// How long one administrative request to Kafka may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes, before compression, of the largest batch of records that a producer makes, and of what an
+/// aligned consumer fetches of a partition at a time. Kafka hands out whole batches: of batches that are
+/// larger than that it would send one of one partition in each response.
+pub const BATCH_BYTES: u32 = 256 << 10;
+
 /// Where Kafka is and what its topics are called.
 #[derive(Clone)]
 pub struct Cluster {
