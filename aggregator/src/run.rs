@@ -1,7 +1,7 @@
 //! The loop: while one batch is in its transaction the next is prepared, in each of several lanes.
 
 use std::{
-    array,
+    array, mem,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -176,6 +176,7 @@ impl Worker {
                 batch = prepare(current.collect()).await?;
             }
             if batch.parts.is_empty() {
+                self.recovered();
                 return Ok(());
             }
             let started = Instant::now();
@@ -216,7 +217,7 @@ impl Worker {
                 self.store.forget_partitions();
             }
             if delay > FIRST_DELAY {
-                if !std::mem::replace(&mut self.fails, true) {
+                if !mem::replace(&mut self.fails, true) {
                     self.failing.fetch_add(1, Ordering::Relaxed);
                 }
                 self.readiness
@@ -234,10 +235,15 @@ impl Worker {
         }
     }
 
-    fn committed(&mut self, batch: &Prepared) {
-        if std::mem::take(&mut self.fails) && self.failing.fetch_sub(1, Ordering::Relaxed) == 1 {
+    /// What failed was committed, or is another instance's by now.
+    fn recovered(&mut self) {
+        if mem::take(&mut self.fails) && self.failing.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.readiness.pass(READINESS_CHECK);
         }
+    }
+
+    fn committed(&mut self, batch: &Prepared) {
+        self.recovered();
         for (kind, tally) in batch.tally() {
             count(kind, "counted", tally.counted);
             count(kind, "duplicate", tally.duplicates);

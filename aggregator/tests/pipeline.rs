@@ -200,6 +200,27 @@ async fn lost_connections_and_dropped_days_cost_an_attempt_and_no_event() {
     instance.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_says_that_transactions_fail_until_those_of_no_lane_do() {
+    let bed = migrated().await;
+    let instance = Instance::start(&bed);
+    let rename = async |from: &str, to: &str| {
+        let sql = sqlx::AssertSqlSafe(format!("ALTER TABLE {from} RENAME TO {to}"));
+        sqlx::query(sql).execute(&bed.pool).await.unwrap();
+    };
+    eventually("it is ready", async || instance.readiness.is_ready()).await;
+    rename("event_seen", "away").await;
+    // Of many children, so of every lane that has partitions.
+    let events = some_events(200);
+    produce(&bed, &events).await;
+    eventually("it is unready", async || !instance.readiness.is_ready()).await;
+    rename("away", "event_seen").await;
+    consumed(&bed, events.len()).await;
+    eventually("it is ready again", async || instance.readiness.is_ready()).await;
+    assert_eq!(stored(&bed.pool).await, recount(&distinct(&events)));
+    instance.stop().await;
+}
+
 async fn eventually_connected(bed: &TestBed) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
     loop {
         if let Ok(conn) = bed.pool.acquire().await {

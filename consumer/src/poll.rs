@@ -128,8 +128,8 @@ fn take(
     context: &Context,
     mut wait: Duration,
 ) -> Result<(), Error> {
-    let now = Instant::now();
     if context.config.aligned {
+        let now = Instant::now();
         let keep =
             |message: KafkaResult<BorrowedMessage<'_>>| keep(consumer, context, message, now);
         if context.queues.lock().take(ROUND, keep)? == 0 {

@@ -38,6 +38,8 @@ impl Queues {
     /// fetched: with its records in two queues nobody could tell which come first. Where there is none
     /// to be had, they come with everything else.
     pub(crate) fn split(&mut self, consumer: &Arc<BaseConsumer<Context>>, key: Key, topic: &str) {
+        // First: with the old queue goes the new one's wake-up.
+        self.0.remove(&key);
         if let Some(mut messages) = consumer.split_partition_queue(topic, key.partition) {
             let thread = thread::current();
             messages.set_nonempty_callback(move || thread.unpark());

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, NaiveDate};
 use chrono_tz::Tz;
 use rivulet_events::{
@@ -259,7 +261,7 @@ const GOLDEN: u128 = 0x019d_f048_dc00_ab56_abf6_6e10_9c2f_bf0b;
 fn records_survive_the_wire() {
     let text = json(V4, "2026-05-04T11:00:00Z").replacen(
         "\"data\"",
-        r#""device":{"id":"d\"1","platform":"ios"},"attributes":{"b":true,"n":-3,"f":1.5,"t":"x\ny"},"data""#,
+        r#""device":{"id":"d\"1","platform":"ios","app_version":"4.1"},"attributes":{"b":true,"n":-3,"p":7,"f":1.5,"t":"x\ny"},"data""#,
         1,
     );
     let event = parse::event(&text, parse::Limits::default())
@@ -273,10 +275,13 @@ fn records_survive_the_wire() {
     let mut wire = Vec::new();
     record.encode(&mut wire).unwrap();
     assert!(wire.starts_with(br#"{"v":1,"type":"interaction","#));
-    assert_eq!(
-        Record::decode(EventType::Interaction, &wire).unwrap(),
-        record
-    );
+    let decoded = Record::decode(EventType::Interaction, &wire).unwrap();
+    assert_eq!(decoded, record);
+    // Only what has escapes is copied.
+    let device = decoded.device.unwrap();
+    assert!(matches!(device.id, Some(Cow::Owned(_))));
+    assert!(matches!(device.app_version, Some(Cow::Borrowed(_))));
+    assert!(matches!(decoded.attributes[0].0, Cow::Borrowed(_)));
 
     let wrong = Record::decode(EventType::Message, &wire).unwrap_err();
     assert!(matches!(wrong, DecodeError::WrongType { .. }), "{wrong}");

@@ -1,13 +1,13 @@
 //! The dedup table: which events of a batch were counted before, and remembering the others.
 //!
-//! Look first, then insert: half the cost of `INSERT … ON CONFLICT DO NOTHING RETURNING`, which
+//! Look first, then insert: two thirds of the cost of `INSERT … ON CONFLICT DO NOTHING RETURNING`, which
 //! inserts speculatively, row by row, and answers with every row that is new. Between the two
 //! another transaction may remember one of the same identities (copies of an event in two
 //! partitions): then the insert fails on the unique index, and the batch is tried again and looks
 //! again.
 //!
 //! Not COPY, a tenth cheaper in the server: it takes several small writes, and sqlx 0.9.0 leaves
-//! Nagle's algorithm on (transact-rs/sqlx#4335), so that every other transaction waited 40 ms.
+//! Nagle's algorithm on (transact-rs/sqlx#4335), so that many a transaction waited 40 ms.
 
 use ahash::AHashSet;
 use chrono::NaiveDate;

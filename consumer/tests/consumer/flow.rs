@@ -36,8 +36,11 @@ async fn instances_come_and_go_and_each_record_is_processed_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aligned_backlog_comes_in_the_order_of_its_timestamps() {
     let rig = Rig::new(1).await;
-    // The same hour, ten times as much of the one as of the other.
-    let topics = [(EventType::Interaction, 20_000), (EventType::Speech, 2_000)];
+    // The same hour, twice as much of the one as of the other.
+    let topics = [
+        (EventType::Interaction, 20_000),
+        (EventType::Speech, 10_000),
+    ];
     for (event_type, records) in topics {
         rig.produce_over_an_hour(event_type, records);
     }
@@ -50,7 +53,7 @@ async fn an_aligned_backlog_comes_in_the_order_of_its_timestamps() {
     let mut running = rig.start(config).await;
     let mut at = [0; 2];
     let mut since_both = 0;
-    for batch in 1..=20 {
+    for batch in 1..=28 {
         for part in running.consumer.next().await.unwrap().parts {
             let topic = topics.iter().position(|(it, _)| *it == part.event_type);
             let topic = topic.unwrap();
@@ -58,14 +61,15 @@ async fn an_aligned_backlog_comes_in_the_order_of_its_timestamps() {
             at[topic] = part.next_offset();
         }
         let [one, other] = [0, 1].map(|topic| at[topic] as f64 / topics[topic].1 as f64);
-        // One may be fetched before the other; what is here then is soon handed out.
+        // Either may be fetched before the other, and be ahead by the batches that fit into the
+        // channel until the other has caught up.
         if batch == 1 {
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         since_both += u32::from(one.min(other) > 0.0);
-        assert!(since_both < 3 || (one - other).abs() < 0.1, "{at:?}");
+        assert!(since_both < 14 || (one - other).abs() < 0.1, "{at:?}");
     }
-    assert!(since_both > 5);
+    assert!(since_both > 16);
     running.stop().await;
 }
 
