@@ -5,7 +5,11 @@ use std::{collections::BTreeSet, fmt::Write as _, sync::LazyLock};
 use ahash::AHashMap;
 use chrono::{DateTime, NaiveDate, Utc};
 use rivulet_events::ChildId;
-use sqlx::{PgConnection, Row as _, postgres::PgBindIterExt as _};
+use sqlx::{
+    PgConnection, Postgres, Row as _,
+    postgres::{PgArguments, PgBindIterExt as _},
+    query::Query,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -17,7 +21,6 @@ use crate::{
 #[derive(Clone, Copy)]
 enum Merge {
     Key,
-    Add,
     Greatest,
     Least,
     /// Sent as the literal of a `text[]`, because an `unnest` of arrays of arrays flattens them.
@@ -25,42 +28,58 @@ enum Merge {
     Union,
 }
 
-/// The upsert of a table from one array a column, in the order of the columns.
+/// The upsert of a table from one array for each of `columns`, in their order, then two for `sums`:
+/// the sums of all rows in one, row after row, and where in it each row begins. Arrays that `unnest`
+/// opens cost far more a value than one that is read by its subscript.
 ///
 /// One prepared statement whatever the number of rows. It locks rows in the order of the arrays:
 /// they must be sorted by key, and no key may come twice.
 fn upsert(table: &str, columns: &[(&str, &str, Merge)], sums: &[&str], returning: &str) -> String {
-    let sums = sums.iter().map(|&name| (name, "bigint", Merge::Add));
-    let columns: Vec<_> = columns.iter().copied().chain(sums).collect();
-    let list = |text: &dyn Fn(usize, &str, &str, Merge) -> Option<String>| {
-        let parts = columns.iter().enumerate();
-        let parts = parts.filter_map(|(i, &(name, kind, merge))| text(i, name, kind, merge));
-        parts.collect::<Vec<_>>().join(", ")
-    };
-    let names = list(&|_, name, _, _| Some(name.to_owned()));
-    let values = list(&|_, name, _, merge| {
-        Some(if matches!(merge, Merge::Union) {
-            format!("coalesce(d.{name}::text[], '{{}}')")
-        } else {
-            format!("d.{name}")
-        })
-    });
-    let arrays = list(&|i, _, kind, _| Some(format!("${}::{kind}[]", i + 1)));
-    let keys = list(&|_, name, _, merge| matches!(merge, Merge::Key).then(|| name.to_owned()));
-    let merges = list(&|_, name, _, merge| match merge {
-        Merge::Key => None,
-        Merge::Add => Some(format!("{name} = t.{name} + excluded.{name}")),
-        Merge::Greatest => Some(format!("{name} = greatest(t.{name}, excluded.{name})")),
-        Merge::Least => Some(format!("{name} = least(t.{name}, excluded.{name})")),
-        Merge::Union => Some(format!(
-            "{name} = CASE WHEN excluded.{name} <@ t.{name} THEN t.{name} \
-             ELSE text_set_union(t.{name}, excluded.{name}) END"
-        )),
-    });
+    let (mut names, mut values, mut arrays) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut keys, mut merges) = (Vec::new(), Vec::new());
+    for (i, &(name, kind, merge)) in columns.iter().enumerate() {
+        names.push(name.to_owned());
+        arrays.push(format!("${}::{kind}[]", i + 1));
+        values.push(match merge {
+            Merge::Union => format!("coalesce(d.{name}::text[], '{{}}')"),
+            _ => format!("d.{name}"),
+        });
+        match merge {
+            Merge::Key => keys.push(name),
+            Merge::Greatest => merges.push(format!("{name} = greatest(t.{name}, excluded.{name})")),
+            Merge::Least => merges.push(format!("{name} = least(t.{name}, excluded.{name})")),
+            Merge::Union => merges.push(format!(
+                "{name} = CASE WHEN excluded.{name} <@ t.{name} THEN t.{name} \
+                 ELSE text_set_union(t.{name}, excluded.{name}) END"
+            )),
+        }
+    }
+    let (opened, begin, all) = (names.join(", "), columns.len() + 1, columns.len() + 2);
+    for (i, name) in sums.iter().enumerate() {
+        names.push((*name).to_owned());
+        values.push(format!("(${all}::bigint[])[d.begin + {}]", i + 1));
+        merges.push(format!("{name} = t.{name} + excluded.{name}"));
+    }
     format!(
-        "INSERT INTO {table} AS t ({names}) SELECT {values} FROM unnest({arrays}) AS d ({names}) \
-         ON CONFLICT ({keys}) DO UPDATE SET {merges}, updated_at = now() {returning}"
+        "INSERT INTO {table} AS t ({names}) SELECT {values} \
+         FROM unnest({arrays}, ${begin}::int[]) AS d ({opened}, begin) \
+         ON CONFLICT ({keys}) DO UPDATE SET {merges}, updated_at = now() {returning}",
+        names = names.join(", "),
+        values = values.join(", "),
+        arrays = arrays.join(", "),
+        keys = keys.join(", "),
+        merges = merges.join(", "),
     )
+}
+
+/// Binds what [`upsert`] expects for its sums.
+fn bind_sums<'q, const N: usize>(
+    query: Query<'q, Postgres, PgArguments>,
+    rows: impl ExactSizeIterator<Item = [i64; N]>,
+) -> Query<'q, Postgres, PgArguments> {
+    let begin: Vec<i32> = (0..rows.len()).map(|row| (row * N) as i32).collect();
+    let sums: Vec<i64> = rows.flatten().collect();
+    query.bind(begin).bind(sums)
 }
 
 static DAILY: LazyLock<String> = LazyLock::new(|| {
@@ -148,7 +167,7 @@ async fn add_days(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let mut query = sqlx::query(DAILY.as_str())
+    let query = sqlx::query(DAILY.as_str())
         .bind(rows.iter().map(|row| row.0).bind_iter())
         .bind(rows.iter().map(|row| row.1).bind_iter())
         .bind(rows.iter().map(|row| row.2.max_depth).bind_iter())
@@ -165,9 +184,7 @@ async fn add_days(
                 .map(|row| timestamp(row.2.span.last))
                 .bind_iter(),
         );
-    for column in 0..DailySums::COLUMNS.len() {
-        query = query.bind(rows.iter().map(move |row| row.3[column]).bind_iter());
-    }
+    let query = bind_sums(query, rows.iter().map(|row| row.3));
     let added: AHashMap<_, _> = rows
         .iter()
         .map(|row| ((row.0, row.1), row.2.sums.qualifying_events))
@@ -199,14 +216,14 @@ async fn add_learning(
     if rows.is_empty() {
         return Ok(());
     }
-    let mut query = sqlx::query(LEARNING.as_str())
+    let query = sqlx::query(LEARNING.as_str())
         .bind(rows.iter().map(|row| row.0).bind_iter())
         .bind(rows.iter().map(|row| row.1).bind_iter())
         .bind(rows.iter().map(|row| row.2).bind_iter());
-    for column in 0..LearningSums::COLUMNS.len() {
-        query = query.bind(rows.iter().map(move |row| row.3[column]).bind_iter());
-    }
-    query.execute(conn).await.map(drop)
+    bind_sums(query, rows.iter().map(|row| row.3))
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 async fn add_topics(
@@ -225,7 +242,7 @@ async fn add_topics(
     if rows.is_empty() {
         return Ok(());
     }
-    let mut query = sqlx::query(TOPICS.as_str())
+    let query = sqlx::query(TOPICS.as_str())
         .bind(rows.iter().map(|row| row.0).bind_iter())
         .bind(rows.iter().map(|row| row.1).bind_iter())
         .bind(rows.iter().map(|row| row.2.max_depth).bind_iter())
@@ -244,10 +261,10 @@ async fn add_topics(
                 .map(|row| timestamp(row.2.span.last))
                 .bind_iter(),
         );
-    for column in 0..TopicSums::COLUMNS.len() {
-        query = query.bind(rows.iter().map(move |row| row.3[column]).bind_iter());
-    }
-    query.execute(conn).await.map(drop)
+    bind_sums(query, rows.iter().map(|row| row.3))
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 async fn add_active_days(
