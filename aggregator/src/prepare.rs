@@ -2,11 +2,14 @@
 //! its rollup summed as if every event were new. No I/O, so it runs while the transaction before
 //! it does.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashSet;
 use chrono::{DateTime, Datelike, NaiveDate};
-use rivulet_consumer::Part;
+use rivulet_consumer::{
+    Part,
+    ledger::{self, Account},
+};
 use rivulet_events::{ChildId, Data, EventType, Identity, Record, ids::RESET_CLOCK_DAY};
 
 use crate::rollup::Rollup;
@@ -17,6 +20,8 @@ pub(crate) struct Event {
     pub(crate) identity: Identity,
     /// The UTC day of `received_at`.
     pub(crate) seen_on: NaiveDate,
+    /// `analytics` keeps it out of ClickHouse.
+    withheld: bool,
     child: ChildId,
     part: usize,
     record: usize,
@@ -30,14 +35,6 @@ pub(crate) struct Poison {
     pub(crate) code: &'static str,
     /// For a person; may quote the record, so it goes to the database and never to a log.
     pub(crate) detail: String,
-}
-
-/// What became of a batch's records of one type.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) counted: u64,
-    pub(crate) duplicates: u64,
-    pub(crate) quarantined: u64,
 }
 
 /// A batch ready for its transaction.
@@ -66,6 +63,7 @@ impl Prepared {
                         let found = Event {
                             identity: event.identity(),
                             seen_on: utc_day(event.received_at),
+                            withheld: !event.analytics,
                             child: event.child_id,
                             part,
                             record,
@@ -126,23 +124,32 @@ impl Prepared {
         }
     }
 
-    /// What becomes of the records, by type.
-    pub(crate) fn tally(&self) -> AHashMap<EventType, Tally> {
-        let mut tally: AHashMap<EventType, Tally> = AHashMap::new();
-        for part in &self.parts {
-            tally.entry(part.event_type).or_default().duplicates += part.records.len() as u64;
+    /// What becomes of the records, by part and hour of their timestamps.
+    pub(crate) fn accounts(&self) -> BTreeMap<(usize, i64), Account> {
+        let mut accounts = BTreeMap::<_, Account>::new();
+        let key = |part: usize, record: usize| {
+            (
+                part,
+                ledger::hour(self.parts[part].records[record].timestamp),
+            )
+        };
+        for (part, of) in self.parts.iter().enumerate() {
+            for record in 0..of.records.len() {
+                accounts.entry(key(part, record)).or_default().duplicates += 1;
+            }
         }
-        let parts = self.events.iter().map(|event| (event.part, false));
-        for (part, poisonous) in parts.chain(self.poison.iter().map(|poison| (poison.part, true))) {
-            let tally = tally.entry(self.parts[part].event_type).or_default();
-            tally.duplicates -= 1;
-            *(if poisonous {
-                &mut tally.quarantined
-            } else {
-                &mut tally.counted
-            }) += 1;
+        for event in &self.events {
+            let account = accounts.entry(key(event.part, event.record)).or_default();
+            account.duplicates -= 1;
+            account.counted += 1;
+            account.withheld += u64::from(event.withheld);
         }
-        tally
+        for poison in &self.poison {
+            let account = accounts.entry(key(poison.part, poison.record)).or_default();
+            account.duplicates -= 1;
+            account.quarantined += 1;
+        }
+        accounts
     }
 }
 
@@ -238,7 +245,7 @@ mod tests {
                 let mut batch = Prepared::new(parts(events));
                 prop_assert!(batch.events.is_sorted_by(|a, b| a.identity < b.identity));
                 batch.exclude(&seen);
-                let tally: Vec<_> = batch.tally().into_values().collect();
+                let tally: Vec<_> = batch.accounts().into_values().collect();
                 let counted: u64 = tally.iter().map(|tally| tally.counted).sum();
                 let duplicates: u64 = tally.iter().map(|tally| tally.duplicates).sum();
                 prop_assert_eq!(counted, batch.events.len() as u64);
@@ -265,13 +272,17 @@ mod tests {
             part(kind, 1, 0, [encode(&first)]),
         ]);
         assert_eq!(rows_of(&batch.rollup), rollup_rows(&[first, other]));
+        let counted = Account {
+            counted: 1,
+            ..Account::default()
+        };
+        let with_copy = Account {
+            duplicates: 1,
+            ..counted
+        };
         assert_eq!(
-            batch.tally()[&kind],
-            Tally {
-                counted: 2,
-                duplicates: 1,
-                quarantined: 0
-            }
+            batch.accounts(),
+            BTreeMap::from([((0, 0), with_copy), ((1, 0), counted)])
         );
     }
 
@@ -320,15 +331,12 @@ mod tests {
         );
         assert_eq!(batch.received_at, [good.received_at]);
         assert_eq!(rows_of(&batch.rollup), rollup_rows(&[good]));
-        let tally = batch.tally()[&EventType::Interaction];
-        assert_eq!(
-            tally,
-            Tally {
-                counted: 1,
-                duplicates: 0,
-                quarantined: bad as u64
-            }
-        );
+        let account = Account {
+            counted: 1,
+            quarantined: bad as u64,
+            ..Account::default()
+        };
+        assert_eq!(batch.accounts(), BTreeMap::from([((0, 0), account)]));
     }
 
     #[test]

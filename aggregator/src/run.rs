@@ -244,10 +244,11 @@ impl Worker {
 
     fn committed(&mut self, batch: &Prepared) {
         self.recovered();
-        for (kind, tally) in batch.tally() {
-            count(kind, "counted", tally.counted);
-            count(kind, "duplicate", tally.duplicates);
-            count(kind, "quarantined", tally.quarantined);
+        for ((part, _hour), account) in batch.accounts() {
+            let kind = batch.parts[part].event_type;
+            count(kind, "counted", account.counted);
+            count(kind, "duplicate", account.duplicates);
+            count(kind, "quarantined", account.quarantined);
         }
         let records: usize = batch.parts.iter().map(|part| part.records.len()).sum();
         histogram!(BATCH_RECORDS).record(records as f64);

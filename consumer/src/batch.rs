@@ -39,6 +39,8 @@ pub struct Part {
 pub struct Raw {
     /// Its offset.
     pub offset: i64,
+    /// When Kafka says it was written, Unix milliseconds; 0 when it does not say.
+    pub timestamp: i64,
     /// Its value; empty for a tombstone.
     pub payload: Box<[u8]>,
 }

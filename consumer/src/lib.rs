@@ -19,6 +19,7 @@
 mod audit;
 mod batch;
 mod context;
+pub mod ledger;
 mod poll;
 pub mod positions;
 mod queues;

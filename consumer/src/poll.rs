@@ -165,8 +165,9 @@ fn keep(
         return Ok(true);
     };
     let payload = message.payload().unwrap_or_default();
+    let timestamp = message.timestamp().to_millis().unwrap_or(0);
     let mut state = context.state();
-    match state.take(key, message.offset(), payload, now) {
+    match state.take(key, message.offset(), timestamp, payload, now) {
         Taken::Kept => return Ok(!state.is_full()),
         Taken::Foreign => {}
         Taken::Again => telemetry::redelivered(context.config.name),

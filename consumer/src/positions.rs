@@ -189,8 +189,11 @@ pub(crate) async fn open(
     let partitions = column(found, |partition| partition.partition);
     let mut conn = pool.acquire().await?;
     sqlx::query(
-        "INSERT INTO kafka_positions (consumer, topic, partition, topic_incarnation, next_offset)
-         SELECT $1, * FROM unnest($2::text[], $3::int[], $4::text[], $5::bigint[])
+        "INSERT INTO kafka_positions
+             (consumer, topic, partition, topic_incarnation, next_offset, ledger_from)
+         SELECT $1, f.*, f.next_offset
+         FROM unnest($2::text[], $3::int[], $4::text[], $5::bigint[])
+             AS f (topic, partition, incarnation, next_offset)
          ON CONFLICT DO NOTHING",
     )
     .bind(consumer)

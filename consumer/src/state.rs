@@ -199,7 +199,14 @@ impl State {
         self.forget(key, now)
     }
 
-    pub(crate) fn take(&mut self, key: Key, offset: i64, payload: &[u8], now: Instant) -> Taken {
+    pub(crate) fn take(
+        &mut self,
+        key: Key,
+        offset: i64,
+        timestamp: i64,
+        payload: &[u8],
+        now: Instant,
+    ) -> Taken {
         let Some(partition) = self.open.get_mut(&key) else {
             return Taken::Foreign;
         };
@@ -208,6 +215,7 @@ impl State {
         }
         let record = Raw {
             offset,
+            timestamp,
             payload: payload.into(),
         };
         let cost = record.cost();

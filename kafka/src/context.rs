@@ -36,3 +36,5 @@ pub fn log_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
 pub fn log_error(error: &KafkaError, reason: &str) {
     tracing::warn!(target: "librdkafka", %error, "{reason}");
 }
+
+impl rdkafka::consumer::ConsumerContext for Context {}

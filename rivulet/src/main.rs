@@ -56,6 +56,10 @@ enum Command {
     Registry(commands::registry::Registry),
     /// Play a family app that sends telemetry.
     Simulate(commands::simulate::Simulate),
+    /// Compare what was stored with the log: is every event accounted for?
+    Verify(commands::verify::Verify),
+    /// Tell the whole way of one event.
+    Trace(commands::trace::Trace),
     /// Check the configuration of every role and that its services answer.
     CheckConfig(commands::check_config::CheckConfig),
 }
@@ -74,6 +78,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rivulet: {}", explain(&error));
+            // An answer that scripts tell from a failure.
+            if error.is::<commands::verify::Unbalanced>() {
+                return ExitCode::from(3);
+            }
             ExitCode::FAILURE
         }
     }
@@ -91,6 +99,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Keys(command) => command.run().await,
         Command::Registry(command) => command.run().await,
         Command::Simulate(command) => command.run().await,
+        Command::Verify(command) => command.run().await,
+        Command::Trace(command) => command.run().await,
         Command::CheckConfig(command) => command.run().await,
     }
 }

@@ -47,7 +47,9 @@ pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
     };
     let mut inserted = 0;
     if let Begun::Insert { suppressed } = begun {
-        range.suppressed_events += suppressed.len() as u64;
+        for offset in rows.offsets(&suppressed) {
+            range.suppress(offset);
+        }
         let rows = rows.without(&suppressed);
         let is_ours = || {
             crew.handle.still_trying();
@@ -61,6 +63,9 @@ pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
             Some(records) => records,
             None => return Landing::Lost,
         };
+        for record in &poisonous {
+            range.set_aside(record.offset);
+        }
         let finish = || ledger::finish(&crew.pool, &range, &poisonous);
         if let Err(landing) = persist(&crew, &range, finish).await {
             return landing;

@@ -186,6 +186,7 @@ mod tests {
             records: offsets
                 .map(|offset| Raw {
                     offset,
+                    timestamp: 0,
                     payload: vec![0; 100].into(),
                 })
                 .collect(),

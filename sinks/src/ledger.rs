@@ -3,8 +3,11 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use chrono::{DateTime, NaiveDate, TimeDelta};
-use rivulet_consumer::positions::{self, Advance};
+use chrono::{DateTime, Days, NaiveDate};
+use rivulet_consumer::{
+    ledger,
+    positions::{self, Advance},
+};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -15,7 +18,7 @@ use crate::{
 };
 
 /// Days after which no copy of a withheld event can come: as long as identities are remembered.
-const WITHHELD_DAYS: i64 = 45;
+const WITHHELD_DAYS: u64 = 45;
 
 /// What came of beginning a range.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ pub(crate) async fn begin(
     if !range.is_begun() {
         if empty {
             positions::advance(connection, CONSUMER, &[advance(range)]).await?;
-            quarantine(connection, range, &range.quarantined).await?;
+            settle(connection, range, &[]).await?;
         } else {
             positions::begin_range(connection, CONSUMER, &[advance(range)]).await?;
         }
@@ -71,9 +74,25 @@ pub(crate) async fn finish(
 ) -> Result<(), positions::Error> {
     let mut transaction = pool.begin().await?;
     positions::finish_range(&mut transaction, CONSUMER, &[advance(range)]).await?;
-    quarantine(&mut transaction, range, &range.quarantined).await?;
-    quarantine(&mut transaction, range, poisonous).await?;
+    settle(&mut transaction, range, poisonous).await?;
     Ok(transaction.commit().await?)
+}
+
+/// With the step over the range: what was set aside of it, and what became of the rest.
+async fn settle(
+    connection: &mut PgConnection,
+    range: &Range,
+    poisonous: &[Quarantined],
+) -> Result<(), sqlx::Error> {
+    quarantine(connection, range, &range.quarantined).await?;
+    quarantine(connection, range, poisonous).await?;
+    let step = advance(range);
+    let accounts: Vec<_> = range
+        .accounts
+        .iter()
+        .map(|(hour, account)| (&step, *hour, *account))
+        .collect();
+    ledger::add(connection, CONSUMER, &accounts).await
 }
 
 fn advance(range: &Range) -> Advance<'_> {
@@ -220,11 +239,12 @@ pub(crate) async fn keep_forgetting(pool: &PgPool) -> Infallible {
 
 async fn forget(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut connection = pool.acquire().await?;
+    ledger::forget(&mut connection, CONSUMER, WITHHELD_DAYS).await?;
     let Some(reached) = positions::consumed_horizon(&mut connection, CONSUMER).await? else {
         return Ok(());
     };
     sqlx::query("DELETE FROM withheld_seen WHERE received_on < $1")
-        .bind(reached.date_naive() - TimeDelta::days(WITHHELD_DAYS))
+        .bind(reached.date_naive() - Days::new(WITHHELD_DAYS))
         .execute(&mut *connection)
         .await?;
     Ok(())

@@ -1,10 +1,13 @@
 //! A range of one partition's offsets on its way to ClickHouse: the unit that is begun, inserted
 //! under one token, and finished.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ahash::AHashMap;
-use rivulet_consumer::{Part, Raw};
+use rivulet_consumer::{
+    Part, Raw,
+    ledger::{self, Account},
+};
 use rivulet_events::{EventType, Record};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -37,6 +40,10 @@ pub(crate) struct Range {
     /// Events whose first copy was withheld.
     pub(crate) suppressed_events: u64,
     pub(crate) quarantined: Vec<Quarantined>,
+    /// What becomes of the records, by the hour of their timestamps.
+    pub(crate) accounts: BTreeMap<i64, Account>,
+    /// From which offset on the records are of which hour.
+    hours: Vec<(i64, i64)>,
     quarantined_bytes: usize,
     pub(crate) oldest_received_at: i64,
     /// 0 while none is known.
@@ -65,6 +72,8 @@ impl Range {
             withheld_events: 0,
             suppressed_events: 0,
             quarantined: Vec::new(),
+            accounts: BTreeMap::new(),
+            hours: Vec::new(),
             quarantined_bytes: 0,
             oldest_received_at: i64::MAX,
             newest_received_at: 0,
@@ -114,12 +123,22 @@ impl Range {
 
     /// Takes one record: as a row, as a withheld or suppressed event, or into quarantine.
     pub(crate) fn take(&mut self, encoder: &Encoder, raw: Raw) {
-        let Raw { offset, payload } = raw;
+        let Raw {
+            offset,
+            timestamp,
+            payload,
+        } = raw;
         self.part.records.clear();
         self.part.records.push(Raw {
             offset,
+            timestamp,
             payload: Box::default(),
         });
+        let hour = ledger::hour(timestamp);
+        if self.hours.last().is_none_or(|(_, last)| *last != hour) {
+            self.hours.push((offset, hour));
+        }
+        self.account(offset).counted += 1;
         let record = match Record::decode(self.part.event_type, &payload) {
             Ok(record) => record,
             Err(error) => {
@@ -137,12 +156,13 @@ impl Range {
         let identity = record.identity();
         if !record.analytics {
             self.withheld_events += 1;
+            self.account(offset).withheld += 1;
             self.withheld.insert(identity.key, record.child_id.uuid());
             return;
         }
         // Records come in the order of their offsets, so the withheld copy has the lower one.
         if !self.withheld.is_empty() && self.withheld.contains_key(&identity.key) {
-            self.suppressed_events += 1;
+            self.suppress(offset);
             return;
         }
         let offset_column = offset.unsigned_abs();
@@ -158,7 +178,30 @@ impl Range {
         }
     }
 
+    /// The record at this offset is no row: the first copy of its event was withheld.
+    pub(crate) fn suppress(&mut self, offset: i64) {
+        self.suppressed_events += 1;
+        let account = self.account(offset);
+        account.counted -= 1;
+        account.duplicates += 1;
+    }
+
+    /// The record at this offset cannot be stored.
+    pub(crate) fn set_aside(&mut self, offset: i64) {
+        let account = self.account(offset);
+        account.counted -= 1;
+        account.quarantined += 1;
+    }
+
+    /// The account of the hour of a record that was taken.
+    fn account(&mut self, offset: i64) -> &mut Account {
+        let after = self.hours.partition_point(|(first, _)| *first <= offset);
+        let hour = after.checked_sub(1).map_or(0, |at| self.hours[at].1);
+        self.accounts.entry(hour).or_default()
+    }
+
     fn quarantine(&mut self, record: Quarantined) {
+        self.set_aside(record.offset);
         self.quarantined_bytes += record.record.len() + 256;
         self.quarantined.push(record);
     }

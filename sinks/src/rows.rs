@@ -107,6 +107,16 @@ impl Frozen {
         self.rows().filter_map(RowHead::read)
     }
 
+    /// The Kafka offsets of the rows of these indices, which are sorted.
+    pub(crate) fn offsets(&self, rows: &[usize]) -> Vec<i64> {
+        let of = |(index, head): (usize, RowHead)| {
+            rows.binary_search(&index)
+                .is_ok()
+                .then_some(head.offset.cast_signed())
+        };
+        self.heads().enumerate().filter_map(of).collect()
+    }
+
     /// The rows but those whose index is in `dropped`, which is sorted.
     pub(crate) fn without(self, dropped: &[usize]) -> Self {
         if dropped.is_empty() {

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::PathBuf,
-    process::Stdio,
+    process::{Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -86,12 +86,7 @@ impl Rivulet {
     /// # Errors
     /// It failed; with what it said.
     pub async fn command(&self, args: &[&str]) -> Result<String> {
-        let output = Command::new(rivulet()?)
-            .args(args)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .output()
-            .await?;
+        let output = self.output(args).await?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),
@@ -99,6 +94,19 @@ impl Rivulet {
             args.join(" ")
         );
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Runs a `rivulet` command to its end, however it ends.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn output(&self, args: &[&str]) -> Result<Output> {
+        let mut command = Command::new(rivulet()?);
+        command
+            .args(args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        Ok(command.output().await?)
     }
 
     /// Starts roles and waits until all of them are ready.

@@ -7,7 +7,10 @@ mod tables;
 mod tests;
 
 use chrono::{DateTime, Days, Months, NaiveDate, Utc};
-use rivulet_consumer::positions::{self, Advance};
+use rivulet_consumer::{
+    ledger,
+    positions::{self, Advance},
+};
 use sqlx::{PgConnection, PgPool, postgres::PgBindIterExt as _};
 
 use self::partitions::{Known, Partition};
@@ -70,6 +73,13 @@ impl Store {
         seen::remember(&mut tx, &batch.events).await?;
         tables::add(&mut tx, &batch.rollup).await?;
         quarantine(&mut tx, batch).await?;
+        let steps = advances(batch);
+        let accounts: Vec<_> = batch
+            .accounts()
+            .into_iter()
+            .map(|((part, hour), account)| (&steps[part], hour, account))
+            .collect();
+        ledger::add(&mut tx, CONSUMER, &accounts).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -97,6 +107,7 @@ pub(crate) async fn keep_house(
     Known::default().ensure(pool, ahead).await?;
 
     let mut tx = pool.begin().await?;
+    ledger::forget(&mut tx, CONSUMER, retention_days).await?;
     // Behind what was consumed, not the wall clock: after a long stop Kafka's tail still finds the
     // identities that it may repeat.
     if let Some(horizon) = positions::consumed_horizon(&mut tx, CONSUMER).await? {

@@ -156,6 +156,7 @@ pub(crate) fn part(
         records: records
             .map(|(offset, payload)| Raw {
                 offset,
+                timestamp: 0,
                 payload: payload.into(),
             })
             .collect(),

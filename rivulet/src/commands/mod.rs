@@ -12,3 +12,5 @@ pub(crate) mod registry;
 pub(crate) mod roles;
 pub(crate) mod simulate;
 pub(crate) mod topics;
+pub(crate) mod trace;
+pub(crate) mod verify;

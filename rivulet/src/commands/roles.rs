@@ -7,6 +7,7 @@ use clap::Args;
 use rivulet_telemetry::{Metrics, Readiness, serve_operations};
 use tokio::net::TcpListener;
 
+use super::verify;
 use crate::{
     services::{ClickHouse, Kafka, Postgres},
     supervise::Roles,
@@ -200,6 +201,11 @@ impl SinkFlags {
     }
 }
 
+/// Every role in one process also looks after its own books: every hour the last hours, so that one
+/// round may fail.
+const VERIFY_EVERY: Duration = Duration::from_secs(3_600);
+const VERIFIED_HOURS: i64 = 3;
+
 async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
     listener.with_context(|| format!("{address} cannot be listened on"))
@@ -284,7 +290,7 @@ async fn spawn_sink(
     Ok(())
 }
 
-async fn spawn_operations(
+pub(crate) async fn spawn_operations(
     roles: &mut Roles,
     name: &'static str,
     address: &str,
@@ -365,6 +371,8 @@ impl All {
         )
         .await?;
         spawn_sink(&mut roles, &self.sink, postgres, kafka, clickhouse, metrics).await?;
+        let stores = verify::stores(postgres, kafka, clickhouse)?;
+        verify::spawn(&mut roles, stores, VERIFIED_HOURS, VERIFY_EVERY, None);
         roles.run().await
     }
 }

@@ -1,0 +1,60 @@
+//! Do the books balance? What the consumers stored, compared with the log in Kafka, record by record.
+//!
+//! Two questions are asked of each consumer, and neither takes its word for the answer:
+//!
+//! - **Bookkeeping.** The records of a partition and hour that it passed, as the log has them, are what
+//!   `consumer_ledger` says it counted, took for copies or set aside. A batch that was skipped or applied
+//!   twice shows here.
+//! - **Existence.** Each record that it passed is where it should be: its identity in `event_seen`, its
+//!   row in ClickHouse or its identity among the withheld, or the record in `quarantine`. What was
+//!   removed or never arrived shows here.
+
+mod log;
+mod stores;
+mod trace;
+mod verify;
+
+use rivulet_kafka::Cluster;
+use sqlx::PgPool;
+
+pub use trace::{Copy, Fate, Trace, trace};
+pub use verify::{Account, Finding, Report, Row, Side, verify};
+
+/// The three stores that are compared.
+#[derive(Clone)]
+pub struct Stores {
+    /// Where the log is.
+    pub cluster: Cluster,
+    /// The rollups, and the positions and ledger of both consumers.
+    pub pool: PgPool,
+    /// The history.
+    pub clickhouse: clickhouse::Client,
+}
+
+/// Why nothing could be said.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Kafka is out of reach, or refuses.
+    #[error("Kafka: {0}")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+    /// Kafka is out of reach, or the topics are not there.
+    #[error(transparent)]
+    Cluster(#[from] rivulet_kafka::Error),
+    /// Kafka stopped sending in the middle of the log.
+    #[error("Kafka sent nothing for {0:?}, though there is more to read")]
+    Stalled(std::time::Duration),
+    /// PostgreSQL is out of reach, or `rivulet migrate` has not been run.
+    #[error("PostgreSQL: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// ClickHouse is out of reach, or `rivulet migrate` has not been run.
+    #[error("ClickHouse: {0}")]
+    ClickHouse(#[from] clickhouse::error::Error),
+    /// The reading thread ended.
+    #[error("the reading thread ended: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// The name of the consumer of the rollups, in `kafka_positions` and `consumer_ledger`.
+pub const ROLLUPS: &str = rivulet_aggregator::CONSUMER;
+/// The same of the history.
+pub const HISTORY: &str = rivulet_sinks::CONSUMER;

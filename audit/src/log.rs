@@ -1,0 +1,197 @@
+//! Reading stretches of the log, all partitions side by side.
+
+use std::time::{Duration, Instant};
+
+use ahash::AHashMap;
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    config::FromClientConfigAndContext as _,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+};
+use rivulet_events::EventType;
+use rivulet_kafka::{Cluster, Context, REQUEST_TIMEOUT, incarnations};
+use tokio::sync::mpsc;
+
+use crate::Error;
+
+/// Nothing for this long while there is more to read is a broker that does not answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(100);
+
+/// Records handed over at a time.
+const CHUNK: usize = 10_000;
+
+/// Consecutive records of a partition.
+#[derive(Clone, Debug)]
+pub(crate) struct Span {
+    pub(crate) topic: String,
+    pub(crate) event_type: EventType,
+    pub(crate) partition: i32,
+    pub(crate) incarnation: String,
+    /// The oldest record that Kafka still has.
+    pub(crate) low: i64,
+    /// The first offset of the span, and the first after it.
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+}
+
+/// Some records of a span, as `look` made them.
+pub(crate) struct Chunk<T> {
+    pub(crate) span: usize,
+    pub(crate) records: Vec<T>,
+}
+
+/// A reader of the log that is in no group and commits nothing.
+pub(crate) fn reader(cluster: &Cluster) -> Result<BaseConsumer<Context>, Error> {
+    let mut config = cluster.client_config();
+    config
+        .set("group.id", "rivulet-audit")
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", "true")
+        .set("queued.max.messages.kbytes", "16384");
+
+    Ok(BaseConsumer::from_config_and_context(&config, Context)?)
+}
+
+/// The stretch between two timestamps (Unix milliseconds, the second excluded) of each partition of
+/// these types.
+pub(crate) fn spans(
+    reader: &BaseConsumer<Context>,
+    cluster: &Cluster,
+    types: &[EventType],
+    since: i64,
+    until: i64,
+) -> Result<Vec<Span>, Error> {
+    let topics: Vec<_> = types.iter().map(|kind| cluster.topic(*kind)).collect();
+    let incarnations = incarnations(reader.client(), &topics, REQUEST_TIMEOUT)?;
+    let mut spans = Vec::new();
+    for (event_type, topic) in types.iter().zip(topics) {
+        let Some(incarnation) = incarnations.get(&topic) else {
+            continue;
+        };
+        let metadata = reader.fetch_metadata(Some(&topic), REQUEST_TIMEOUT)?;
+        let partitions = metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions());
+        for partition in partitions.map(|partition| partition.id()) {
+            let (low, high) = reader.fetch_watermarks(&topic, partition, REQUEST_TIMEOUT)?;
+            spans.push(Span {
+                topic: topic.clone(),
+                event_type: *event_type,
+                partition,
+                incarnation: incarnation.clone(),
+                low,
+                from: low,
+                to: high,
+            });
+        }
+    }
+    // No record is younger than this: then the log's end is the answer.
+    for (time, is_start) in [(since, true), (until, false)] {
+        let mut asked = TopicPartitionList::new();
+        for span in &spans {
+            asked.add_partition_offset(&span.topic, span.partition, Offset::Offset(time.max(0)))?;
+        }
+        let answered = reader.offsets_for_times(asked, REQUEST_TIMEOUT)?;
+        for span in &mut spans {
+            let found = answered.find_partition(&span.topic, span.partition);
+            let offset = match found.map(|found| found.offset()) {
+                Some(Offset::Offset(offset)) => offset.clamp(span.low, span.to),
+                _ => span.to,
+            };
+            *(if is_start {
+                &mut span.from
+            } else {
+                &mut span.to
+            }) = offset;
+        }
+    }
+    spans.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    Ok(spans)
+}
+
+/// Reads the spans and sends what `look` makes of each record, in the order of the offsets of a span.
+/// Blocks; ends early when nobody listens any more.
+pub(crate) fn read<T>(
+    reader: &BaseConsumer<Context>,
+    spans: &[Span],
+    chunks: &mpsc::Sender<Chunk<T>>,
+    mut look: impl FnMut(&Span, &rdkafka::message::BorrowedMessage<'_>) -> Option<T>,
+) -> Result<(), Error> {
+    let mut assignment = TopicPartitionList::new();
+    let mut open: AHashMap<(&str, i32), usize> = AHashMap::new();
+    for (index, span) in spans.iter().enumerate() {
+        if span.from < span.to {
+            assignment.add_partition_offset(
+                &span.topic,
+                span.partition,
+                Offset::Offset(span.from),
+            )?;
+            open.insert((&span.topic, span.partition), index);
+        }
+    }
+    if open.is_empty() {
+        return Ok(());
+    }
+    reader.assign(&assignment)?;
+    let mut gathered: Vec<Vec<T>> = spans.iter().map(|_| Vec::new()).collect();
+    let mut heard = Instant::now();
+    while !open.is_empty() {
+        match reader.poll(POLL) {
+            Some(Ok(message)) => {
+                heard = Instant::now();
+                let key = (message.topic(), message.partition());
+                let Some(&index) = open.get(&key) else {
+                    continue;
+                };
+                let span = &spans[index];
+                if message.offset() < span.to {
+                    let records = &mut gathered[index];
+                    records.extend(look(span, &message));
+                    if records.len() >= CHUNK && !send(chunks, index, records) {
+                        return Ok(());
+                    }
+                }
+                if message.offset() + 1 >= span.to {
+                    // A log may end in offsets without a record, hence the look at positions below.
+                    open.remove(&(span.topic.as_str(), span.partition));
+                    let mut done = TopicPartitionList::new();
+                    done.add_partition(&span.topic, span.partition);
+                    reader.pause(&done)?;
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) | None => {
+                let positions = reader.position()?;
+                let before = open.len();
+                open.retain(|(topic, partition), index| {
+                    let position = positions.find_partition(topic, *partition);
+                    !matches!(position.map(|found| found.offset()),
+                        Some(Offset::Offset(at)) if at >= spans[*index].to)
+                });
+                if open.len() < before {
+                    heard = Instant::now();
+                }
+                if heard.elapsed() > PATIENCE {
+                    return Err(Error::Stalled(PATIENCE));
+                }
+            }
+            // librdkafka goes on by itself, or nothing comes any more.
+            Some(Err(error)) if heard.elapsed() > PATIENCE => return Err(error.into()),
+            Some(Err(_)) => {}
+        }
+    }
+    for (index, mut records) in gathered.into_iter().enumerate() {
+        if !records.is_empty() && !send(chunks, index, &mut records) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn send<T>(chunks: &mpsc::Sender<Chunk<T>>, span: usize, records: &mut Vec<T>) -> bool {
+    let records = std::mem::take(records);
+    chunks.blocking_send(Chunk { span, records }).is_ok()
+}

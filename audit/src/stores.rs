@@ -1,0 +1,282 @@
+//! What the stores know of records and events.
+
+use ahash::{AHashMap, AHashSet};
+use chrono::{DateTime, NaiveDate, Utc};
+use clickhouse::Row;
+use rivulet_events::{ChildId, EventType, Identity};
+use serde::Deserialize;
+use sqlx::{PgPool, Postgres, Transaction, postgres::PgBindIterExt as _};
+use uuid::Uuid;
+
+use crate::{Account, Error, log::Span};
+
+/// Identities in one query's text, which ClickHouse reads no more than 256 KiB of.
+const IDENTITIES: usize = 1_000;
+
+/// Where a consumer is in a partition.
+#[derive(Debug)]
+pub(crate) struct Position {
+    pub(crate) incarnation: String,
+    pub(crate) next_offset: i64,
+    /// From which offset on the ledger is complete.
+    pub(crate) ledger_from: i64,
+}
+
+/// Consumer, topic and partition.
+pub(crate) type Place = (String, String, i32);
+
+/// Positions and ledger at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    pub(crate) positions: AHashMap<Place, Position>,
+    /// By place and hour since 1970, of the incarnation that the position is of.
+    pub(crate) ledger: AHashMap<(Place, i64), Account>,
+}
+
+/// The books, with the hours in `since..until`.
+pub(crate) async fn books(pool: &PgPool, hours: std::ops::Range<i64>) -> Result<Books, Error> {
+    let mut tx = snapshot(pool).await?;
+    let mut books = Books::default();
+    type PositionRow = (String, String, i32, String, i64, i64);
+    let rows: Vec<PositionRow> = sqlx::query_as(
+        "SELECT consumer, topic, partition, topic_incarnation, next_offset, ledger_from
+         FROM kafka_positions",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    for (consumer, topic, partition, incarnation, next_offset, ledger_from) in rows {
+        let position = Position {
+            incarnation,
+            next_offset,
+            ledger_from,
+        };
+        books
+            .positions
+            .insert((consumer, topic, partition), position);
+    }
+    type LedgerRow = (String, String, i32, DateTime<Utc>, i64, i64, i64, i64);
+    let rows: Vec<LedgerRow> = sqlx::query_as(
+        "SELECT consumer, topic, partition, hour, counted, duplicates, quarantined, withheld
+         FROM consumer_ledger JOIN kafka_positions
+             USING (consumer, topic, partition, topic_incarnation)
+         WHERE hour >= to_timestamp($1 * 3600) AND hour < to_timestamp($2 * 3600)",
+    )
+    .bind(hours.start)
+    .bind(hours.end)
+    .fetch_all(&mut *tx)
+    .await?;
+    for (consumer, topic, partition, hour, counted, duplicates, quarantined, withheld) in rows {
+        let account = Account {
+            counted: counted.unsigned_abs(),
+            duplicates: duplicates.unsigned_abs(),
+            quarantined: quarantined.unsigned_abs(),
+            withheld: withheld.unsigned_abs(),
+        };
+        let hour = hour.timestamp().div_euclid(3_600);
+        books
+            .ledger
+            .insert(((consumer, topic, partition), hour), account);
+    }
+    Ok(books)
+}
+
+async fn snapshot(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await
+}
+
+/// Of these identities, those that the rollups have not counted.
+pub(crate) async fn uncounted(
+    pool: &PgPool,
+    identities: impl Iterator<Item = Identity>,
+) -> Result<AHashSet<Identity>, Error> {
+    let mut by_day: AHashMap<NaiveDate, AHashSet<[u8; 16]>> = AHashMap::new();
+    for identity in identities {
+        by_day.entry(identity.day).or_default().insert(identity.key);
+    }
+    // By the index, whatever a day's statistics say.
+    let mut tx = pool
+        .begin_with("BEGIN READ ONLY; SET LOCAL enable_seqscan = off")
+        .await?;
+    let mut uncounted = AHashSet::new();
+    for (day, mut keys) in by_day {
+        let counted: Vec<Uuid> =
+            sqlx::query_scalar("SELECT key FROM event_seen WHERE day = $1 AND key = ANY ($2)")
+                .bind(day)
+                .bind(keys.iter().map(|key| Uuid::from_bytes(*key)).bind_iter())
+                .fetch_all(&mut *tx)
+                .await?;
+        for key in counted {
+            keys.remove(key.as_bytes());
+        }
+        uncounted.extend(keys.into_iter().map(|key| Identity { day, key }));
+    }
+    Ok(uncounted)
+}
+
+/// Of these offsets of a span, those that the consumer set aside: offset, and what it says.
+pub(crate) async fn quarantined(
+    pool: &PgPool,
+    consumer: &str,
+    span: &Span,
+    offsets: &[i64],
+) -> Result<AHashMap<i64, String>, Error> {
+    if offsets.is_empty() {
+        return Ok(AHashMap::new());
+    }
+    let rows: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT kafka_offset, 'quarantined: ' || code FROM quarantine
+         WHERE consumer = $1 AND topic = $2 AND partition = $3 AND topic_incarnation = $4
+           AND kafka_offset = ANY ($5)",
+    )
+    .bind(consumer)
+    .bind(&span.topic)
+    .bind(span.partition)
+    .bind(&span.incarnation)
+    .bind(offsets)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Of these identities of a span's type, those that the sink keeps out of ClickHouse because their
+/// first copy was withheld.
+pub(crate) async fn withheld(
+    pool: &PgPool,
+    span: &Span,
+    events: &[(ChildId, Identity)],
+) -> Result<AHashSet<[u8; 16]>, Error> {
+    if events.is_empty() {
+        return Ok(AHashSet::new());
+    }
+    let found: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT DISTINCT asked.key FROM unnest($1::uuid[], $2::uuid[]) AS asked (child_id, key)
+         JOIN withheld_seen AS seen USING (child_id)
+         WHERE seen.topic = $3 AND asked.key = ANY (seen.keys)",
+    )
+    .bind(events.iter().map(|(child, _)| child.uuid()).bind_iter())
+    .bind(
+        events
+            .iter()
+            .map(|(_, identity)| Uuid::from_bytes(identity.key))
+            .bind_iter(),
+    )
+    .bind(&span.topic)
+    .fetch_all(pool)
+    .await?;
+    Ok(found.into_iter().map(Uuid::into_bytes).collect())
+}
+
+/// The offsets of a span that have a row in ClickHouse, copies that are not merged yet among them.
+pub(crate) async fn stored_offsets(
+    clickhouse: &clickhouse::Client,
+    span: &Span,
+) -> Result<Offsets, Error> {
+    let mut offsets = Offsets::new(span);
+    if span.from == span.to {
+        return Ok(offsets);
+    }
+    let mut rows = clickhouse
+        .query(
+            "SELECT kafka_offset FROM events
+             WHERE event_type = ? AND kafka_topic = ? AND kafka_partition = ?
+               AND topic_incarnation = ? AND kafka_offset >= ? AND kafka_offset < ?",
+        )
+        .bind(span.event_type.as_str())
+        .bind(&span.topic)
+        .bind(span.partition)
+        .bind(&span.incarnation)
+        .bind(span.from)
+        .bind(span.to)
+        .fetch::<u64>()?;
+    while let Some(offset) = rows.next().await? {
+        offsets.insert(offset.cast_signed());
+    }
+    Ok(offsets)
+}
+
+/// A set of offsets of a span, a bit each.
+#[derive(Debug)]
+pub(crate) struct Offsets {
+    from: i64,
+    bits: Vec<u64>,
+}
+
+impl Offsets {
+    fn new(span: &Span) -> Self {
+        let len = (span.to - span.from).unsigned_abs() as usize;
+        Self {
+            from: span.from,
+            bits: vec![0; len.div_ceil(64)],
+        }
+    }
+
+    fn place(&self, offset: i64) -> (usize, u64) {
+        let at = (offset - self.from).unsigned_abs() as usize;
+        (at / 64, 1 << (at % 64))
+    }
+
+    fn insert(&mut self, offset: i64) {
+        let (word, bit) = self.place(offset);
+        self.bits[word] |= bit;
+    }
+
+    pub(crate) fn contains(&self, offset: i64) -> bool {
+        let (word, bit) = self.place(offset);
+        self.bits[word] & bit != 0
+    }
+}
+
+/// An event's row in ClickHouse, as far as it tells where it came from.
+#[derive(Clone, Debug, Deserialize, Row)]
+pub(crate) struct Stored {
+    #[serde(with = "clickhouse::serde::uuid")]
+    pub(crate) event_id: Uuid,
+    #[serde(with = "clickhouse::serde::uuid")]
+    pub(crate) child_id: Uuid,
+    pub(crate) event_type: String,
+    #[serde(with = "clickhouse::serde::chrono::date")]
+    pub(crate) id_day: NaiveDate,
+    pub(crate) kafka_partition: i32,
+    pub(crate) kafka_offset: u64,
+    pub(crate) topic_incarnation: String,
+}
+
+const STORED: &str = "SELECT event_id, child_id, event_type, id_day, kafka_partition, kafka_offset, \
+                      topic_incarnation FROM history";
+
+/// The rows of these events, known by child, id-day and id, of one type.
+pub(crate) async fn stored(
+    clickhouse: &clickhouse::Client,
+    kind: EventType,
+    events: &[(ChildId, NaiveDate, Uuid)],
+) -> Result<Vec<Stored>, Error> {
+    let mut found = Vec::new();
+    for some in events.chunks(IDENTITIES) {
+        let keys: Vec<_> = some
+            .iter()
+            .map(|(child, day, id)| {
+                format!(
+                    "('{}','{day}','{kind}','{id}')",
+                    child.uuid(),
+                    kind = kind.as_str()
+                )
+            })
+            .collect();
+        let query = format!(
+            "{STORED} WHERE (child_id, id_day, event_type, event_id) IN ({})",
+            keys.join(",")
+        );
+        found.extend(clickhouse.query(&query).fetch_all::<Stored>().await?);
+    }
+    Ok(found)
+}
+
+/// The rows of events with this id, whoever sent them: a scan.
+pub(crate) async fn stored_as(
+    clickhouse: &clickhouse::Client,
+    id: Uuid,
+) -> Result<Vec<Stored>, Error> {
+    let query = format!("{STORED} WHERE event_id = '{id}'");
+    Ok(clickhouse.query(&query).fetch_all::<Stored>().await?)
+}

@@ -1,0 +1,262 @@
+//! One event's whole way.
+
+use chrono::{DateTime, Utc};
+use memchr::memmem;
+use rdkafka::Message as _;
+use rivulet_events::{ChildId, EventType, Record};
+use serde::Serialize;
+use tokio::{sync::mpsc, task::spawn_blocking};
+use uuid::Uuid;
+
+use crate::{
+    Error, HISTORY, ROLLUPS, Stores,
+    log::{self, Chunk, Span},
+    stores::{self, Books, Stored},
+};
+
+/// All that is known of an event: an id of one child and type.
+#[derive(Debug, Serialize)]
+pub struct Trace {
+    /// Its type.
+    pub event_type: &'static str,
+    /// Its child; none for records that name the id and cannot be read. For a person who asked for
+    /// this very event, never for a log.
+    pub child_id: Option<Uuid>,
+    /// Its records in the log, in the order of their offsets; none when Kafka keeps them no longer.
+    pub copies: Vec<Copy>,
+    /// Its row in ClickHouse: partition and offset of the copy that it was made from.
+    pub history: Option<(i32, i64)>,
+}
+
+/// One record of the event.
+#[derive(Debug, Serialize)]
+pub struct Copy {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// When it was accepted, where the record can be read.
+    pub received_at: Option<DateTime<Utc>>,
+    /// What the aggregator made of it.
+    pub rollups: Fate,
+    /// What the sink made of it.
+    pub history: Fate,
+}
+
+/// What a consumer made of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It has not come to it yet.
+    Waiting,
+    /// It took effect: counted in the rollups, a row of the history.
+    Counted,
+    /// A copy of the record at this offset, which took effect.
+    DuplicateOf(i64),
+    /// Kept out of the history, because `analytics` was not granted for this copy or the first.
+    Withheld,
+    /// Could not be processed: as the quarantine says.
+    Quarantined(String),
+    /// It was passed and is nowhere: `rivulet verify` finds it too.
+    Unaccounted,
+}
+
+struct Found {
+    span: usize,
+    offset: i64,
+    record: Option<Known>,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    child: ChildId,
+    identity: rivulet_events::Identity,
+    analytics: bool,
+    received_at: i64,
+}
+
+/// Everything about events with this id: usually one; ids are the clients', and two children may
+/// have the same. Reads the log from `since` (Unix milliseconds) to its end.
+///
+/// # Errors
+/// A store is out of reach.
+pub async fn trace(stores: &Stores, id: Uuid, since: i64) -> Result<Vec<Trace>, Error> {
+    let (sender, mut chunks) = mpsc::channel::<Chunk<(i64, Option<Known>)>>(4);
+    let cluster = stores.cluster.clone();
+    let (reader, spans) = spawn_blocking(move || {
+        let reader = log::reader(&cluster)?;
+        let spans = log::spans(&reader, &cluster, EventType::ALL, since, i64::MAX)?;
+        Ok::<_, Error>((reader, spans))
+    })
+    .await??;
+    let reading = spawn_blocking({
+        let spans = spans.clone();
+        move || {
+            let text = id.to_string();
+            let finder = memmem::Finder::new(text.as_bytes());
+            log::read(&reader, &spans, &sender, |span, message| {
+                let payload = message.payload().unwrap_or_default();
+                finder.find(payload)?;
+                let Ok(record) = Record::decode(span.event_type, payload) else {
+                    return Some((message.offset(), None));
+                };
+                let known = Known {
+                    child: record.child_id,
+                    identity: record.identity(),
+                    analytics: record.analytics,
+                    received_at: record.received_at,
+                };
+                (record.id == id).then_some((message.offset(), Some(known)))
+            })
+        }
+    });
+    let mut found = Vec::new();
+    while let Some(chunk) = chunks.recv().await {
+        found.extend(chunk.records.into_iter().map(|(offset, record)| Found {
+            span: chunk.span,
+            offset,
+            record,
+        }));
+    }
+    reading.await??;
+    found.sort_by_key(|found| (found.span, found.offset));
+    // After the log: who has passed a record by now has done with it.
+    let books = stores::books(&stores.pool, 0..0).await?;
+    let rows = stores::stored_as(&stores.clickhouse, id).await?;
+    judge(stores, &spans, &found, &books, &rows).await
+}
+
+async fn judge(
+    stores: &Stores,
+    spans: &[Span],
+    found: &[Found],
+    books: &Books,
+    rows: &[Stored],
+) -> Result<Vec<Trace>, Error> {
+    let mut traces: Vec<Trace> = Vec::new();
+    for row in rows {
+        let kind = EventType::ALL
+            .iter()
+            .find(|kind| kind.as_str() == row.event_type);
+        traces.extend(kind.map(|kind| Trace {
+            event_type: kind.as_str(),
+            child_id: Some(row.child_id),
+            copies: Vec::new(),
+            history: Some((row.kafka_partition, row.kafka_offset.cast_signed())),
+        }));
+    }
+    for found in found {
+        let span = &spans[found.span];
+        let (event_type, child_id) = (
+            span.event_type.as_str(),
+            found.record.map(|record| record.child.uuid()),
+        );
+        let of = |trace: &Trace| trace.event_type == event_type && trace.child_id == child_id;
+        let index = traces.iter().position(of).unwrap_or_else(|| {
+            traces.push(Trace {
+                event_type,
+                child_id,
+                copies: Vec::new(),
+                history: None,
+            });
+            traces.len() - 1
+        });
+        let row = rows.iter().find(|row| {
+            row.event_type == event_type
+                && Some(row.child_id) == child_id
+                && Some(row.id_day) == found.record.map(|record| record.identity.day)
+        });
+        let passed = |consumer: &str| {
+            let place = (consumer.to_owned(), span.topic.clone(), span.partition);
+            books.positions.get(&place).is_some_and(|position| {
+                position.incarnation == span.incarnation && found.offset < position.next_offset
+            })
+        };
+        let copy = Copy {
+            topic: span.topic.clone(),
+            partition: span.partition,
+            offset: found.offset,
+            received_at: found
+                .record
+                .and_then(|record| DateTime::from_timestamp_millis(record.received_at)),
+            rollups: if passed(ROLLUPS) {
+                in_rollups(stores, span, found, &traces[index].copies).await?
+            } else {
+                Fate::Waiting
+            },
+            history: if passed(HISTORY) {
+                in_history(stores, span, found, row).await?
+            } else {
+                Fate::Waiting
+            },
+        };
+        traces[index].copies.push(copy);
+    }
+    Ok(traces)
+}
+
+async fn in_rollups(
+    stores: &Stores,
+    span: &Span,
+    found: &Found,
+    earlier: &[Copy],
+) -> Result<Fate, Error> {
+    if let Some(reason) = set_aside(stores, ROLLUPS, span, found).await? {
+        return Ok(Fate::Quarantined(reason));
+    }
+    let Some(record) = found.record else {
+        return Ok(Fate::Unaccounted);
+    };
+    let uncounted = stores::uncounted(&stores.pool, [record.identity].into_iter()).await?;
+    let counted = earlier.iter().find(|copy| copy.rollups == Fate::Counted);
+    Ok(match counted {
+        _ if !uncounted.is_empty() => Fate::Unaccounted,
+        None => Fate::Counted,
+        Some(copy) => Fate::DuplicateOf(copy.offset),
+    })
+}
+
+async fn in_history(
+    stores: &Stores,
+    span: &Span,
+    found: &Found,
+    row: Option<&Stored>,
+) -> Result<Fate, Error> {
+    if let Some(row) = row {
+        let offset = row.kafka_offset.cast_signed();
+        let is_of =
+            row.topic_incarnation == span.incarnation && row.kafka_partition == span.partition;
+        if is_of && offset == found.offset {
+            return Ok(Fate::Counted);
+        }
+        return Ok(Fate::DuplicateOf(offset));
+    }
+    if let Some(reason) = set_aside(stores, HISTORY, span, found).await? {
+        return Ok(Fate::Quarantined(reason));
+    }
+    let Some(record) = found.record else {
+        return Ok(Fate::Unaccounted);
+    };
+    let event = [(record.child, record.identity)];
+    if !record.analytics
+        || !stores::withheld(&stores.pool, span, &event)
+            .await?
+            .is_empty()
+    {
+        return Ok(Fate::Withheld);
+    }
+    Ok(Fate::Unaccounted)
+}
+
+/// What the quarantine says of it.
+async fn set_aside(
+    stores: &Stores,
+    consumer: &str,
+    span: &Span,
+    found: &Found,
+) -> Result<Option<String>, Error> {
+    let mut said = stores::quarantined(&stores.pool, consumer, span, &[found.offset]).await?;
+    Ok(said.remove(&found.offset))
+}

@@ -1,0 +1,506 @@
+//! Hours of the log against the books and the stores.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use ahash::{AHashMap, AHashSet};
+use chrono::{DateTime, NaiveDate, Utc};
+use metrics::{Unit, describe_gauge, gauge};
+use rdkafka::Message as _;
+use rivulet_consumer::ledger;
+use rivulet_events::{ChildId, EventType, Identity, Record};
+use serde::Serialize;
+use tokio::{sync::mpsc, task::spawn_blocking};
+use uuid::Uuid;
+
+use crate::{
+    Error, HISTORY, ROLLUPS, Stores,
+    log::{self, Chunk, Span},
+    stores::{self, Books, Offsets, Position},
+};
+
+pub use rivulet_consumer::ledger::Account;
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Records may be in the log in another order than that of their timestamps, by no more than a
+/// producer takes to deliver them.
+const DISORDER_MS: i64 = 10 * 60_000;
+
+/// Findings that are listed one by one; the others are only counted.
+const LISTED: usize = 100;
+
+/// What was compared, and what does not balance.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The hours compared, by Kafka's timestamps: from the first's beginning
+    pub since: DateTime<Utc>,
+    /// to the last's end.
+    pub until: DateTime<Utc>,
+    /// A row a topic, partition and hour that has records or books, sorted.
+    pub rows: Vec<Row>,
+    /// The first of what does not balance.
+    pub findings: Vec<Finding>,
+    /// What could not be compared, and why.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Events that are not where they should be, and differences in the books, of both consumers.
+    #[must_use]
+    pub fn unaccounted(&self) -> u64 {
+        let sides = self
+            .rows
+            .iter()
+            .flat_map(|row| [&row.rollups, &row.history]);
+        sides.map(|side| side.unaccounted).sum()
+    }
+
+    /// Tells the outcome as metrics, and at ERROR when something does not balance.
+    pub fn publish(&self) {
+        describe_gauge!(
+            "rivulet_unaccounted_events",
+            "Events of the hours last verified that are not where they should be, by consumer: 0"
+        );
+        describe_gauge!(
+            "rivulet_verified_records",
+            "Records in Kafka that the last verification compared"
+        );
+        describe_gauge!(
+            "rivulet_verified_timestamp_seconds",
+            Unit::Seconds,
+            "When the last verification came to its end, Unix time"
+        );
+        let sides: [fn(&Row) -> Side; 2] = [|row| row.rollups, |row| row.history];
+        for (consumer, side) in CONSUMERS.into_iter().zip(sides) {
+            let unaccounted: u64 = self.rows.iter().map(|row| side(row).unaccounted).sum();
+            gauge!("rivulet_unaccounted_events", "consumer" => consumer).set(unaccounted as f64);
+        }
+        let records: u64 = self.rows.iter().map(|row| row.records).sum();
+        gauge!("rivulet_verified_records").set(records as f64);
+        gauge!("rivulet_verified_timestamp_seconds").set(Utc::now().timestamp() as f64);
+        if self.unaccounted() > 0 {
+            tracing::error!(
+                events = self.unaccounted(),
+                since = %self.since,
+                "events are unaccounted for: `rivulet verify` names them"
+            );
+        }
+    }
+}
+
+/// One hour of one partition.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The hour of the records' Kafka timestamps.
+    pub hour: DateTime<Utc>,
+    /// Records in the log.
+    pub records: u64,
+    /// What the aggregator made of them.
+    pub rollups: Side,
+    /// What the sink made of them.
+    pub history: Side,
+}
+
+/// One consumer's side of a row.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Side {
+    /// By its books: took effect. For the sink that is each copy that was stored, and what was withheld.
+    pub counted: u64,
+    /// By its books: copies of events that took effect before.
+    pub duplicates: u64,
+    /// By its books: in quarantine, or taken from there since.
+    pub quarantined: u64,
+    /// By its books, of the counted: not for ClickHouse.
+    pub withheld: u64,
+    /// Records that it has not come to yet.
+    pub waiting: u64,
+    /// Records that it passed and that are nowhere, or where they should not be; and records by
+    /// which its books differ from the log.
+    pub unaccounted: u64,
+}
+
+impl std::iter::Sum for Side {
+    fn sum<I: Iterator<Item = Self>>(sides: I) -> Self {
+        sides.fold(Self::default(), |sum, side| Self {
+            counted: sum.counted + side.counted,
+            duplicates: sum.duplicates + side.duplicates,
+            quarantined: sum.quarantined + side.quarantined,
+            withheld: sum.withheld + side.withheld,
+            waiting: sum.waiting + side.waiting,
+            unaccounted: sum.unaccounted + side.unaccounted,
+        })
+    }
+}
+
+/// Something that does not balance.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// `aggregator` or `history`.
+    pub consumer: &'static str,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The hour of the record's Kafka timestamp.
+    pub hour: DateTime<Utc>,
+    /// The record; none where the books as a whole differ.
+    pub offset: Option<i64>,
+    /// The event, where the record can be read.
+    pub event_id: Option<Uuid>,
+    /// What is wrong, for a person.
+    pub problem: String,
+}
+
+/// What is compared of a record.
+struct Seen {
+    offset: i64,
+    hour: i64,
+    event: Option<Event>,
+}
+
+#[derive(Clone, Copy)]
+struct Event {
+    id: Uuid,
+    child: ChildId,
+    identity: Identity,
+    analytics: bool,
+}
+
+/// Compares the hours since 1970 in `hours`. It reads the log of these hours, so it takes as long as a
+/// consumer needs for them; nothing is locked and nothing is changed.
+///
+/// # Errors
+/// A store is out of reach. That something does not balance is no error: see [`Report::unaccounted`].
+pub async fn verify(stores: &Stores, hours: Range<i64>) -> Result<Report, Error> {
+    // First the books: what comes later can only have more.
+    let books = stores::books(&stores.pool, hours.clone()).await?;
+    let (sender, mut chunks) = mpsc::channel(4);
+    let cluster = stores.cluster.clone();
+    let window = hours.start * HOUR_MS - DISORDER_MS..hours.end * HOUR_MS + DISORDER_MS;
+    let (reader, spans) = spawn_blocking(move || {
+        let reader = log::reader(&cluster)?;
+        let spans = log::spans(&reader, &cluster, EventType::ALL, window.start, window.end)?;
+        Ok::<_, Error>((reader, spans))
+    })
+    .await??;
+
+    let mut audit = Audit::new(stores, &books, &spans, hours.clone()).await?;
+    let reading = spawn_blocking({
+        let spans = spans.clone();
+        move || {
+            log::read(&reader, &spans, &sender, |span, message| {
+                let hour = ledger::hour(message.timestamp().to_millis().unwrap_or(0));
+                hours.contains(&hour).then(|| Seen {
+                    offset: message.offset(),
+                    hour,
+                    event: read(span.event_type, message.payload().unwrap_or_default()),
+                })
+            })
+        }
+    });
+    while let Some(chunk) = chunks.recv().await {
+        audit.check(chunk).await?;
+    }
+    reading.await??;
+    Ok(audit.report())
+}
+
+fn read(kind: EventType, payload: &[u8]) -> Option<Event> {
+    let record = Record::decode(kind, payload).ok()?;
+    Some(Event {
+        id: record.id,
+        child: record.child_id,
+        identity: record.identity(),
+        analytics: record.analytics,
+    })
+}
+
+/// One consumer and one span.
+struct Desk<'a> {
+    /// `None` while the consumer has not opened the partition, or has it in another incarnation.
+    position: Option<&'a Position>,
+}
+
+impl Desk<'_> {
+    fn passed(&self, offset: i64) -> bool {
+        self.position
+            .is_some_and(|position| offset < position.next_offset)
+    }
+}
+
+struct Audit<'a> {
+    stores: &'a Stores,
+    books: &'a Books,
+    spans: &'a [Span],
+    hours: Range<i64>,
+    /// The rows of each span that ClickHouse has.
+    stored: Vec<Offsets>,
+    /// By span and hour.
+    rows: BTreeMap<(usize, i64), Counts>,
+    findings: Vec<Finding>,
+    notes: Vec<String>,
+}
+
+#[derive(Default)]
+struct Counts {
+    records: u64,
+    /// Some of the hour is from before the ledger began, or gone from the log.
+    partial: bool,
+    waiting: [u64; 2],
+    unaccounted: [u64; 2],
+}
+
+const CONSUMERS: [&str; 2] = [ROLLUPS, HISTORY];
+
+impl<'a> Audit<'a> {
+    async fn new(
+        stores: &'a Stores,
+        books: &'a Books,
+        spans: &'a [Span],
+        hours: Range<i64>,
+    ) -> Result<Self, Error> {
+        let mut stored = Vec::new();
+        for span in spans {
+            stored.push(stores::stored_offsets(&stores.clickhouse, span).await?);
+        }
+        let mut notes = Vec::new();
+        for span in spans {
+            for consumer in CONSUMERS {
+                let place = (consumer.to_owned(), span.topic.clone(), span.partition);
+                let why = match books.positions.get(&place) {
+                    None => "has never opened it",
+                    Some(position) if position.incarnation != span.incarnation => {
+                        "is in a topic of this name that is gone: it was deleted and created again"
+                    }
+                    Some(_) => continue,
+                };
+                notes.push(format!(
+                    "{}[{}]: {consumer} {why}; its records are waiting",
+                    span.topic, span.partition
+                ));
+            }
+        }
+        Ok(Self {
+            stores,
+            books,
+            spans,
+            hours,
+            stored,
+            rows: BTreeMap::new(),
+            findings: Vec::new(),
+            notes,
+        })
+    }
+
+    fn desk(&self, consumer: usize, span: &Span) -> Desk<'a> {
+        let place = (
+            CONSUMERS[consumer].to_owned(),
+            span.topic.clone(),
+            span.partition,
+        );
+        let position = self.books.positions.get(&place);
+        Desk {
+            position: position.filter(|position| position.incarnation == span.incarnation),
+        }
+    }
+
+    async fn check(&mut self, chunk: Chunk<Seen>) -> Result<(), Error> {
+        let span = &self.spans[chunk.span];
+        let desks = [0, 1].map(|consumer| self.desk(consumer, span));
+        for seen in &chunk.records {
+            let counts = self.rows.entry((chunk.span, seen.hour)).or_default();
+            counts.records += 1;
+            for (consumer, desk) in desks.iter().enumerate() {
+                counts.waiting[consumer] += u64::from(!desk.passed(seen.offset));
+                counts.partial |= desk
+                    .position
+                    .is_some_and(|position| seen.offset < position.ledger_from);
+            }
+            // What came before it in the same hour may be gone.
+            counts.partial |= seen.offset == span.low && span.low > 0;
+        }
+        let passed = |consumer: usize| {
+            let desk = &desks[consumer];
+            chunk
+                .records
+                .iter()
+                .filter(move |seen| desk.passed(seen.offset))
+        };
+
+        let events = passed(0).filter_map(|seen| Some(seen.event?.identity));
+        let uncounted = stores::uncounted(&self.stores.pool, events).await?;
+        let suspects = passed(0)
+            .filter(|seen| {
+                seen.event
+                    .is_none_or(|event| uncounted.contains(&event.identity))
+            })
+            .map(|seen| (seen, "was passed and is neither counted nor in quarantine"));
+        self.charge(0, chunk.span, suspects.collect()).await?;
+
+        let suspects = self.not_in_history(chunk.span, passed(1)).await?;
+        self.charge(1, chunk.span, suspects).await
+    }
+
+    /// The records that the sink passed and that are not where they should be, quarantine not asked.
+    async fn not_in_history<'s>(
+        &self,
+        span: usize,
+        passed: impl Iterator<Item = &'s Seen>,
+    ) -> Result<Vec<(&'s Seen, &'static str)>, Error> {
+        let stored = &self.stored[span];
+        let span = &self.spans[span];
+        let mut suspects = Vec::new();
+        let mut elsewhere: Vec<(&Seen, Event)> = Vec::new();
+        for seen in passed {
+            let has_row = stored.contains(seen.offset);
+            match seen.event {
+                Some(event) if event.analytics && !has_row => elsewhere.push((seen, event)),
+                Some(event) if !event.analytics && has_row => {
+                    suspects.push((seen, "is in ClickHouse, though `analytics` was not granted"));
+                }
+                None => suspects.push((seen, "cannot be read and is not in quarantine")),
+                Some(_) => {}
+            }
+        }
+        // Merged with a copy, or its first copy was withheld.
+        let keys: Vec<(ChildId, NaiveDate, Uuid)> = elsewhere
+            .iter()
+            .map(|(_, event)| (event.child, event.identity.day, event.id))
+            .collect();
+        let found = stores::stored(&self.stores.clickhouse, span.event_type, &keys).await?;
+        let found: AHashSet<_> = found
+            .iter()
+            .map(|row| (row.child_id, row.id_day, row.event_id))
+            .collect();
+        elsewhere.retain(|(_, event)| {
+            !found.contains(&(event.child.uuid(), event.identity.day, event.id))
+        });
+        let events: Vec<_> = elsewhere
+            .iter()
+            .map(|(_, event)| (event.child, event.identity))
+            .collect();
+        let withheld = stores::withheld(&self.stores.pool, span, &events).await?;
+        suspects.extend(
+            elsewhere
+                .into_iter()
+                .filter(|(_, event)| !withheld.contains(&event.identity.key))
+                .map(|(seen, _)| {
+                    (
+                        seen,
+                        "was passed and is neither in ClickHouse nor in quarantine",
+                    )
+                }),
+        );
+        Ok(suspects)
+    }
+
+    /// Charges what is not in quarantine either.
+    async fn charge(
+        &mut self,
+        consumer: usize,
+        span: usize,
+        suspects: Vec<(&Seen, &'static str)>,
+    ) -> Result<(), Error> {
+        let place = &self.spans[span];
+        let offsets: Vec<i64> = suspects.iter().map(|(seen, _)| seen.offset).collect();
+        let excused =
+            stores::quarantined(&self.stores.pool, CONSUMERS[consumer], place, &offsets).await?;
+        for (seen, problem) in suspects {
+            if excused.contains_key(&seen.offset) {
+                continue;
+            }
+            let counts = self.rows.entry((span, seen.hour)).or_default();
+            counts.unaccounted[consumer] += 1;
+            if self.findings.len() < LISTED {
+                self.findings.push(Finding {
+                    consumer: CONSUMERS[consumer],
+                    topic: place.topic.clone(),
+                    partition: place.partition,
+                    hour: start(seen.hour),
+                    offset: Some(seen.offset),
+                    event_id: seen.event.map(|event| event.id),
+                    problem: format!("the record {problem}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn report(mut self) -> Report {
+        let spans: AHashMap<_, _> = (0..)
+            .zip(self.spans)
+            .map(|(index, span)| ((&*span.topic, span.partition), index))
+            .collect();
+        // Hours that are in the books alone.
+        for ((_, topic, partition), hour) in self.books.ledger.keys() {
+            if let Some(span) = spans.get(&(&**topic, *partition))
+                && self.spans[*span].low == 0
+            {
+                self.rows.entry((*span, *hour)).or_default();
+            }
+        }
+        let mut rows = Vec::new();
+        for ((index, hour), counts) in std::mem::take(&mut self.rows) {
+            let span = &self.spans[index];
+            let sides = [0, 1].map(|consumer| self.side(consumer, span, hour, &counts));
+            rows.push(Row {
+                topic: span.topic.clone(),
+                partition: span.partition,
+                hour: start(hour),
+                records: counts.records,
+                rollups: sides[0],
+                history: sides[1],
+            });
+        }
+        Report {
+            since: start(self.hours.start),
+            until: start(self.hours.end),
+            rows,
+            findings: self.findings,
+            notes: self.notes,
+        }
+    }
+
+    fn side(&mut self, consumer: usize, span: &Span, hour: i64, counts: &Counts) -> Side {
+        let place = (
+            CONSUMERS[consumer].to_owned(),
+            span.topic.clone(),
+            span.partition,
+        );
+        let account = self.books.ledger.get(&(place, hour));
+        let account = account.copied().unwrap_or_default();
+        let mut side = Side {
+            counted: account.counted,
+            duplicates: account.duplicates,
+            quarantined: account.quarantined,
+            withheld: account.withheld,
+            waiting: counts.waiting[consumer],
+            unaccounted: counts.unaccounted[consumer],
+        };
+        let booked = account.counted + account.duplicates + account.quarantined;
+        let passed = counts.records - side.waiting;
+        if !counts.partial && booked != passed && self.desk(consumer, span).position.is_some() {
+            side.unaccounted += booked.abs_diff(passed);
+            self.findings.push(Finding {
+                consumer: CONSUMERS[consumer],
+                topic: span.topic.clone(),
+                partition: span.partition,
+                hour: start(hour),
+                offset: None,
+                event_id: None,
+                problem: format!(
+                    "it passed {passed} records of this hour and its books have {booked}"
+                ),
+            });
+        }
+        side
+    }
+}
+
+fn start(hour: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(hour * 3_600, 0).unwrap_or_default()
+}
