@@ -8,6 +8,7 @@
 mod config;
 mod metrics;
 mod prepare;
+pub mod recompute;
 pub mod rollup;
 mod run;
 mod store;

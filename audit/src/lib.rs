@@ -10,6 +10,7 @@
 //!   removed or never arrived shows here.
 
 mod log;
+mod rebuild;
 mod stores;
 mod trace;
 mod verify;
@@ -17,6 +18,7 @@ mod verify;
 use rivulet_kafka::Cluster;
 use sqlx::PgPool;
 
+pub use rebuild::{Children, Rebuilt, rebuild};
 pub use trace::{Copy, Fate, Trace, trace};
 pub use verify::{Account, Finding, Report, Row, Side, verify};
 
@@ -49,6 +51,18 @@ pub enum Error {
     /// ClickHouse is out of reach, or `rivulet migrate` has not been run.
     #[error("ClickHouse: {0}")]
     ClickHouse(#[from] clickhouse::error::Error),
+    /// ClickHouse stopped sending.
+    #[error("ClickHouse: {0}")]
+    Reading(#[from] std::io::Error),
+    /// A row of the history is none that this release knows.
+    #[error("a row of the history cannot be read: {0}")]
+    Row(String),
+    /// Until the sink is at least where the aggregator is, the history is no measure.
+    #[error(
+        "the sink has not come to where the aggregator is within {0:?}: is it running? `rivulet verify` \
+         tells how far it is"
+    )]
+    SinkBehind(std::time::Duration),
     /// The reading thread ended.
     #[error("the reading thread ended: {0}")]
     Thread(#[from] tokio::task::JoinError),

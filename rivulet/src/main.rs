@@ -58,6 +58,8 @@ enum Command {
     Simulate(commands::simulate::Simulate),
     /// Compare what was stored with the log: is every event accounted for?
     Verify(commands::verify::Verify),
+    /// Recount rollups from the history, show where they differ, and replace them.
+    Rebuild(commands::rebuild::Rebuild),
     /// Tell the whole way of one event.
     Trace(commands::trace::Trace),
     /// Check the configuration of every role and that its services answer.
@@ -100,6 +102,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Registry(command) => command.run().await,
         Command::Simulate(command) => command.run().await,
         Command::Verify(command) => command.run().await,
+        Command::Rebuild(command) => command.run().await,
         Command::Trace(command) => command.run().await,
         Command::CheckConfig(command) => command.run().await,
     }

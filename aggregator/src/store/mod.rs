@@ -2,7 +2,7 @@
 
 mod partitions;
 mod seen;
-mod tables;
+pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +14,7 @@ use rivulet_consumer::{
 use sqlx::{PgConnection, PgPool, postgres::PgBindIterExt as _};
 
 use self::partitions::{Known, Partition};
-use crate::{CONSUMER, prepare::Prepared};
+use crate::{CONSUMER, Rollup, prepare::Prepared};
 
 /// How a transaction starts, in one round trip.
 ///
@@ -119,6 +119,12 @@ pub(crate) async fn keep_house(
         }
     }
     tx.commit().await
+}
+
+/// Makes the partitions that a rollup's rows belong in.
+pub(crate) async fn ensure_partitions(pool: &PgPool, rollup: &Rollup) -> Result<(), sqlx::Error> {
+    let needed = rollup.dates().into_iter().flat_map(Partition::rollups_of);
+    Known::default().ensure(pool, needed).await
 }
 
 fn partitions_of(batch: &Prepared) -> Vec<Partition> {

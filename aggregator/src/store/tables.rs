@@ -142,7 +142,7 @@ const STREAKS: &str = "
     WHERE NOT t.active_days @> excluded.active_days";
 
 /// Adds the rollup to every table.
-pub(super) async fn add(conn: &mut PgConnection, rollup: &Rollup) -> Result<(), sqlx::Error> {
+pub(crate) async fn add(conn: &mut PgConnection, rollup: &Rollup) -> Result<(), sqlx::Error> {
     let children = rollup.sorted();
     let active = add_days(conn, &children).await?;
     add_learning(conn, &children).await?;
