@@ -11,6 +11,7 @@ use std::{
 
 use ahash::AHashSet;
 use chrono::{Days, NaiveDate, Utc};
+use metrics::{describe_gauge, gauge};
 use rivulet_aggregator::{
     Rollup,
     recompute::{Compared, Recompute, make_partitions},
@@ -60,6 +61,29 @@ pub struct Rebuilt {
     pub compared: Compared,
     /// Rows that were replaced, made or removed.
     pub written: u64,
+}
+
+impl Rebuilt {
+    /// Tells the outcome as metrics, and at ERROR when something differs and was not replaced.
+    pub fn publish(&self) {
+        describe_gauge!(
+            "rivulet_differing_rows",
+            "Rollup rows of the children last recounted that are not what the history says: 0"
+        );
+        describe_gauge!(
+            "rivulet_recounted_rows",
+            "Rollup rows of the children last recounted"
+        );
+        let differing = self.compared.differences.len();
+        gauge!("rivulet_differing_rows").set(differing as f64);
+        gauge!("rivulet_recounted_rows").set(self.compared.rows as f64);
+        if differing > 0 && self.written == 0 {
+            tracing::error!(
+                rows = differing,
+                "rollups differ from the history: `rivulet rebuild --all` names them"
+            );
+        }
+    }
 }
 
 /// Compares children's rollups with their history; with `write`, puts the recount in the place of

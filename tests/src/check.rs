@@ -125,6 +125,9 @@ pub async fn exact(rivulet: &Rivulet, ledgers: &[PathBuf]) -> Result<Checked> {
     if !report.is_empty() {
         bail!("{report}");
     }
+    // Rivulet's own judgement of itself.
+    rivulet.command(&["verify", "--hours", "3"]).await?;
+    rivulet.command(&["rebuild", "--all"]).await?;
     Ok(Checked {
         events: first.len(),
         copies: first.values().map(|copy| copy.copies as usize - 1).sum(),

@@ -5,9 +5,9 @@ use std::{fmt::Write as _, ops::Range, time::Duration};
 use anyhow::ensure;
 use chrono::{DateTime, Utc};
 use clap::Args;
-use rivulet_audit::{Report, Side, Stores};
+use rivulet_audit::{Children, Report, Side, Stores};
 use rivulet_telemetry::Readiness;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::roles::spawn_operations;
 use crate::{
@@ -122,7 +122,11 @@ impl Verify {
     }
 }
 
-/// Verifies the last hours again and again, for the metrics.
+/// How often children are recounted from the history, and which.
+const RECOUNT_EVERY: Duration = Duration::from_secs(24 * 3_600);
+const RECOUNTED: Children = Children::Sample(1_000);
+
+/// Verifies the last hours again and again, and recounts some children each day, for the metrics.
 pub(crate) fn spawn(
     roles: &mut Roles,
     stores: Stores,
@@ -135,6 +139,7 @@ pub(crate) fn spawn(
         let rounds = async {
             let mut rounds = tokio::time::interval(every);
             rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut recounted_at: Option<Instant> = None;
             loop {
                 rounds.tick().await;
                 let end = (Utc::now().timestamp() + 3_599).div_euclid(3_600);
@@ -142,6 +147,15 @@ pub(crate) fn spawn(
                 match &round {
                     Ok(report) => report.publish(),
                     Err(error) => tracing::warn!(%error, "the books could not be verified, trying again at the next round"),
+                }
+                if recounted_at.is_none_or(|at| at.elapsed() >= RECOUNT_EVERY) {
+                    match rivulet_audit::rebuild(&stores, &RECOUNTED, false).await {
+                        Ok(rebuilt) => {
+                            rebuilt.publish();
+                            recounted_at = Some(Instant::now());
+                        }
+                        Err(error) => tracing::warn!(%error, "a sample of children could not be recounted, trying again at the next round"),
+                    }
                 }
                 match (&readiness, round) {
                     (Some(readiness), Ok(_)) => readiness.pass("verify"),
