@@ -183,7 +183,8 @@ async fn what_is_removed_or_booked_wrongly_is_named() {
     let book = async |by: i64| {
         let changed = sqlx::query(
             "UPDATE consumer_ledger SET counted = counted + $2 WHERE topic = $1 AND consumer = 'history'
-             AND (partition, hour) = (SELECT partition, hour FROM consumer_ledger WHERE topic = $1 LIMIT 1)",
+             AND (partition, hour) = (SELECT partition, hour FROM consumer_ledger
+             WHERE topic = $1 AND consumer = 'history' ORDER BY 1, 2 LIMIT 1)",
         )
         .bind(topic)
         .bind(by)
@@ -229,8 +230,8 @@ async fn the_metrics_tell(rivulet: &Rivulet) {
         "rivulet_unaccounted_events{consumer=\"aggregator\"} 0",
         // Both copies.
         "rivulet_unaccounted_events{consumer=\"history\"} 2",
-        // The daily row, and perhaps others, that the lost event is still counted in.
-        "rivulet_differing_rows ",
+        // The lost event's child has records in quarantine, and so is left alone.
+        "rivulet_differing_rows 0",
     ];
     let mut metrics = told().await;
     for _ in 0..200 {
@@ -243,7 +244,6 @@ async fn the_metrics_tell(rivulet: &Rivulet) {
     for line in wanted {
         assert!(metrics.contains(line), "no {line} in {metrics}");
     }
-    assert!(!metrics.contains("rivulet_differing_rows 0"), "{metrics}");
     all.stop().await.unwrap();
 }
 
