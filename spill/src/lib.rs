@@ -181,7 +181,7 @@ impl Spill {
     /// Removes records by their places.
     ///
     /// # Errors
-    /// [`Refused`]: all of them are still there.
+    /// [`Refused`]: some of them, or all, are still there.
     pub async fn remove(&self, seqs: Vec<i64>) -> Result<(), Refused> {
         self.ask(|reply| Command::Remove { seqs, reply }).await
     }

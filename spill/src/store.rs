@@ -218,6 +218,19 @@ impl Store {
 
     /// Removes records; the file is made small when none is left.
     pub(crate) fn remove(&mut self, seqs: &[i64]) -> Result<(), rusqlite::Error> {
+        match self.try_remove(seqs) {
+            // The journal cannot grow. It has room for fewer: a disk that the spill has filled must
+            // not keep it from running empty.
+            Err(error) if is_no_room(&error) && seqs.len() > 1 => {
+                let (some, others) = seqs.split_at(seqs.len() / 2);
+                self.remove(some)?;
+                self.remove(others)
+            }
+            tried => tried,
+        }
+    }
+
+    fn try_remove(&mut self, seqs: &[i64]) -> Result<(), rusqlite::Error> {
         let transaction = self.connection.transaction()?;
         let gone = delete(&transaction, seqs)?;
         transaction.commit()?;
@@ -307,6 +320,10 @@ impl From<rusqlite::Error> for Unopened {
     fn from(error: rusqlite::Error) -> Self {
         Self::Store(error)
     }
+}
+
+pub(crate) fn is_no_room(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
 /// The file is not what was written.

@@ -10,12 +10,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
 
 use crate::{
     Record, Refused, Spilled, State,
-    store::{Store, is_damage, set_aside},
+    store::{Store, is_damage, is_no_room, set_aside},
 };
 
 /// Bytes of records after which a transaction takes no more requests in.
@@ -152,9 +151,10 @@ impl Worker {
     }
 
     fn failed(&mut self, error: &rusqlite::Error) -> Refused {
-        let refused = match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Refused::NoRoom,
-            _ => Refused::Disk,
+        let refused = if is_no_room(error) {
+            Refused::NoRoom
+        } else {
+            Refused::Disk
         };
         let before = self.state.lock().fault.replace(refused);
         if before != Some(refused) {
