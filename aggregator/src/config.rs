@@ -18,6 +18,8 @@ pub struct Config {
     pub linger: Duration,
     /// A transaction that takes longer is given up and tried again.
     pub transaction_timeout: Duration,
+    /// How old a record may become in the spill of an ingest node before it comes to Kafka, in days.
+    pub spill_max_age_days: u64,
     /// How long the identities of events are remembered, in days behind what was consumed.
     pub seen_retention_days: u64,
     /// How often partitions are made ahead and dropped.
@@ -32,6 +34,7 @@ impl Default for Config {
             max_batch_bytes: 4 << 20,
             linger: Duration::from_millis(100),
             transaction_timeout: Duration::from_secs(30),
+            spill_max_age_days: 3,
             seen_retention_days: 45,
             housekeeping_interval: Duration::from_secs(600),
         }
@@ -44,13 +47,16 @@ pub enum ConfigError {
     /// Identities would be forgotten while their events may still come.
     #[error(
         "event identities are remembered for {retention} days, but an event may be \
-         {ACCEPT_WINDOW_DAYS} days old when it is accepted and then wait {kafka} days in Kafka: \
-         its repetition would be counted a second time. Remember them for at least {least} days, \
-         or let the topics keep less"
+         {ACCEPT_WINDOW_DAYS} days old when it is accepted, then wait {spill} days in a spill and \
+         {kafka} days in Kafka: its repetition would be counted a second time. Remember them for at \
+         least {least} days, or let the topics keep less, or lower the spill's largest age here and on \
+         every ingest node"
     )]
     RetentionTooShort {
         /// As configured, days.
         retention: u64,
+        /// The spill's largest age, days.
+        spill: u64,
         /// What the topics keep, days, rounded up.
         kafka: u64,
         /// What would do, days.
@@ -101,10 +107,12 @@ impl Config {
             return Err(ConfigError::KafkaKeepsForever(retention));
         };
         let kafka = kafka.as_secs().div_ceil(86_400);
-        let least = ACCEPT_WINDOW_DAYS + kafka;
+        let spill = self.spill_max_age_days;
+        let least = ACCEPT_WINDOW_DAYS + spill + kafka;
         if retention < least {
             return Err(ConfigError::RetentionTooShort {
                 retention,
+                spill,
                 kafka,
                 least,
             });
@@ -122,13 +130,19 @@ mod tests {
         let days = |days: u64| Some(Duration::from_secs(days * 86_400));
         let config = Config::default();
         assert!(config.check_retention(days(7)).is_ok());
-        assert!(config.check_retention(days(11)).is_ok());
-        let said = config.check_retention(days(12)).unwrap_err().to_string();
+        assert!(config.check_retention(days(8)).is_ok());
+        let said = config.check_retention(days(9)).unwrap_err().to_string();
         assert!(
             said.contains("counted a second time") && said.contains("at least 46 days"),
             "{said}"
         );
         assert!(config.check_retention(None).is_err());
+        let without_spill = Config {
+            spill_max_age_days: 0,
+            ..config
+        };
+        assert!(without_spill.check_retention(days(11)).is_ok());
+        assert!(without_spill.check_retention(days(12)).is_err());
     }
 
     #[test]

@@ -242,7 +242,7 @@ async fn topics_that_keep_longer_than_identities_are_refused_at_boot() {
         .unwrap();
     let refused = Instance::start(&bed).task.await.unwrap().unwrap_err();
     assert!(
-        refused.to_string().contains("at least 46 days"),
+        refused.to_string().contains("at least 49 days"),
         "{refused}"
     );
 }

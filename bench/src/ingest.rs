@@ -4,6 +4,7 @@ use std::{process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use chrono::Utc;
+use rivulet_sandbox::TestBed;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
@@ -18,10 +19,13 @@ use crate::{
 };
 
 const BENCH: &str = "ingest";
-const EVENTS: usize = 50;
-const BODIES: usize = 400;
-const REQUESTS: usize = 4_000;
-const CONNECTIONS: usize = 32;
+pub(crate) const EVENTS: usize = 50;
+pub(crate) const BODIES: usize = 400;
+pub(crate) const REQUESTS: usize = 4_000;
+pub(crate) const CONNECTIONS: usize = 32;
+
+/// What an answer says when every event was taken.
+pub(crate) const ACCEPTED: &str = r#""accepted":50"#;
 
 pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
     report.title(&format!(
@@ -29,22 +33,7 @@ pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
     ));
     report.progress("the real role and the plain handler in turn");
     let bed = bed::make().await?;
-    let mut author = Author::new(1);
-    let children = bed::children(&mut author, BODIES);
-    bed::register(&bed, &children).await?;
-    let key = bed::ingest_key(&bed).await?;
-
-    let now = Utc::now().timestamp_millis();
-    let mut bytes = 0;
-    let mut requests = Vec::with_capacity(BODIES);
-    for child in children {
-        let mut visit = author.visit(child, now - 600_000);
-        let events: Vec<_> = (0..EVENTS).map(|_| author.event(&mut visit)).collect();
-        bytes += events.iter().map(String::len).sum::<usize>();
-        let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
-        requests.push(load::post("/v1/events", &key, &body));
-    }
-    let requests = Arc::new(requests);
+    let (requests, bytes) = requests(&bed).await?;
     report.figure(
         BENCH,
         "an event's JSON, mean",
@@ -64,8 +53,7 @@ pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
         let met = load::run(&plain.address, &requests, count, CONNECTIONS, "parsed 50").await?;
         let plain_cpu = plain.cpu()? - before;
         let before = role.cpu()?;
-        let accepted = r#""accepted":50"#;
-        let real = load::run(&role.address, &requests, count, CONNECTIONS, accepted).await?;
+        let real = load::run(&role.address, &requests, count, CONNECTIONS, ACCEPTED).await?;
         let real_cpu = role.cpu()? - before;
         if round > 0 {
             plain_figures.add(&met, plain_cpu);
@@ -91,6 +79,25 @@ pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
         Target::AtMost(256.0),
     );
     role.stop().await
+}
+
+/// Requests, each of a child of its own, registered; and the bytes of all events in them.
+pub(crate) async fn requests(bed: &TestBed) -> Result<(Arc<Vec<Vec<u8>>>, usize)> {
+    let mut author = Author::new(1);
+    let children = bed::children(&mut author, BODIES);
+    bed::register(bed, &children).await?;
+    let key = bed::ingest_key(bed).await?;
+    let now = Utc::now().timestamp_millis();
+    let mut bytes = 0;
+    let mut requests = Vec::with_capacity(BODIES);
+    for child in children {
+        let mut visit = author.visit(child, now - 600_000);
+        let events: Vec<_> = (0..EVENTS).map(|_| author.event(&mut visit)).collect();
+        bytes += events.iter().map(String::len).sum::<usize>();
+        let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
+        requests.push(load::post("/v1/events", &key, &body));
+    }
+    Ok((Arc::new(requests), bytes))
 }
 
 #[derive(Default)]

@@ -19,6 +19,7 @@ mod process;
 mod report;
 mod row;
 mod sink;
+mod spill;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -43,6 +44,7 @@ struct Cli {
 enum What {
     All,
     Ingest,
+    Spill,
     Aggregator,
     Sink,
     Latency,
@@ -61,6 +63,9 @@ async fn main() -> Result<()> {
     let wanted = |what| cli.what == What::All || cli.what == what;
     if wanted(What::Ingest) {
         ingest::run(&mut report, cli.rounds).await?;
+    }
+    if wanted(What::Spill) {
+        spill::run(&mut report, cli.rounds).await?;
     }
     if wanted(What::Aggregator) {
         aggregator::run(&mut report, cli.rounds).await?;

@@ -84,8 +84,8 @@ impl Role {
         };
         let child = Command::new(rivulet()?)
             .arg(role)
-            .envs(env.iter().map(|(name, value)| (name, value)))
             .env("RIVULET_LOG", "warn")
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .env(listen, &address)
             .stdin(Stdio::null())
             .stdout(Stdio::inherit())

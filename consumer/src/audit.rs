@@ -19,8 +19,8 @@ use crate::{
     telemetry,
 };
 
-/// Records this old that are not in the log by now are not coming: a request's own time limit is
-/// shorter.
+/// Records this old that are not in the log by now are not coming, a request's own time limit is
+/// shorter; but from a spill, whose largest age the aggregator reckons with by itself.
 const IN_FLIGHT: TimeDelta = TimeDelta::minutes(1);
 
 impl Context {

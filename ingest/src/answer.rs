@@ -20,6 +20,8 @@ pub(crate) struct Line<'a> {
 /// Accepted, rejected for good, or not stored.
 pub(crate) enum Fate {
     Accepted(EventType),
+    /// Accepted, and for now on this node's disk.
+    Spilled(EventType),
     Rejected(Rejection),
     Retry(EventType),
 }
@@ -85,6 +87,9 @@ fn result(out: &mut Vec<u8>, index: usize, line: &Line<'_>) {
     }
     match &line.fate {
         Fate::Accepted(_) => out.extend_from_slice(b",\"outcome\":\"accepted\""),
+        Fate::Spilled(_) => {
+            out.extend_from_slice(b",\"outcome\":\"accepted\",\"durability\":\"spilled\"")
+        }
         Fate::Retry(_) => out.extend_from_slice(b",\"outcome\":\"retry\""),
         Fate::Rejected(rejection) => {
             out.extend_from_slice(b",\"outcome\":\"rejected\",\"code\":\"");

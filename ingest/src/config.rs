@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rivulet_registry::CacheConfig;
 
+use crate::spill::{DISK_TIMEOUT, SpillConfig};
+
 /// How this role works. [`Config::default`] is for production.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -44,6 +46,8 @@ pub struct Config {
     pub queue_messages: usize,
     /// Bytes of records waiting for Kafka; beyond it events are answered `retry`.
     pub queue_bytes: usize,
+    /// What becomes of records that Kafka does not take; without it their events are answered `retry`.
+    pub spill: Option<SpillConfig>,
     /// How long requests are still taken after the role said that it is not ready.
     pub shutdown_grace: Duration,
     /// How long running requests may take to finish at shutdown.
@@ -73,6 +77,7 @@ impl Default for Config {
             message_timeout: Duration::from_secs(10),
             queue_messages: 50_000,
             queue_bytes: 48 << 20,
+            spill: None,
             shutdown_grace: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(20),
         }
@@ -167,6 +172,28 @@ impl Config {
                 self.drain_timeout, self.ack_timeout
             ));
         }
+        if let Some(spill) = &self.spill {
+            if spill.max_bytes < rivulet_spill::MIN_BYTES {
+                return refuse(format!(
+                    "the spill's max_bytes ({}) is below {}: it would be full after a request or two",
+                    spill.max_bytes,
+                    rivulet_spill::MIN_BYTES
+                ));
+            }
+            if spill.max_age.is_zero() {
+                return refuse(
+                    "the spill's max_age is 0: nothing that is spilled would ever reach Kafka"
+                        .into(),
+                );
+            }
+            if self.drain_timeout < self.ack_timeout + DISK_TIMEOUT {
+                return refuse(format!(
+                    "drain_timeout ({:?}) is below ack_timeout ({:?}) and the {DISK_TIMEOUT:?} that the \
+                     spill may take: at shutdown, requests that wait would be cut off unanswered",
+                    self.drain_timeout, self.ack_timeout
+                ));
+            }
+        }
         if self.message_timeout < self.linger * 10 {
             return refuse(format!(
                 "message_timeout ({:?}) is below ten times linger ({:?}): records would expire \
@@ -200,6 +227,25 @@ mod tests {
         assert!(refusal(|c| c.queue_bytes = 1 << 20).contains("would not fit"));
         assert!(refusal(|c| c.message_timeout = c.ack_timeout).contains("Kafka still gets"));
         assert!(refusal(|c| c.drain_timeout = Duration::ZERO).contains("cut off unanswered"));
+        let spill = |max_bytes, days: u64| {
+            Some(SpillConfig {
+                dir: "spill".into(),
+                max_bytes,
+                max_age: Duration::from_secs(days * 86_400),
+            })
+        };
+        let mut config = Config {
+            spill: spill(1 << 30, 3),
+            ..Config::default()
+        };
+        config.validate().unwrap();
+        config.spill = spill(1 << 20, 3);
+        assert!(config.validate().is_err());
+        config.spill = spill(1 << 30, 0);
+        assert!(config.validate().is_err());
+        config.spill = spill(1 << 30, 3);
+        config.drain_timeout = config.ack_timeout;
+        assert!(config.validate().is_err());
         assert!(refusal(|c| c.message_timeout = c.linger).contains("expire before"));
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     budget::Held,
     metrics::Tally,
     problem::Problem,
-    producer::Sending,
+    producer::{Failed, Sending},
     request_id::RequestId,
     router::{App, Body as Admitted},
 };
@@ -46,7 +46,7 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
 async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem> {
     let accepts = "application/json or application/x-ndjson";
     let Admitted { key, media, held } = app.admit(parts, body, Scope::Ingest, accepts).await?;
-    let received_at = unix_millis(SystemTime::now());
+    let received_at = unix_millis_now();
     let header_sent_at = match parts.headers.get(X_SENT_AT) {
         None => None,
         Some(value) => Some(read_time(value).ok_or(Problem::InvalidSentAt)?),
@@ -101,6 +101,11 @@ async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem>
 
 fn read_time(value: &HeaderValue) -> Option<i64> {
     batch::parse_time(value.to_str().ok()?.trim())
+}
+
+/// This machine's clock, Unix milliseconds.
+pub(crate) fn unix_millis_now() -> i64 {
+    unix_millis(SystemTime::now())
 }
 
 fn unix_millis(now: SystemTime) -> i64 {
@@ -210,7 +215,8 @@ async fn ask_registry(app: &App, parsed: &[Parsed<'_>], children: &Children) -> 
     known
 }
 
-/// Admits, places and encodes each event, hands it to Kafka, and waits for all of them.
+/// Admits, places and encodes each event, hands it to Kafka, and waits for all of them. What Kafka did
+/// not take is spilled, where that is switched on.
 async fn store<'a>(
     app: &App,
     parsed: Vec<Parsed<'a>>,
@@ -236,23 +242,46 @@ async fn store<'a>(
         });
     }
     let handed_over = Instant::now();
-    for index in sending.wait().await {
-        let fate = &mut lines[index as usize].fate;
-        if let Fate::Accepted(kind) = *fate {
-            *fate = Fate::Retry(kind);
-        }
-    }
+    let failed = sending.wait().await;
     app.metrics.acks.record(handed_over.elapsed());
+    if !failed.is_empty() {
+        settle(app, failed, clocks.received_at, &mut lines).await;
+    }
 
     let mut tally = Tally::default();
     for line in &lines {
         match &line.fate {
-            Fate::Accepted(kind) => tally.accepted(*kind),
+            Fate::Accepted(kind) | Fate::Spilled(kind) => tally.accepted(*kind),
             Fate::Retry(kind) => tally.retry(*kind),
             Fate::Rejected(rejection) => tally.rejected(rejection.code),
         }
     }
     Ok((lines, tally))
+}
+
+/// Spills what Kafka did not take and may take later, and says what became of each event.
+async fn settle(app: &App, failed: Vec<Failed>, received_at: i64, lines: &mut [Line<'_>]) {
+    let (mut spilled, mut records) = (Vec::new(), Vec::new());
+    for Failed { index, record } in failed {
+        let fate = &mut lines[index as usize].fate;
+        if let Fate::Accepted(kind) = *fate {
+            *fate = Fate::Retry(kind);
+        }
+        if let Some(record) = record {
+            spilled.push(index);
+            records.push(record);
+        }
+    }
+    if let Some(spill) = &app.spill
+        && spill.keep(received_at, records).await
+    {
+        for index in spilled {
+            let fate = &mut lines[index as usize].fate;
+            if let Fate::Retry(kind) = *fate {
+                *fate = Fate::Spilled(kind);
+            }
+        }
+    }
 }
 
 /// The event's fate, `Accepted` provided that Kafka acknowledges it.
@@ -282,7 +311,7 @@ fn hand_over(
         Ok(record) => record,
         Err(rejection) => return Ok(Fate::Rejected(rejection)),
     };
-    if !app.producer.is_up() {
+    if !app.producer.is_up() && app.spill.is_none() {
         return Ok(Fate::Retry(kind));
     }
     buffer.clear();
@@ -290,9 +319,6 @@ fn hand_over(
         tracing::error!(%error, "a valid event could not be encoded");
         Problem::Internal
     })?;
-    if sending.send(index as u32, kind, child, buffer) {
-        Ok(Fate::Accepted(kind))
-    } else {
-        Ok(Fate::Retry(kind))
-    }
+    sending.send(index as u32, kind, child, buffer);
+    Ok(Fate::Accepted(kind))
 }

@@ -4,7 +4,8 @@
 //! read and inflated within limits, each event is judged by itself, the registry is asked for all
 //! children at once, and the answer is written when Kafka has acknowledged every record. What one
 //! request may cost is bounded before it is spent: bytes by [`Config::max_bytes_in_flight`], events
-//! by the rate limit, connections by their number, Kafka's queue by its size.
+//! by the rate limit, connections by their number, Kafka's queue by its size. Where the
+//! [spill](SpillConfig) is on, records that Kafka does not take are made durable on this node's disk.
 
 mod admin;
 mod answer;
@@ -21,6 +22,8 @@ mod producer;
 mod request_id;
 mod router;
 mod server;
+mod spill;
 
 pub use config::{Config, InvalidConfig};
 pub use server::{Error, serve};
+pub use spill::SpillConfig;

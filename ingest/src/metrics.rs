@@ -144,6 +144,51 @@ fn describe() {
     describe_counter!(
         "rivulet_ingest_delivery_errors_total",
         Unit::Count,
-        "Records that Kafka did not take, by reason; each was answered `retry`"
+        "Records that Kafka did not take, by reason; each was answered `retry` or spilled"
+    );
+    describe_counter!(
+        "rivulet_ingest_spilled_records_total",
+        Unit::Count,
+        "Records made durable on this node's disk in place of Kafka"
+    );
+    describe_counter!(
+        "rivulet_ingest_drained_records_total",
+        Unit::Count,
+        "Spilled records that Kafka has acknowledged since"
+    );
+    describe_counter!(
+        "rivulet_ingest_spill_refused_records_total",
+        Unit::Count,
+        "Records that the spill did not take either, by reason; each was answered `retry`"
+    );
+    describe_gauge!(
+        "rivulet_ingest_spill_records",
+        Unit::Count,
+        "Records in the spill"
+    );
+    describe_gauge!(
+        "rivulet_ingest_spill_bytes",
+        Unit::Bytes,
+        "Disk that the spill uses"
+    );
+    describe_gauge!(
+        "rivulet_ingest_spill_oldest_seconds",
+        Unit::Seconds,
+        "Age of the first record in the spill; 0 where there is none"
+    );
+    describe_gauge!(
+        "rivulet_ingest_spill_held_back_records",
+        Unit::Count,
+        "Records in the spill above its largest age: they wait for an operator"
+    );
+    describe_gauge!(
+        "rivulet_ingest_spill_damaged_records",
+        Unit::Count,
+        "Records in the spill with a wrong checksum: they wait for an operator"
+    );
+    describe_gauge!(
+        "rivulet_ingest_spill_has_room",
+        Unit::Count,
+        "1 while the spill would take records, 0 where it or its disk is full or fails"
     );
 }

@@ -15,7 +15,7 @@ use rdkafka::{
     ClientContext,
     config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode},
-    message::DeliveryResult,
+    message::{DeliveryResult, Message as _, ToBytes},
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
 };
 use rivulet_events::{ChildId, EventType};
@@ -24,7 +24,10 @@ use rivulet_telemetry::Readiness;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::Config;
+use crate::{
+    Config,
+    spill::{Spill, pack},
+};
 
 /// How often the broker is asked whether it is there.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -35,9 +38,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) struct Producer {
     client: ThreadedProducer<Context>,
     topics: [String; EventType::ALL.len()],
-    /// Brokers answer and the topics are there. While they do not, events are answered `retry` at
-    /// once instead of after [`Config::message_timeout`].
+    /// Brokers answer and the topics are there. While they do not, events are answered `retry`, or
+    /// spilled, at once instead of after [`Config::message_timeout`].
     up: AtomicBool,
+    queue_messages: usize,
     ack_timeout: Duration,
 }
 
@@ -70,10 +74,15 @@ impl Producer {
             )
             // Back within a second of the broker, not after librdkafka's default of ten.
             .set("reconnect.backoff.max.ms", "1000");
+        let context = Context {
+            fatal,
+            keep: config.spill.is_some(),
+        };
         Ok(Self {
-            client: ThreadedProducer::from_config_and_context(&client, Context { fatal })?,
+            client: ThreadedProducer::from_config_and_context(&client, context)?,
             topics: cluster.topics(),
             up: AtomicBool::new(false),
+            queue_messages: config.queue_messages,
             ack_timeout: config.ack_timeout,
         })
     }
@@ -81,6 +90,12 @@ impl Producer {
     /// Whether it is worth handing over records now.
     pub(crate) fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
+    }
+
+    /// Whether Kafka can be given more than what requests bring now.
+    pub(crate) fn has_spare_room(&self) -> bool {
+        let queued = usize::try_from(self.client.in_flight_count()).unwrap_or(0);
+        self.is_up() && queued < self.queue_messages / 2
     }
 
     /// Begins a request's records.
@@ -95,12 +110,16 @@ impl Producer {
             producer: self,
             ack: Arc::new(ack),
             sent: Vec::new(),
+            failed: Vec::new(),
         }
     }
 
-    /// Watches the broker from a thread of its own, since librdkafka's metadata call blocks.
+    /// Watches the broker from a thread of its own, since librdkafka's metadata call blocks. Without
+    /// Kafka this role can do its work as long as the spill takes records: a load balancer that took
+    /// the node out would make the spill useless.
     pub(crate) fn watch(
         self: &Arc<Self>,
+        spill: Option<Arc<Spill>>,
         readiness: Readiness,
         stop: CancellationToken,
     ) -> std::io::Result<()> {
@@ -108,10 +127,24 @@ impl Producer {
         thread::Builder::new()
             .name("kafka probe".to_owned())
             .spawn(move || {
+                let mut was_up = true;
                 while !stop.is_cancelled() {
-                    match producer.probe() {
-                        Ok(()) => readiness.pass("kafka"),
-                        Err(reason) => readiness.fail("kafka", reason),
+                    let probed = producer.probe();
+                    if spill.is_some() && probed.is_ok() != was_up {
+                        was_up = probed.is_ok();
+                        match &probed {
+                            Ok(()) => tracing::info!("Kafka is back, the spill is drained"),
+                            Err(reason) => {
+                                tracing::warn!(reason, "Kafka is down, events go to the spill");
+                            }
+                        }
+                    }
+                    match (probed, spill.as_ref().map(|spill| spill.has_room())) {
+                        (Ok(()), _) | (Err(_), Some(Ok(()))) => readiness.pass("kafka"),
+                        (Err(reason), None) => readiness.fail("kafka", reason),
+                        (Err(reason), Some(Err(refused))) => {
+                            readiness.fail("kafka", format!("{reason}; and {refused}"));
+                        }
                     }
                     gauge!("rivulet_ingest_producer_queue_records")
                         .set(f64::from(producer.client.in_flight_count()));
@@ -168,24 +201,33 @@ pub(crate) struct Sending<'p> {
     ack: Arc<RequestAck>,
     /// Their places in the request.
     sent: Vec<u32>,
+    /// Those that librdkafka did not even queue.
+    failed: Vec<Failed>,
+}
+
+/// A record that Kafka did not take, or may have taken without saying so.
+pub(crate) struct Failed {
+    /// Its event's place in the request.
+    pub(crate) index: u32,
+    /// The record as it can be spilled: where that is switched on, and Kafka may take it later.
+    pub(crate) record: Option<Vec<u8>>,
 }
 
 impl Sending<'_> {
-    /// Hands over one record, `index` being its event's place in the request. `false`: the queue is
-    /// full, or librdkafka will not have it; the event was not stored.
-    #[must_use]
-    pub(crate) fn send(
-        &mut self,
-        index: u32,
-        kind: EventType,
-        child: ChildId,
-        payload: &[u8],
-    ) -> bool {
+    /// Hands over one record, `index` being its event's place in the request.
+    pub(crate) fn send(&mut self, index: u32, kind: EventType, child: ChildId, payload: &[u8]) {
         let mut key = [0; uuid::fmt::Hyphenated::LENGTH];
         let key: &str = child.uuid().hyphenated().encode_lower(&mut key);
+        let context = self.producer.client.context();
+        if !self.producer.is_up() {
+            let record = context.keep.then(|| pack(kind, key.as_bytes(), payload));
+            self.failed.push(Failed { index, record });
+            return;
+        }
         let ticket = Box::new(Ticket {
             ack: Arc::clone(&self.ack),
             index,
+            kind,
         });
         self.ack.left.fetch_add(1, Ordering::Relaxed);
         let topic = &self.producer.topics[kind as usize];
@@ -193,21 +235,21 @@ impl Sending<'_> {
             .key(key)
             .payload(payload);
         match self.producer.client.send(record) {
-            Ok(()) => {
-                self.sent.push(index);
-                true
-            }
-            Err((error, _)) => {
+            Ok(()) => self.sent.push(index),
+            // The queue is full, which looks the same whether Kafka is slow or gone, or librdkafka
+            // will not have it.
+            Err((error, record)) => {
                 self.ack.left.fetch_sub(1, Ordering::Relaxed);
                 count_error(&error);
-                false
+                let record = context.kept(&error, kind, record.key, record.payload);
+                self.failed.push(Failed { index, record });
             }
         }
     }
 
-    /// Waits for every acknowledgement. Returns the places of the events that were not stored, or
-    /// of which that cannot be said.
-    pub(crate) async fn wait(self) -> Vec<u32> {
+    /// Waits for every acknowledgement. Returns the records that were not stored, or of which that
+    /// cannot be said.
+    pub(crate) async fn wait(mut self) -> Vec<Failed> {
         if self.ack.left.fetch_sub(1, Ordering::AcqRel) > 1 {
             let done = self.ack.done.notified();
             if tokio::time::timeout(self.producer.ack_timeout, done)
@@ -218,21 +260,27 @@ impl Sending<'_> {
                 // gives its word on every record by then.
                 counter!("rivulet_ingest_delivery_errors_total", "reason" => "no_word")
                     .increment(self.sent.len() as u64);
-                return self.sent;
+                let unknown = |index| Failed {
+                    index,
+                    record: None,
+                };
+                self.failed.extend(self.sent.into_iter().map(unknown));
+                return self.failed;
             }
         }
         let failed = std::mem::take(&mut *self.ack.failed.lock());
         if failed.len() < self.sent.len() {
             self.producer.up.store(true, Ordering::Relaxed);
         }
-        failed
+        self.failed.extend(failed);
+        self.failed
     }
 }
 
 /// What is still outstanding of one request: a counter and one wake-up, no future a record.
 struct RequestAck {
     left: AtomicUsize,
-    failed: Mutex<Vec<u32>>,
+    failed: Mutex<Vec<Failed>>,
     done: Notify,
 }
 
@@ -240,14 +288,47 @@ struct RequestAck {
 pub(crate) struct Ticket {
     ack: Arc<RequestAck>,
     index: u32,
+    kind: EventType,
 }
 
 /// librdkafka's callbacks. They run on its polling thread and must be quick.
 pub(crate) struct Context {
     fatal: CancellationToken,
+    /// There is a spill to keep records that failed.
+    keep: bool,
 }
 
 impl Context {
+    /// The record for the spill, unless Kafka refuses it for what it is: it would be promised a place
+    /// that it never gets.
+    fn kept(
+        &self,
+        error: &KafkaError,
+        kind: EventType,
+        key: Option<&(impl ToBytes + ?Sized)>,
+        payload: Option<&(impl ToBytes + ?Sized)>,
+    ) -> Option<Vec<u8>> {
+        use RDKafkaErrorCode as Code;
+        let unfit = matches!(
+            error.rdkafka_error_code(),
+            Some(
+                Code::MessageSizeTooLarge
+                    | Code::MessageBatchTooLarge
+                    | Code::InvalidMessage
+                    | Code::InvalidMessageSize
+                    | Code::InvalidRecord
+                    | Code::InvalidTimestamp
+                    | Code::PolicyViolation
+                    | Code::TopicAuthorizationFailed
+                    | Code::ClusterAuthorizationFailed
+            )
+        );
+        if !self.keep || unfit {
+            return None;
+        }
+        Some(pack(kind, key?.to_bytes(), payload?.to_bytes()))
+    }
+
     /// The idempotent producer has lost its place for good; only a new process gets a new one.
     fn fatal(&self, code: RDKafkaErrorCode, reason: &str) {
         if !self.fatal.is_cancelled() {
@@ -275,9 +356,11 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
-        if let Err((error, _)) = result {
+        if let Err((error, message)) = result {
             count_error(error);
-            ticket.ack.failed.lock().push(ticket.index);
+            let record = self.kept(error, ticket.kind, message.key(), message.payload());
+            let index = ticket.index;
+            ticket.ack.failed.lock().push(Failed { index, record });
         }
         if ticket.ack.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             ticket.ack.done.notify_one();

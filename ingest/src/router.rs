@@ -28,6 +28,7 @@ use crate::{
     problem::Problem,
     producer::Producer,
     request_id,
+    spill::Spill,
 };
 
 /// What every request shares.
@@ -35,6 +36,7 @@ pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) registry: Registry,
     pub(crate) producer: Arc<Producer>,
+    pub(crate) spill: Option<Arc<Spill>>,
     pub(crate) limiter: Limiter,
     pub(crate) budget: Arc<Budget>,
     pub(crate) metrics: Metrics,

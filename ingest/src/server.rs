@@ -36,6 +36,7 @@ use crate::{
     producer::Producer,
     request_id::{self, RequestId},
     router::{App, router},
+    spill::Spill,
 };
 
 /// Bytes of a request's head; more is answered 431. Also what a connection buffers at most.
@@ -58,6 +59,9 @@ pub enum Error {
     /// A thread could not be started.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] io::Error),
+    /// The spill could not be opened.
+    #[error(transparent)]
+    Spill(#[from] rivulet_spill::OpenError),
     /// The idempotent producer lost its place; a new process gets a new one.
     #[error("the Kafka producer met an error that only a restart repairs")]
     ProducerFatal,
@@ -82,11 +86,23 @@ pub async fn serve(
     let _stop_background = background.clone().drop_guard();
     let fatal = CancellationToken::new();
     let producer = Arc::new(Producer::new(&config, &cluster, fatal.clone())?);
-    producer.watch(readiness.clone(), background.clone())?;
+    let spill = match config.spill.clone() {
+        None => None,
+        Some(spill) => {
+            let open = tokio::task::spawn_blocking(move || Spill::open(&spill));
+            Some(Arc::new(open.await.map_err(io::Error::from)??))
+        }
+    };
+    producer.watch(spill.clone(), readiness.clone(), background.clone())?;
+    let stop_draining = background.child_token();
+    let draining = spill
+        .clone()
+        .map(|spill| tokio::spawn(spill.drain(Arc::clone(&producer), stop_draining.clone())));
     let number = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
     let app = Arc::new(App {
         registry: Registry::start(pool.clone(), config.registry, background.clone()),
         producer: Arc::clone(&producer),
+        spill: spill.clone(),
         limiter: Limiter::new(number(config.rate), number(config.burst)),
         budget: Arc::new(Budget::new(config.max_bytes_in_flight)),
         metrics: Metrics::new(),
@@ -119,6 +135,7 @@ pub async fn serve(
         never = server.accept(&listener, &connections) => match never {},
     };
     readiness.fail("accepting", "shutting down");
+    stop_draining.cancel();
     drop(listener);
     let drained = tokio::time::timeout(config.drain_timeout, server.running.shutdown()).await;
     if drained.is_err() {
@@ -136,9 +153,20 @@ pub async fn serve(
         Ok(0) => tracing::info!("every record was delivered"),
         Ok(left) => tracing::warn!(
             records = left,
-            "records were not delivered; none was accepted"
+            "records were not delivered; no answer said that Kafka has them"
         ),
         Err(error) => tracing::warn!(%error, "the producer was not flushed"),
+    }
+    if let (Some(spill), Some(draining)) = (spill, draining) {
+        // The batch under way has its acknowledgements by now, or never gets them.
+        let _ = draining.await;
+        match spill.close().await {
+            0 => tracing::info!("the spill is empty"),
+            left => tracing::warn!(
+                records = left,
+                "accepted records stay in the spill; the next start with it brings them to Kafka"
+            ),
+        }
     }
     ended
 }
@@ -236,6 +264,9 @@ async fn housekeeping(app: Arc<App>, readiness: Readiness, connections: Arc<Sema
         gauge!("rivulet_ingest_in_flight_bytes").set(app.budget.held() as f64);
         let open = app.config.max_connections - connections.available_permits();
         gauge!("rivulet_ingest_connections").set(open as f64);
+        if let Some(spill) = &app.spill {
+            spill.observe();
+        }
         if round % TIDY_ROUNDS == TIDY_ROUNDS - 1 {
             app.limiter.tidy();
         }

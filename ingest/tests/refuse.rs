@@ -148,7 +148,9 @@ async fn keys_are_checked_before_anything_else() {
 async fn a_key_revoked_while_in_use_is_refused() {
     let server = Server::start().await;
     server.send(&[server.event()]).await;
-    keys::revoke(&server.bed.pool, "tablet").await.unwrap();
+    keys::revoke(&server.bed.pool, &server.ingest_key_name)
+        .await
+        .unwrap();
     eventually("the key is refused", async || {
         server.post(&[server.event()]).await.status() == StatusCode::UNAUTHORIZED
     })

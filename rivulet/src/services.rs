@@ -75,6 +75,15 @@ fn property(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| "must be NAME=VALUE".to_owned())
 }
 
+/// What ingest and aggregate must agree on.
+#[derive(Args, Clone)]
+pub(crate) struct SpillAge {
+    /// Days that an accepted event may wait in a spill. Older ones are held back by ingest; aggregate
+    /// remembers identities for longer than that. The same everywhere.
+    #[arg(long, env = "RIVULET_SPILL_MAX_AGE_DAYS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=365))]
+    pub(crate) spill_max_age_days: u64,
+}
+
 /// ClickHouse.
 #[derive(Args, Clone)]
 pub(crate) struct ClickHouse {

@@ -7,9 +7,11 @@
 
 pub mod check;
 mod kafka;
+mod place;
 mod process;
 mod rivulet;
 
 pub use kafka::{Copy, first_copies, raw_records};
+pub use place::Place;
 pub use process::Role;
 pub use rivulet::Rivulet;

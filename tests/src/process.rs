@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tokio::process::{Child, Command};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -184,12 +184,26 @@ impl Role {
             .sum())
     }
 
+    /// Lets it write no file beyond this size, as if the disk were full; `None` lifts that.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        prlimit(Some(self.pid()?), Resource::Fsize, limit)?;
+        Ok(())
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self
-            .child
-            .id()
-            .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        Ok(kill_process(pid.context("it has ended")?, signal)?)
+        Ok(kill_process(self.pid()?, signal)?)
+    }
+
+    fn pid(&self) -> Result<Pid> {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
+        pid.and_then(Pid::from_raw).context("it has ended")
     }
 
     fn log_tail(&self) -> String {

@@ -3,61 +3,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::Utc;
-use rivulet_sandbox::{Sandbox, Service, TestBed};
+use rivulet_sandbox::{Service, TestBed};
 use rivulet_simulator::{Config, run};
-use rivulet_tests::{Rivulet, check};
+use rivulet_tests::{Place, Rivulet, check};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
-/// A directory for services that share the checkout's downloads. `down` first, then drop.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        let name = format!("restarts-{}", std::process::id());
-        let place = Self(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
-        place.sandbox();
-        let tools = place.0.join("tools");
-        fs::remove_dir(&tools).unwrap();
-        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        symlink(checkout.join(".dev/tools").canonicalize().unwrap(), tools).unwrap();
-        place
-    }
-
-    fn sandbox(&self) -> Sandbox {
-        Sandbox::at(&self.0).unwrap()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // A runtime of its own: the test's may be the one that this blocks.
-        let sandbox = self.sandbox();
-        let down = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Runtime::new()?;
-            runtime.block_on(sandbox.down(true))
-        });
-        let _ = down.join();
-        // Where root's checkout is out of the servers' reach, the directory is a link.
-        let real = self.0.canonicalize().unwrap_or_default();
-        let _ = fs::remove_dir_all(real);
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn services_restart_under_load_and_every_role_lives_through_it() {
-    let place = Place::new();
-    let sandbox = place.sandbox();
+    let place = Place::new("restarts").unwrap();
+    let sandbox = place.sandbox().unwrap();
     let stack = sandbox.up(&BTreeMap::new()).await.unwrap();
     let bed = TestBed::on(stack).await.unwrap();
     let rivulet = Rivulet::new(bed, &[("RIVULET_RATE", "2000")])

@@ -37,6 +37,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) client: reqwest::Client,
     pub(crate) ingest_key: String,
+    pub(crate) ingest_key_name: String,
     pub(crate) admin_key: String,
     /// A registered family with every consent, in Rome.
     pub(crate) parent: Uuid,
@@ -70,10 +71,21 @@ impl Server {
     /// The same with a broker and a pool of the test's own.
     pub(crate) async fn on(bed: TestBed, config: Config, cluster: Cluster, pool: PgPool) -> Self {
         rivulet_migrations::postgres(&bed.pool).await.unwrap();
-        let ingest_key = keys::create(&bed.pool, "tablet", Scope::Ingest)
+        Self::started(bed, config, cluster, pool).await
+    }
+
+    /// The same on a bed that has been used before; with keys and a family of its own.
+    pub(crate) async fn started(
+        bed: TestBed,
+        config: Config,
+        cluster: Cluster,
+        pool: PgPool,
+    ) -> Self {
+        let ingest_key_name = format!("tablet {}", Uuid::new_v4());
+        let ingest_key = keys::create(&bed.pool, &ingest_key_name, Scope::Ingest)
             .await
             .unwrap();
-        let admin_key = keys::create(&bed.pool, "backend", Scope::Admin)
+        let admin_key = keys::create(&bed.pool, &Uuid::new_v4().to_string(), Scope::Admin)
             .await
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -94,6 +106,7 @@ impl Server {
             address,
             client: reqwest::Client::new(),
             ingest_key,
+            ingest_key_name,
             admin_key,
             parent: Uuid::new_v4(),
             child: Uuid::new_v4(),

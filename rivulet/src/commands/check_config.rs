@@ -4,7 +4,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::roles::{AggregateFlags, IngestFlags, SinkFlags};
-use crate::services::{ClickHouse, Kafka, Postgres};
+use crate::services::{ClickHouse, Kafka, Postgres, SpillAge};
 
 /// Checks the configuration of every role, and that the services answer and are set up. Starts and
 /// changes nothing; fails if a role would.
@@ -16,6 +16,8 @@ pub(crate) struct CheckConfig {
     kafka: Kafka,
     #[command(flatten)]
     clickhouse: ClickHouse,
+    #[command(flatten)]
+    spill_age: SpillAge,
     #[command(flatten)]
     ingest: IngestFlags,
     #[command(flatten)]
@@ -38,7 +40,7 @@ impl CheckConfig {
         tell(
             "ingest",
             self.ingest
-                .config()
+                .config(&self.spill_age)
                 .validate()
                 .map(|()| fits())
                 .map_err(Into::into),
@@ -46,7 +48,7 @@ impl CheckConfig {
         tell(
             "aggregate",
             self.aggregate
-                .config()
+                .config(&self.spill_age)
                 .validate()
                 .map(|()| fits())
                 .map_err(Into::into),
@@ -68,9 +70,9 @@ impl CheckConfig {
 
     async fn kafka(&self) -> anyhow::Result<String> {
         let retention = rivulet_kafka::retention(&self.kafka.cluster()).await?;
-        let config = self.aggregate.config();
+        let config = self.aggregate.config(&self.spill_age);
         config.check_retention(retention)?;
-        Ok("answers, and the topics keep no more than identities are remembered for".to_owned())
+        Ok("answers, and the topics keep no more than identities are remembered for, beside the spill".to_owned())
     }
 
     async fn clickhouse(&self) -> anyhow::Result<String> {

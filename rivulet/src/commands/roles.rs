@@ -1,15 +1,16 @@
 //! `rivulet ingest|aggregate|sink|all`
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
+use rivulet_ingest::SpillConfig;
 use rivulet_telemetry::{Metrics, Readiness, serve_operations};
 use tokio::net::TcpListener;
 
 use super::verify;
 use crate::{
-    services::{ClickHouse, Kafka, Postgres},
+    services::{ClickHouse, Kafka, Postgres, SpillAge},
     supervise::Roles,
 };
 
@@ -21,6 +22,8 @@ pub(crate) struct Ingest {
     #[command(flatten)]
     kafka: Kafka,
     #[command(flatten)]
+    spill_age: SpillAge,
+    #[command(flatten)]
     flags: IngestFlags,
 }
 
@@ -31,6 +34,8 @@ pub(crate) struct Aggregate {
     postgres: Postgres,
     #[command(flatten)]
     kafka: Kafka,
+    #[command(flatten)]
+    spill_age: SpillAge,
     #[command(flatten)]
     flags: AggregateFlags,
 }
@@ -57,6 +62,8 @@ pub(crate) struct All {
     kafka: Kafka,
     #[command(flatten)]
     clickhouse: ClickHouse,
+    #[command(flatten)]
+    spill_age: SpillAge,
     #[command(flatten)]
     ingest: IngestFlags,
     #[command(flatten)]
@@ -113,6 +120,13 @@ pub(crate) struct IngestFlags {
         default_value_t = 60
     )]
     max_stale: u64,
+    /// A directory of this process's own for events that Kafka does not take: they are made durable there
+    /// and answered `accepted` as `spilled`. Off when not given.
+    #[arg(long, env = "RIVULET_SPILL_DIR")]
+    spill_dir: Option<PathBuf>,
+    /// Bytes of disk for the spill; beyond it events are answered `retry`.
+    #[arg(long, env = "RIVULET_SPILL_MAX_BYTES", default_value_t = 1 << 30)]
+    spill_max_bytes: u64,
     /// Seconds that requests are still taken after a stop was asked for, for load balancers to see.
     #[arg(
         long,
@@ -124,7 +138,7 @@ pub(crate) struct IngestFlags {
 }
 
 impl IngestFlags {
-    pub(crate) fn config(&self) -> rivulet_ingest::Config {
+    pub(crate) fn config(&self, age: &SpillAge) -> rivulet_ingest::Config {
         let defaults = rivulet_ingest::Config::default();
         rivulet_ingest::Config {
             max_events: self.max_events,
@@ -141,6 +155,11 @@ impl IngestFlags {
                 max_stale: Duration::from_secs(self.max_stale),
                 ..defaults.registry
             },
+            spill: self.spill_dir.clone().map(|dir| SpillConfig {
+                dir,
+                max_bytes: self.spill_max_bytes,
+                max_age: Duration::from_secs(age.spill_max_age_days * 86_400),
+            }),
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
             ..defaults
         }
@@ -169,8 +188,9 @@ pub(crate) struct AggregateFlags {
 }
 
 impl AggregateFlags {
-    pub(crate) fn config(&self) -> rivulet_aggregator::Config {
+    pub(crate) fn config(&self, age: &SpillAge) -> rivulet_aggregator::Config {
         rivulet_aggregator::Config {
+            spill_max_age_days: age.spill_max_age_days,
             group: self.aggregate_group.clone(),
             seen_retention_days: self.seen_retention_days,
             ..rivulet_aggregator::Config::default()
@@ -214,11 +234,12 @@ async fn bind(address: &str) -> anyhow::Result<TcpListener> {
 async fn spawn_ingest(
     roles: &mut Roles,
     flags: &IngestFlags,
+    spill_age: &SpillAge,
     postgres: &Postgres,
     kafka: &Kafka,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
-    let config = flags.config();
+    let config = flags.config(spill_age);
     config.validate()?;
     let listener = bind(&flags.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "ingest listens");
@@ -237,6 +258,7 @@ async fn spawn_ingest(
 async fn spawn_aggregate(
     roles: &mut Roles,
     flags: &AggregateFlags,
+    spill_age: &SpillAge,
     postgres: &Postgres,
     kafka: &Kafka,
     metrics: Metrics,
@@ -251,7 +273,7 @@ async fn spawn_aggregate(
     )
     .await?;
     let role = rivulet_aggregator::run(
-        flags.config(),
+        flags.config(spill_age),
         kafka.cluster(),
         postgres.pool("aggregate", 6)?,
         readiness,
@@ -311,6 +333,7 @@ impl Ingest {
         spawn_ingest(
             &mut roles,
             &self.flags,
+            &self.spill_age,
             &self.postgres,
             &self.kafka,
             metrics,
@@ -327,6 +350,7 @@ impl Aggregate {
         spawn_aggregate(
             &mut roles,
             &self.flags,
+            &self.spill_age,
             &self.postgres,
             &self.kafka,
             metrics,
@@ -359,12 +383,22 @@ impl All {
             postgres,
             kafka,
             clickhouse,
+            spill_age,
             ..
         } = &self;
-        spawn_ingest(&mut roles, &self.ingest, postgres, kafka, metrics.clone()).await?;
+        spawn_ingest(
+            &mut roles,
+            &self.ingest,
+            spill_age,
+            postgres,
+            kafka,
+            metrics.clone(),
+        )
+        .await?;
         spawn_aggregate(
             &mut roles,
             &self.aggregate,
+            spill_age,
             postgres,
             kafka,
             metrics.clone(),

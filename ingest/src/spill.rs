@@ -1,0 +1,211 @@
+//! Records that Kafka does not take now, on this node's disk until it does.
+//!
+//! Whatever is spilled may also be in Kafka: a delivery that timed out may have succeeded, and a crash
+//! may come between a drained record's acknowledgement and its removal. Copies are harmless, they
+//! have one identity and are counted once.
+//!
+//! New events do not wait for the spill to run empty: they go to Kafka as soon as it is back, beside
+//! what is drained, and so may overtake it. No number depends on the order in which events arrive.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use metrics::{counter, gauge};
+use parking_lot::Mutex;
+use rivulet_events::{ChildId, EventType};
+use rivulet_spill::{OpenError, Record, Refused};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    events::unix_millis_now,
+    producer::{Failed, Producer},
+};
+
+/// Records drained at a time; the next follow when Kafka has acknowledged these. A cluster that is just
+/// back is not run over, and a librdkafka queue of 50 000 has room for live traffic.
+const DRAINED_AT_ONCE: usize = 1_000;
+
+/// How long the drain rests when there is nothing that it can do.
+const REST: Duration = Duration::from_millis(500);
+
+/// How long an answer waits for the disk.
+pub(crate) const DISK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where records are spilled, and how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpillConfig {
+    /// A directory of this process's own. Made where it is not there, and made private.
+    pub dir: PathBuf,
+    /// Bytes of disk; beyond it events are answered `retry`.
+    pub max_bytes: u64,
+    /// Older records are held back, and an alarm raised: the aggregator, which has to know this
+    /// number too, may have forgotten whether it has counted them.
+    pub max_age: Duration,
+}
+
+/// The spill of a process.
+pub(crate) struct Spill {
+    queue: rivulet_spill::Spill,
+    max_age: Duration,
+    alarmed: Mutex<bool>,
+}
+
+impl Spill {
+    /// Blocks while the disk is read.
+    pub(crate) fn open(config: &SpillConfig) -> Result<Self, OpenError> {
+        let queue = rivulet_spill::Spill::open(&config.dir, config.max_bytes)?;
+        let records = queue.state().records;
+        tracing::info!(records, "the spill is on, with records from before");
+        Ok(Self {
+            queue,
+            max_age: config.max_age,
+            alarmed: Mutex::new(false),
+        })
+    }
+
+    /// Whether it would take records, or why not.
+    pub(crate) fn has_room(&self) -> Result<(), Refused> {
+        self.queue.has_room()
+    }
+
+    /// Keeps what Kafka did not take, all or nothing, and says whether it is on the disk.
+    pub(crate) async fn keep(&self, received_at: i64, records: Vec<Vec<u8>>) -> bool {
+        if records.is_empty() {
+            return true;
+        }
+        let count = records.len() as u64;
+        let record = |bytes| Record {
+            since: received_at,
+            bytes,
+        };
+        let records = records.into_iter().map(record).collect();
+        let kept = tokio::time::timeout(DISK_TIMEOUT, self.queue.append(records)).await;
+        let reason = match kept {
+            Ok(Ok(())) => {
+                counter!("rivulet_ingest_spilled_records_total").increment(count);
+                return true;
+            }
+            Ok(Err(Refused::Full)) => "full",
+            Ok(Err(Refused::NoRoom)) => "no_room",
+            Ok(Err(Refused::Disk)) => "disk",
+            Ok(Err(Refused::Closed)) => "closed",
+            // It may be kept all the same, as with any answer that comes too late.
+            Err(_) => "timeout",
+        };
+        counter!("rivulet_ingest_spill_refused_records_total", "reason" => reason).increment(count);
+        false
+    }
+
+    /// Brings what is there to Kafka, in the order in which it came, whenever Kafka is up.
+    pub(crate) async fn drain(self: Arc<Self>, producer: Arc<Producer>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if !self.drain_some(&producer, &stop).await {
+                stop.run_until_cancelled(tokio::time::sleep(REST)).await;
+            }
+        }
+    }
+
+    /// `false`: nothing could be done.
+    async fn drain_some(&self, producer: &Producer, stop: &CancellationToken) -> bool {
+        let state = self.queue.state();
+        if state.records == state.held_back || !producer.has_spare_room() {
+            return false;
+        }
+        let not_before = unix_millis_now() - self.max_age.as_millis() as i64;
+        let Ok(found) = self.queue.first(not_before, DRAINED_AT_ONCE).await else {
+            return false;
+        };
+        let mut sending = producer.begin();
+        let mut sent = Vec::with_capacity(found.len());
+        for (index, spilled) in found.iter().enumerate() {
+            match unpack(&spilled.record.bytes) {
+                Some((kind, child, payload)) => {
+                    sending.send(index as u32, kind, child, payload);
+                    sent.push(Some(spilled.seq));
+                }
+                None => {
+                    tracing::error!("a record in the spill is of no known form and stays there");
+                    sent.push(None);
+                }
+            }
+        }
+        for Failed { index, .. } in sending.wait().await {
+            sent[index as usize] = None;
+        }
+        let acknowledged: Vec<i64> = sent.into_iter().flatten().collect();
+        if acknowledged.is_empty() {
+            return false;
+        }
+        // Not sent again just because the disk would not let go of them.
+        while self.queue.remove(acknowledged.clone()).await.is_err() {
+            let rest = tokio::time::sleep(Duration::from_secs(1));
+            if stop.run_until_cancelled(rest).await.is_none() {
+                return false;
+            }
+        }
+        counter!("rivulet_ingest_drained_records_total").increment(acknowledged.len() as u64);
+        true
+    }
+
+    /// Tells the metrics what there is, and wakes somebody when it gets too old.
+    pub(crate) fn observe(&self) {
+        let state = self.queue.state();
+        let age = state.oldest.map_or(0, |oldest| unix_millis_now() - oldest);
+        gauge!("rivulet_ingest_spill_records").set(state.records as f64);
+        gauge!("rivulet_ingest_spill_bytes").set(state.bytes as f64);
+        gauge!("rivulet_ingest_spill_held_back_records").set(state.held_back as f64);
+        gauge!("rivulet_ingest_spill_damaged_records").set(state.damaged as f64);
+        gauge!("rivulet_ingest_spill_oldest_seconds").set(age.max(0) as f64 / 1e3);
+        gauge!("rivulet_ingest_spill_has_room").set(f64::from(u8::from(self.has_room().is_ok())));
+        let too_old = age > self.max_age.as_millis() as i64;
+        let alarmed = std::mem::replace(&mut *self.alarmed.lock(), too_old);
+        if too_old && !alarmed {
+            tracing::error!(
+                max_age = ?self.max_age,
+                "the spill holds records above its largest age: they are held back, not dropped, until \
+                 the largest age of ingest and aggregate is raised"
+            );
+        }
+    }
+
+    /// Lets go of the disk. Returns how many records stay on it.
+    pub(crate) async fn close(&self) -> u64 {
+        self.queue.close().await;
+        self.queue.state().records
+    }
+}
+
+/// A record as it lies in the spill: a line that says what it is, then what Kafka would have got.
+pub(crate) fn pack(kind: EventType, child: &[u8], payload: &[u8]) -> Vec<u8> {
+    let parts = [kind.as_str().as_bytes(), b" ", child, b"\n", payload];
+    parts.concat()
+}
+
+fn unpack(bytes: &[u8]) -> Option<(EventType, ChildId, &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let (kind, child) = str::from_utf8(&bytes[..end]).ok()?.split_once(' ')?;
+    let child = ChildId::new(child.parse().ok()?);
+    Some((EventType::from_word(kind)?, child, &bytes[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        for kind in EventType::ALL {
+            let child = Uuid::new_v4();
+            let packed = pack(*kind, child.to_string().as_bytes(), b"{\"a\":\n1}");
+            let (kind_, child_, payload) = unpack(&packed).unwrap();
+            assert_eq!(
+                (kind_, child_.uuid(), payload),
+                (*kind, child, &b"{\"a\":\n1}"[..])
+            );
+        }
+        for strange in ["", "speech", "speech x\n{}", "sound 0-0\n"] {
+            assert!(unpack(strange.as_bytes()).is_none());
+        }
+    }
+}

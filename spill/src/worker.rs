@@ -1,0 +1,223 @@
+//! The thread that owns the file.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::{
+    Record, Refused, Spilled, State,
+    store::{Store, is_damage, is_no_room, set_aside},
+};
+
+/// Bytes of records after which a transaction takes no more requests in.
+const GROUP_BYTES: u64 = 4 << 20;
+
+/// What a record costs beside its bytes, roughly: its row, its part of pages that are not full.
+const OVERHEAD: u64 = 64;
+
+/// How often a disk that failed is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+type Reply<T> = oneshot::Sender<Result<T, Refused>>;
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Append {
+        records: Vec<Record>,
+        reply: Reply<()>,
+    },
+    First {
+        not_before: i64,
+        max_records: usize,
+        reply: Reply<Vec<Spilled>>,
+    },
+    Remove {
+        seqs: Vec<i64>,
+        reply: Reply<()>,
+    },
+    Close {
+        reply: Reply<()>,
+    },
+}
+
+pub(crate) struct Worker {
+    /// None where a damaged file was set aside and no new one could be made yet.
+    store: Option<Store>,
+    dir: PathBuf,
+    max_bytes: u64,
+    state: Arc<Mutex<State>>,
+}
+
+impl Worker {
+    pub(crate) fn new(store: Store, dir: &Path, max_bytes: u64, state: Arc<Mutex<State>>) -> Self {
+        let mut worker = Self {
+            store: Some(store),
+            dir: dir.to_owned(),
+            max_bytes,
+            state,
+        };
+        worker.look();
+        worker
+    }
+
+    pub(crate) fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            let mut command = match commands.recv_timeout(TRY_AGAIN) {
+                Ok(command) => Some(command),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.try_disk();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let (mut group, mut bytes) = (Vec::new(), 0);
+            while let Some(Command::Append { records, reply }) = command {
+                let size = size(&records);
+                bytes += size;
+                group.push((records, size, reply));
+                command = commands.try_recv().ok();
+                if bytes >= GROUP_BYTES && matches!(command, Some(Command::Append { .. })) {
+                    self.append(std::mem::take(&mut group));
+                    bytes = 0;
+                }
+            }
+            if !group.is_empty() {
+                self.append(group);
+            }
+            match command {
+                Some(Command::First {
+                    not_before,
+                    max_records,
+                    reply,
+                }) => {
+                    let found = self.work(|store| store.first(not_before, max_records));
+                    let _ = reply.send(found);
+                }
+                Some(Command::Remove { seqs, reply }) => {
+                    let done = self.work(|store| store.remove(&seqs));
+                    let _ = reply.send(done);
+                }
+                Some(Command::Close { reply }) => {
+                    drop(self.store.take());
+                    let _ = reply.send(Ok(()));
+                    return;
+                }
+                Some(Command::Append { .. }) | None => {}
+            }
+        }
+    }
+
+    /// One transaction for all of them; those that would not fit are refused.
+    fn append(&mut self, group: Vec<(Vec<Record>, u64, Reply<()>)>) {
+        let mut expected = self.state.lock().bytes;
+        let (mut fit, mut replies) = (Vec::new(), Vec::new());
+        for (records, size, reply) in group {
+            if expected + size > self.max_bytes {
+                let _ = reply.send(Err(Refused::Full));
+            } else {
+                expected += size;
+                fit.push(records);
+                replies.push(reply);
+            }
+        }
+        let done = self.work(|store| store.append(fit.iter().flatten()));
+        if done.is_ok() {
+            self.passed();
+        }
+        for reply in replies {
+            let _ = reply.send(done);
+        }
+    }
+
+    /// Does something with the file, and draws the consequences where it fails.
+    fn work<T>(
+        &mut self,
+        work: impl FnOnce(&mut Store) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, Refused> {
+        let Some(store) = &mut self.store else {
+            return Err(Refused::Disk);
+        };
+        let done = work(store).map_err(|error| self.failed(&error));
+        self.look();
+        done
+    }
+
+    fn failed(&mut self, error: &rusqlite::Error) -> Refused {
+        let refused = if is_no_room(error) {
+            Refused::NoRoom
+        } else {
+            Refused::Disk
+        };
+        let before = self.state.lock().fault.replace(refused);
+        if before != Some(refused) {
+            tracing::error!(%error, "the spill cannot be used: {refused}");
+        }
+        if is_damage(error) {
+            self.store = None;
+            if let Err(error) = set_aside(&self.dir, error) {
+                tracing::error!(%error, "the damaged spill cannot be set aside");
+            } else {
+                self.open();
+            }
+        }
+        refused
+    }
+
+    fn passed(&mut self) {
+        if self.state.lock().fault.take().is_some() {
+            tracing::info!("the spill can be used again");
+        }
+    }
+
+    /// After a failure: has it passed?
+    fn try_disk(&mut self) {
+        if self.store.is_none() {
+            self.open();
+        }
+        if self.state.lock().fault.is_some() && self.work(Store::try_disk).is_ok() {
+            self.passed();
+        }
+    }
+
+    fn open(&mut self) {
+        match Store::open(&self.dir) {
+            Ok(store) => {
+                self.store = Some(store);
+                self.look();
+            }
+            Err(error) => tracing::warn!(%error, "trying again"),
+        }
+    }
+
+    /// Takes down how much there is.
+    fn look(&mut self) {
+        let Some(store) = &self.store else { return };
+        let (Ok(bytes), Ok(oldest)) = (store.bytes(), store.oldest()) else {
+            return;
+        };
+        let mut state = self.state.lock();
+        *state = State {
+            records: store.records,
+            held_back: store.held,
+            damaged: store.damaged,
+            bytes,
+            oldest,
+            fault: state.fault,
+        };
+    }
+}
+
+fn size(records: &[Record]) -> u64 {
+    let sizes = records
+        .iter()
+        .map(|record| record.bytes.len() as u64 + OVERHEAD);
+    sizes.sum()
+}
