@@ -126,6 +126,39 @@ impl Prepared {
         }
     }
 
+    /// Makes its one record, which PostgreSQL refused, poison.
+    pub(crate) fn set_aside(&mut self, detail: String) {
+        self.events.clear();
+        self.rollup = Rollup::default();
+        self.poison = vec![Poison {
+            part: 0,
+            record: 0,
+            code: "refused_by_database",
+            detail,
+        }];
+    }
+
+    /// Whether this is about one record.
+    pub(crate) fn is_single(&self) -> bool {
+        self.parts
+            .iter()
+            .map(|part| part.records.len())
+            .sum::<usize>()
+            == 1
+    }
+
+    /// Its records in two halves, each a batch of its own.
+    pub(crate) fn halves(mut self) -> [Vec<Part>; 2] {
+        let mut rest = self.parts.split_off(self.parts.len() / 2);
+        if self.parts.is_empty()
+            && let Some(mut only) = rest.pop()
+        {
+            rest.push(only.split_off(only.records.len() / 2));
+            self.parts.push(only);
+        }
+        [self.parts, rest]
+    }
+
     /// What becomes of the records, by type.
     pub(crate) fn tally(&self) -> AHashMap<EventType, Tally> {
         let mut tally: AHashMap<EventType, Tally> = AHashMap::new();
