@@ -158,7 +158,9 @@ impl Range {
         }
     }
 
-    fn quarantine(&mut self, record: Quarantined) {
+    fn quarantine(&mut self, mut record: Quarantined) {
+        // PostgreSQL's text cannot hold a NUL, which a quoted record may.
+        record.detail = record.detail.replace('\0', "\u{fffd}");
         self.quarantined_bytes += record.record.len() + 256;
         self.quarantined.push(record);
     }

@@ -27,6 +27,11 @@ async fn unreadable_records_are_set_aside() {
     bed.send(&[badge("a")]).await;
     let garbage = bed.send_bytes(Interaction, 0, b"\xff not json").await;
     let empty = bed.send_bytes(Interaction, 0, b"").await;
+    let mut nul = serde_json::from_slice::<serde_json::Value>(&payload(&badge("c"))).unwrap();
+    nul["data"]["action"] = "a\0b".into();
+    let nul = bed
+        .send_bytes(Interaction, 0, nul.to_string().as_bytes())
+        .await;
     let mut stray = badge("stray");
     stray.received_at += 400 * 86_400_000;
     let stray = bed.send(&[stray]).await[0];
@@ -43,6 +48,7 @@ async fn unreadable_records_are_set_aside() {
         [
             (garbage, "malformed_record"),
             (empty, "malformed_record"),
+            (nul, "malformed_record"),
             (stray, "unstorable")
         ]
     );
@@ -50,7 +56,7 @@ async fn unreadable_records_are_set_aside() {
     // A range of nothing but those.
     let last = bed.send_bytes(Interaction, 0, b"{}").await;
     bed.until_settled(Interaction, last).await;
-    assert_eq!(quarantine(&bed).await.len(), 4);
+    assert_eq!(quarantine(&bed).await.len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
