@@ -18,6 +18,8 @@ pub struct Config {
     pub linger: Duration,
     /// A transaction that takes longer is given up and tried again.
     pub transaction_timeout: Duration,
+    /// Stops where a larger share of a topic's recent records would go into quarantine; 1 for never.
+    pub quarantine_share: f64,
     /// How long the identities of events are remembered, in days behind what was consumed.
     pub seen_retention_days: u64,
     /// How often partitions are made ahead and dropped.
@@ -32,6 +34,7 @@ impl Default for Config {
             max_batch_bytes: 4 << 20,
             linger: Duration::from_millis(100),
             transaction_timeout: Duration::from_secs(30),
+            quarantine_share: 0.1,
             seen_retention_days: 45,
             housekeeping_interval: Duration::from_secs(600),
         }

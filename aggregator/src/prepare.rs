@@ -8,6 +8,7 @@ use ahash::{AHashMap, AHashSet};
 use chrono::{DateTime, Datelike, NaiveDate};
 use rivulet_consumer::Part;
 use rivulet_events::{ChildId, Data, EventType, Identity, Record, ids::RESET_CLOCK_DAY};
+use rivulet_quarantine::Share;
 
 use crate::rollup::Rollup;
 
@@ -157,6 +158,26 @@ impl Prepared {
             self.parts.push(only);
         }
         [self.parts, rest]
+    }
+
+    /// How many of the records are unfit, by part.
+    pub(crate) fn shares(&self) -> Vec<Share<'_>> {
+        let mut shares: Vec<_> = self
+            .parts
+            .iter()
+            .map(|part| Share {
+                topic: &part.topic,
+                records: part.records.len() as u64,
+                unfit: 0,
+                code: None,
+            })
+            .collect();
+        for poison in &self.poison {
+            let share = &mut shares[poison.part];
+            share.unfit += 1;
+            share.code = Some(poison.code);
+        }
+        shares
     }
 
     /// What becomes of the records, by type.

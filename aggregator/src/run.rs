@@ -7,6 +7,7 @@ use metrics::{counter, histogram};
 use rivulet_consumer::{Consumer, Handle, Part};
 use rivulet_events::EventType;
 use rivulet_kafka::Cluster;
+use rivulet_quarantine::Breaker;
 use rivulet_telemetry::Readiness;
 use sqlx::PgPool;
 use tokio::{
@@ -54,6 +55,8 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(()),
     }
     let health = Arc::new(Health::new(readiness.clone()));
+    let (share, asked) = (config.quarantine_share, readiness.clone());
+    let breaker = Arc::new(Breaker::new(CONSUMER, pool.clone(), asked, share));
     let consumer_config = rivulet_consumer::Config {
         max_batch_records: config.max_batch_records,
         max_batch_bytes: config.max_batch_bytes,
@@ -71,6 +74,7 @@ pub async fn run(
             store: Store::new(pool.clone()),
             health: health.clone(),
             fails: false,
+            breaker: breaker.clone(),
             shutdown: shutdown.clone(),
             timeout: config.transaction_timeout,
         };
@@ -145,6 +149,7 @@ struct Worker {
     health: Arc<Health>,
     /// Its transactions fail.
     fails: bool,
+    breaker: Arc<Breaker>,
     shutdown: CancellationToken,
     timeout: Duration,
 }
@@ -192,12 +197,19 @@ impl Worker {
                 self.health.well(&mut self.fails);
                 return Ok(End::Done);
             }
+            if !self.breaker.admits(&batch.shares()).await {
+                self.handle.still_trying();
+                if !self.waited(Breaker::LOOK_AGAIN).await {
+                    return Ok(End::Stopped);
+                }
+                continue;
+            }
             let started = Instant::now();
             let attempt = tokio::time::timeout(self.timeout, self.store.commit(&mut batch)).await;
             let error = match attempt {
                 Ok(Ok(())) => {
                     histogram!(TRANSACTION).record(started.elapsed());
-                    self.committed(&batch);
+                    self.committed(&batch).await;
                     return Ok(End::Done);
                 }
                 Ok(Err(StoreError::Fenced(moved))) => {
@@ -268,7 +280,7 @@ impl Worker {
         }
     }
 
-    fn committed(&mut self, batch: &Prepared) {
+    async fn committed(&mut self, batch: &Prepared) {
         self.health.well(&mut self.fails);
         for (kind, tally) in batch.tally() {
             count(kind, "counted", tally.counted);
@@ -294,6 +306,7 @@ impl Worker {
                 histogram!(FRESHNESS).record((now - received_at).max(0) as f64 / 1000.0);
             }
         }
+        self.breaker.committed(&batch.shares()).await;
     }
 }
 

@@ -6,8 +6,8 @@ mod common;
 mod instance;
 
 use common::{distinct, encode, event, interaction, recount, some_events, stored};
-use instance::{Instance, consumed, eventually, migrated, produce};
-use rivulet_events::{Data, InteractionAction, Record};
+use instance::{Instance, consumed, eventually, migrated, produce, produce_raw};
+use rivulet_events::{Data, EventType, InteractionAction, Record};
 use rivulet_sandbox::TestBed;
 
 async fn execute(bed: &TestBed, sql: &'static str) {
@@ -18,6 +18,7 @@ async fn number(bed: &TestBed, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(&bed.pool).await.unwrap()
 }
 
+const POSITION: &str = "SELECT coalesce(sum(next_offset), 0)::bigint FROM kafka_positions";
 const QUARANTINED: &str = "SELECT count(*) FROM quarantine";
 
 fn of_interaction(
@@ -114,4 +115,49 @@ async fn a_broken_schema_is_no_records_fault() {
 
 async fn number_of_quarantined(bed: &TestBed) -> i64 {
     number(bed, QUARANTINED).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_unfit_records_stops_it_until_an_operator_says_so() {
+    let bed = migrated().await;
+    let flood: u32 = 4_000;
+    let garbage = (0..flood).map(|number| {
+        let payload = format!("{{\"v\":2,\"number\":{number}}}").into_bytes();
+        (number.to_string(), (EventType::Message, payload))
+    });
+    produce_raw(&bed, garbage).await;
+    let instance = Instance::start(&bed);
+    let stopped = async |instance: &Instance| {
+        eventually("it has stopped", async || {
+            let ready = instance.readiness.is_ready();
+            !ready && number(&bed, "SELECT count(*) FROM quarantine_pauses").await == 1
+        })
+        .await;
+    };
+    stopped(&instance).await;
+    instance.stop().await;
+    // Nothing is skipped: what is not in quarantine is still to come. Each lane was in one batch.
+    let set_aside = number_of_quarantined(&bed).await;
+    assert_eq!(number(&bed, POSITION).await, set_aside);
+    assert!((700..1_200).contains(&set_aside), "{set_aside}");
+
+    // A restart looks at a thousand more, at most, and stops again.
+    let instance = Instance::start(&bed);
+    let events = some_events(100);
+    produce(&bed, &events).await;
+    eventually("it has stopped again", async || {
+        number(&bed, "SELECT min(unfit) FROM quarantine_pauses").await >= 1_000
+            && !instance.readiness.is_ready()
+    })
+    .await;
+    assert!(number_of_quarantined(&bed).await < 2 * 1_200);
+    let resumed = rivulet_quarantine::resume(&bed.pool, None, None, "tester")
+        .await
+        .unwrap();
+    assert_eq!(resumed.len(), 1);
+    consumed(&bed, flood as usize + events.len()).await;
+    assert_eq!(number_of_quarantined(&bed).await, i64::from(flood));
+    assert_eq!(stored(&bed.pool).await, recount(&distinct(&events)));
+    eventually("it is ready again", async || instance.readiness.is_ready()).await;
+    instance.stop().await;
 }

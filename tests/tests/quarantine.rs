@@ -237,3 +237,54 @@ async fn refused_records_are_replayed_once_for_both_consumers_and_counted_once()
     assert!(logs.contains("a record went into quarantine"));
     assert!(!logs.contains(REFUSED) && !logs.contains(&app.child.to_string()));
 }
+
+/// A producer gone wrong: both consumers stop, say so, and go on when told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_stops_both_consumers_until_they_are_resumed() {
+    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
+    let [ingest, mut aggregate, mut sink] = rivulet
+        .start(["ingest", "aggregate", "sink"])
+        .await
+        .unwrap();
+    let producer: FutureProducer = rivulet.bed.cluster.client_config().create().unwrap();
+    let topic = format!("{}.speech", rivulet.bed.cluster.topic_prefix);
+    let sent: Vec<_> = (0..6_000)
+        .map(|_| {
+            let record = FutureRecord::<str, _>::to(&topic).payload("{\"v\":2}");
+            producer
+                .send_result(record)
+                .map_err(|(error, _)| error)
+                .unwrap()
+        })
+        .collect();
+    for delivery in sent {
+        delivery.await.unwrap().unwrap();
+    }
+    let app = App::register(&rivulet, &ingest).await;
+    for role in [&aggregate, &sink] {
+        while role.counter("rivulet_quarantine_paused").await.unwrap() < 1.0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    app.send(&rivulet, &[app.reward("a")]).await;
+    let told = quarantine(&rivulet, &["resume", "--consumer", "nobody"]).await;
+    assert!(told.contains("no such consumer"), "{told}");
+    let told = quarantine(&rivulet, &["resume"]).await;
+    assert!(
+        told.contains("aggregator goes on") && told.contains("history goes on"),
+        "{told}"
+    );
+    rivulet.settle().await.unwrap();
+    for role in [&mut aggregate, &mut sink] {
+        role.ready().await.unwrap();
+        assert!(role.counter("rivulet_quarantine_paused").await.unwrap() < 1.0);
+    }
+    assert_eq!(
+        listed(&rivulet, &["--code", "unknown_version"]).await.len(),
+        12_000
+    );
+    assert_eq!(counted(&rivulet).await, ((1, 3), 1));
+    let logs = String::from_utf8(rivulet.logs().unwrap()).unwrap();
+    let alarms = logs.matches("too many records are unfit").count();
+    assert_eq!(alarms, 2, "once each");
+}

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 
-use super::roles::{AggregateFlags, IngestFlags, SinkFlags};
+use super::roles::{AggregateFlags, ConsumerFlags, IngestFlags, SinkFlags};
 use crate::services::{ClickHouse, Kafka, Postgres};
 
 /// Checks the configuration of every role, and that the services answer and are set up. Starts and
@@ -22,6 +22,8 @@ pub(crate) struct CheckConfig {
     aggregate: AggregateFlags,
     #[command(flatten)]
     sink: SinkFlags,
+    #[command(flatten)]
+    consumers: ConsumerFlags,
 }
 
 impl CheckConfig {
@@ -46,7 +48,7 @@ impl CheckConfig {
         tell(
             "aggregate",
             self.aggregate
-                .config()
+                .config(&self.consumers)
                 .validate()
                 .map(|()| fits())
                 .map_err(Into::into),
@@ -68,7 +70,7 @@ impl CheckConfig {
 
     async fn kafka(&self) -> anyhow::Result<String> {
         let retention = rivulet_kafka::retention(&self.kafka.cluster()).await?;
-        let config = self.aggregate.config();
+        let config = self.aggregate.config(&self.consumers);
         config.check_retention(retention)?;
         Ok("answers, and the topics keep no more than identities are remembered for".to_owned())
     }

@@ -32,6 +32,8 @@ pub(crate) struct Aggregate {
     kafka: Kafka,
     #[command(flatten)]
     flags: AggregateFlags,
+    #[command(flatten)]
+    consumers: ConsumerFlags,
 }
 
 /// Writes the history to ClickHouse.
@@ -45,6 +47,8 @@ pub(crate) struct Sink {
     clickhouse: ClickHouse,
     #[command(flatten)]
     flags: SinkFlags,
+    #[command(flatten)]
+    consumers: ConsumerFlags,
 }
 
 /// Every role in one process.
@@ -62,6 +66,8 @@ pub(crate) struct All {
     aggregate: AggregateFlags,
     #[command(flatten)]
     sink: SinkFlags,
+    #[command(flatten)]
+    consumers: ConsumerFlags,
 }
 
 #[derive(Args)]
@@ -146,6 +152,30 @@ impl IngestFlags {
     }
 }
 
+/// What aggregator and sink have in common.
+#[derive(Args)]
+pub(crate) struct ConsumerFlags {
+    /// Stop, until `rivulet quarantine resume`, where a larger share of a topic's recent records
+    /// cannot be processed; 1 never stops.
+    #[arg(
+        long,
+        env = "RIVULET_QUARANTINE_SHARE",
+        value_name = "SHARE",
+        default_value_t = 0.1,
+        value_parser = share
+    )]
+    quarantine_share: f64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "must be a number, as 0.1")?;
+    if share > 0.0 && share <= 1.0 {
+        Ok(share)
+    } else {
+        Err("must be above 0 and at most 1: at 0 one bad record would stop everything".to_owned())
+    }
+}
+
 #[derive(Args)]
 pub(crate) struct AggregateFlags {
     /// Where `/healthz`, `/readyz` and `/metrics` of the aggregator are served.
@@ -168,8 +198,9 @@ pub(crate) struct AggregateFlags {
 }
 
 impl AggregateFlags {
-    pub(crate) fn config(&self) -> rivulet_aggregator::Config {
+    pub(crate) fn config(&self, consumers: &ConsumerFlags) -> rivulet_aggregator::Config {
         rivulet_aggregator::Config {
+            quarantine_share: consumers.quarantine_share,
             group: self.aggregate_group.clone(),
             seen_retention_days: self.seen_retention_days,
             ..rivulet_aggregator::Config::default()
@@ -191,8 +222,9 @@ pub(crate) struct SinkFlags {
 }
 
 impl SinkFlags {
-    pub(crate) fn config(&self) -> rivulet_sinks::Config {
+    pub(crate) fn config(&self, consumers: &ConsumerFlags) -> rivulet_sinks::Config {
         rivulet_sinks::Config {
+            quarantine_share: consumers.quarantine_share,
             group: self.sink_group.clone(),
             max_age: Duration::from_millis(self.sink_max_age_ms),
             ..rivulet_sinks::Config::default()
@@ -231,6 +263,7 @@ async fn spawn_ingest(
 async fn spawn_aggregate(
     roles: &mut Roles,
     flags: &AggregateFlags,
+    consumers: &ConsumerFlags,
     postgres: &Postgres,
     kafka: &Kafka,
     metrics: Metrics,
@@ -245,7 +278,7 @@ async fn spawn_aggregate(
     )
     .await?;
     let role = rivulet_aggregator::run(
-        flags.config(),
+        flags.config(consumers),
         kafka.cluster(),
         postgres.pool("aggregate", 6)?,
         readiness,
@@ -258,6 +291,7 @@ async fn spawn_aggregate(
 async fn spawn_sink(
     roles: &mut Roles,
     flags: &SinkFlags,
+    consumers: &ConsumerFlags,
     postgres: &Postgres,
     kafka: &Kafka,
     clickhouse: &ClickHouse,
@@ -273,7 +307,7 @@ async fn spawn_sink(
     )
     .await?;
     let role = rivulet_sinks::run(
-        flags.config(),
+        flags.config(consumers),
         kafka.cluster(),
         postgres.pool("sink", 8)?,
         clickhouse.client()?,
@@ -321,6 +355,7 @@ impl Aggregate {
         spawn_aggregate(
             &mut roles,
             &self.flags,
+            &self.consumers,
             &self.postgres,
             &self.kafka,
             metrics,
@@ -339,8 +374,18 @@ impl Sink {
             kafka,
             clickhouse,
             flags,
+            consumers,
         } = self;
-        spawn_sink(&mut roles, &flags, &postgres, &kafka, &clickhouse, metrics).await?;
+        spawn_sink(
+            &mut roles,
+            &flags,
+            &consumers,
+            &postgres,
+            &kafka,
+            &clickhouse,
+            metrics,
+        )
+        .await?;
         roles.run().await
     }
 }
@@ -353,18 +398,23 @@ impl All {
             postgres,
             kafka,
             clickhouse,
+            consumers,
             ..
         } = &self;
         spawn_ingest(&mut roles, &self.ingest, postgres, kafka, metrics.clone()).await?;
         spawn_aggregate(
             &mut roles,
             &self.aggregate,
+            consumers,
             postgres,
             kafka,
             metrics.clone(),
         )
         .await?;
-        spawn_sink(&mut roles, &self.sink, postgres, kafka, clickhouse, metrics).await?;
+        spawn_sink(
+            &mut roles, &self.sink, consumers, postgres, kafka, clickhouse, metrics,
+        )
+        .await?;
         roles.run().await
     }
 }
