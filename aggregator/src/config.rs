@@ -20,6 +20,8 @@ pub struct Config {
     pub transaction_timeout: Duration,
     /// How old a record may become in the spill of an ingest node before it comes to Kafka, in days.
     pub spill_max_age_days: u64,
+    /// Stops where a larger share of a topic's recent records would go into quarantine; 1 for never.
+    pub quarantine_share: f64,
     /// How long the identities of events are remembered, in days behind what was consumed.
     pub seen_retention_days: u64,
     /// How often partitions are made ahead and dropped.
@@ -35,6 +37,7 @@ impl Default for Config {
             linger: Duration::from_millis(100),
             transaction_timeout: Duration::from_secs(30),
             spill_max_age_days: 3,
+            quarantine_share: 0.1,
             seen_retention_days: 45,
             housekeeping_interval: Duration::from_secs(600),
         }

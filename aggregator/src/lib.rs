@@ -6,6 +6,7 @@
 //! rollups. Whatever happens between two commits, position and effects are both there or both not.
 
 mod config;
+mod health;
 mod metrics;
 mod prepare;
 pub mod recompute;
@@ -13,6 +14,7 @@ pub mod rollup;
 mod run;
 mod store;
 pub mod streak;
+mod verdict;
 
 // The integration tests' random events and recount, which name this crate.
 #[cfg(test)]
@@ -22,8 +24,9 @@ extern crate self as rivulet_aggregator;
 mod common;
 
 pub use config::{Config, ConfigError};
+pub use health::READINESS_CHECK;
 pub use rollup::Rollup;
-pub use run::{READINESS_CHECK, run};
+pub use run::run;
 
 /// The consumer's name in `kafka_positions` and `quarantine`.
 pub const CONSUMER: &str = "aggregator";
@@ -37,9 +40,6 @@ pub enum Error {
     /// The consumer: Kafka, or the positions.
     #[error(transparent)]
     Consumer(#[from] rivulet_consumer::Error),
-    /// PostgreSQL refused what another attempt would meet again.
-    #[error("the rollups cannot be written: {0}")]
-    Database(#[from] sqlx::Error),
     /// A bug: preparing a batch panicked.
     #[error("preparing a batch failed: {0}")]
     Prepare(#[from] tokio::task::JoinError),

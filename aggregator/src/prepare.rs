@@ -11,6 +11,7 @@ use rivulet_consumer::{
     ledger::{self, Account},
 };
 use rivulet_events::{ChildId, Data, EventType, Identity, Record, ids::RESET_CLOCK_DAY};
+use rivulet_quarantine::Share;
 
 use crate::rollup::Rollup;
 
@@ -122,6 +123,59 @@ impl Prepared {
                 self.rollup.add(&record);
             }
         }
+    }
+
+    /// Makes its one record, which PostgreSQL refused, poison.
+    pub(crate) fn set_aside(&mut self, detail: String) {
+        self.events.clear();
+        self.rollup = Rollup::default();
+        self.poison = vec![Poison {
+            part: 0,
+            record: 0,
+            code: "refused_by_database",
+            detail,
+        }];
+    }
+
+    /// Whether this is about one record.
+    pub(crate) fn is_single(&self) -> bool {
+        self.parts
+            .iter()
+            .map(|part| part.records.len())
+            .sum::<usize>()
+            == 1
+    }
+
+    /// Its records in two halves, each a batch of its own.
+    pub(crate) fn halves(mut self) -> [Vec<Part>; 2] {
+        let mut rest = self.parts.split_off(self.parts.len() / 2);
+        if self.parts.is_empty()
+            && let Some(mut only) = rest.pop()
+        {
+            rest.push(only.split_off(only.records.len() / 2));
+            self.parts.push(only);
+        }
+        [self.parts, rest]
+    }
+
+    /// How many of the records are unfit, by part.
+    pub(crate) fn shares(&self) -> Vec<Share<'_>> {
+        let mut shares: Vec<_> = self
+            .parts
+            .iter()
+            .map(|part| Share {
+                topic: &part.topic,
+                records: part.records.len() as u64,
+                unfit: 0,
+                code: None,
+            })
+            .collect();
+        for poison in &self.poison {
+            let share = &mut shares[poison.part];
+            share.unfit += 1;
+            share.code = Some(poison.code);
+        }
+        shares
     }
 
     /// What becomes of the records, by part and hour of their timestamps.

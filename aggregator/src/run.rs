@@ -1,19 +1,13 @@
 //! The loop: while one batch is in its transaction the next is prepared, in each of several lanes.
 
-use std::{
-    array, mem,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{array, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use metrics::{counter, histogram};
 use rivulet_consumer::{Consumer, Handle, Part};
 use rivulet_events::EventType;
 use rivulet_kafka::Cluster;
+use rivulet_quarantine::Breaker;
 use rivulet_telemetry::Readiness;
 use sqlx::PgPool;
 use tokio::{
@@ -24,14 +18,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CONSUMER, Config, Error,
+    CONSUMER, Config, Error, READINESS_CHECK,
+    health::Health,
     metrics::{BATCH_RECORDS, EVENTS, FENCED, FRESHNESS, RETRIES, TRANSACTION, describe},
     prepare::Prepared,
     store::{self, Store, StoreError},
+    verdict::{Verdict, judge},
 };
-
-/// The readiness check that this crate passes and fails, beside the consumer's.
-pub const READINESS_CHECK: &str = "rollups";
 
 /// Transactions at a time. A partition is always in the same lane, and so are the partitions of the
 /// other topics that have its number: all of a child, so that lanes do not wait for each other's rows.
@@ -40,11 +33,14 @@ const LANES: usize = 4;
 const FIRST_DELAY: Duration = Duration::from_millis(20);
 const MAX_DELAY: Duration = Duration::from_secs(5);
 
+/// A partition that is missing for longer than this was not dropped by housekeeping.
+const PARTITIONS_ARE_BACK: Duration = Duration::from_secs(1);
+
 /// Runs the aggregator until `shutdown`: any number of instances may run.
 ///
 /// # Errors
-/// A setting or the database's schema is wrong, or the consumer stopped: nothing that waiting would
-/// mend. Whatever may pass is retried for ever.
+/// A setting is wrong, or the consumer stopped: nothing that waiting would mend. What PostgreSQL does
+/// not take is retried for ever or, where a record is to blame, set aside.
 pub async fn run(
     config: Config,
     cluster: Cluster,
@@ -58,7 +54,9 @@ pub async fn run(
         kafka = retention(&cluster, &readiness) => config.check_retention(kafka)?,
         () = shutdown.cancelled() => return Ok(()),
     }
-    readiness.pass(READINESS_CHECK);
+    let health = Arc::new(Health::new(readiness.clone()));
+    let (share, asked) = (config.quarantine_share, readiness.clone());
+    let breaker = Arc::new(Breaker::new(CONSUMER, pool.clone(), asked, share));
     let consumer_config = rivulet_consumer::Config {
         max_batch_records: config.max_batch_records,
         max_batch_bytes: config.max_batch_bytes,
@@ -66,23 +64,17 @@ pub async fn run(
         aligned: true,
         ..rivulet_consumer::Config::new(cluster, CONSUMER, &config.group)
     };
-    let mut consumer = Consumer::start(
-        consumer_config,
-        pool.clone(),
-        readiness.clone(),
-        shutdown.clone(),
-    )
-    .await?;
+    let mut consumer =
+        Consumer::start(consumer_config, pool.clone(), readiness, shutdown.clone()).await?;
     let mut running = JoinSet::new();
-    let failing = Arc::<AtomicUsize>::default();
     let lanes = array::from_fn(|_| {
         let (lane, parts) = mpsc::channel(1);
         let worker = Worker {
             handle: consumer.handle(),
             store: Store::new(pool.clone()),
-            readiness: readiness.clone(),
+            health: health.clone(),
             fails: false,
-            failing: failing.clone(),
+            breaker: breaker.clone(),
             shutdown: shutdown.clone(),
             timeout: config.transaction_timeout,
         };
@@ -140,15 +132,24 @@ async fn all(mut lanes: JoinSet<Result<(), Error>>) -> Result<(), Error> {
     Ok(())
 }
 
+/// How the work on a batch ended.
+enum End {
+    /// It is committed, or another instance's.
+    Done,
+    /// By shutdown: Kafka still has it.
+    Stopped,
+    /// PostgreSQL does not take it; its halves.
+    Refused([Vec<Part>; 2]),
+}
+
 /// One lane.
 struct Worker {
     handle: Handle,
     store: Store,
-    readiness: Readiness,
-    /// Its transactions fail,
+    health: Arc<Health>,
+    /// Its transactions fail.
     fails: bool,
-    /// and those of so many lanes.
-    failing: Arc<AtomicUsize>,
+    breaker: Arc<Breaker>,
     shutdown: CancellationToken,
     timeout: Duration,
 }
@@ -162,9 +163,26 @@ impl Worker {
         Ok(())
     }
 
+    /// Commits the batch. Where PostgreSQL refuses it, by halves: what it takes is counted, and in
+    /// the end single records are left that it does not take.
+    async fn commit(&mut self, batch: Prepared) -> Result<(), Error> {
+        let mut waiting = vec![batch];
+        while let Some(batch) = waiting.pop() {
+            match self.commit_whole(batch).await? {
+                End::Done => {}
+                End::Stopped => break,
+                End::Refused([first, second]) => {
+                    waiting.push(prepare(second).await?);
+                    waiting.push(prepare(first).await?);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Commits the batch, however often it takes; parts that were taken from this instance in the
     /// meantime are left to whoever has them now.
-    async fn commit(&mut self, mut batch: Prepared) -> Result<(), Error> {
+    async fn commit_whole(&mut self, mut batch: Prepared) -> Result<End, Error> {
         let mut delay = FIRST_DELAY;
         loop {
             if !batch.parts.iter().all(|part| self.handle.is_current(part)) {
@@ -176,16 +194,23 @@ impl Worker {
                 batch = prepare(current.collect()).await?;
             }
             if batch.parts.is_empty() {
-                self.recovered();
-                return Ok(());
+                self.health.well(&mut self.fails);
+                return Ok(End::Done);
+            }
+            if !self.breaker.admits(&batch.shares()).await {
+                self.handle.still_trying();
+                if !self.waited(Breaker::LOOK_AGAIN).await {
+                    return Ok(End::Stopped);
+                }
+                continue;
             }
             let started = Instant::now();
             let attempt = tokio::time::timeout(self.timeout, self.store.commit(&mut batch)).await;
-            let reason = match attempt {
+            let error = match attempt {
                 Ok(Ok(())) => {
                     histogram!(TRANSACTION).record(started.elapsed());
-                    self.committed(&batch);
-                    return Ok(());
+                    self.committed(&batch).await;
+                    return Ok(End::Done);
                 }
                 Ok(Err(StoreError::Fenced(moved))) => {
                     counter!(FENCED).increment(moved.len() as u64);
@@ -205,45 +230,58 @@ impl Worker {
                     batch = prepare(batch.parts).await?;
                     continue;
                 }
-                Ok(Err(StoreError::Database(error))) => match passing(&error) {
-                    Some(reason) => reason,
-                    None => return Err(error.into()),
-                },
-                Err(_elapsed) => "timeout",
+                Ok(Err(StoreError::Database(error))) => Some(error),
+                Err(_elapsed) => None,
+            };
+            let verdict = match error.as_ref().map_or(Verdict::Passing("timeout"), judge) {
+                // Its events were not what was refused.
+                Verdict::Refused if batch.events.is_empty() => Verdict::Lasting("refused"),
+                verdict => verdict,
+            };
+            let (Verdict::Passing(reason) | Verdict::Lasting(reason)) = verdict else {
+                counter!(RETRIES, "reason" => "refused").increment(1);
+                if !batch.is_single() {
+                    return Ok(End::Refused(batch.halves()));
+                }
+                batch.set_aside(format!(
+                    "PostgreSQL refused it: {}",
+                    said(error.as_ref(), true)
+                ));
+                continue;
             };
             counter!(RETRIES, "reason" => reason).increment(1);
             self.handle.still_trying();
             if reason == "partition" {
                 self.store.forget_partitions();
             }
-            if delay > FIRST_DELAY {
-                if !mem::replace(&mut self.fails, true) {
-                    self.failing.fetch_add(1, Ordering::Relaxed);
-                }
-                self.readiness
-                    .fail(READINESS_CHECK, format!("transactions fail: {reason}"));
-                tracing::warn!(reason, "a batch could not be committed, trying again");
+            let lasts = matches!(verdict, Verdict::Lasting(_))
+                || reason == "partition" && delay > PARTITIONS_ARE_BACK;
+            if lasts && delay > FIRST_DELAY {
+                let schema = matches!(reason, "schema" | "partition" | "login");
+                let said = said(error.as_ref(), schema);
+                self.health.lasting(&mut self.fails, reason, &said);
+            } else if delay > FIRST_DELAY {
+                self.health.passing(&mut self.fails, reason);
             }
             let jittered = delay.mul_f64(0.5 + rand::random::<f64>() / 2.0);
-            tokio::select! {
-                () = tokio::time::sleep(jittered) => {}
-                // Kafka has it still.
-                () = self.shutdown.cancelled() => return Ok(()),
+            if !self.waited(jittered).await {
+                return Ok(End::Stopped);
             }
             delay = MAX_DELAY.min(delay * 2);
             batch = prepare(batch.parts).await?;
         }
     }
 
-    /// What failed was committed, or is another instance's by now.
-    fn recovered(&mut self) {
-        if mem::take(&mut self.fails) && self.failing.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.readiness.pass(READINESS_CHECK);
+    /// `false`: it is time to stop.
+    async fn waited(&self, time: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(time) => true,
+            () = self.shutdown.cancelled() => false,
         }
     }
 
-    fn committed(&mut self, batch: &Prepared) {
-        self.recovered();
+    async fn committed(&mut self, batch: &Prepared) {
+        self.health.well(&mut self.fails);
         for ((part, _hour), account) in batch.accounts() {
             let kind = batch.parts[part].event_type;
             count(kind, "counted", account.counted);
@@ -269,6 +307,7 @@ impl Worker {
                 histogram!(FRESHNESS).record((now - received_at).max(0) as f64 / 1000.0);
             }
         }
+        self.breaker.committed(&batch.shares()).await;
     }
 }
 
@@ -289,34 +328,16 @@ async fn prepare(parts: Vec<Part>) -> Result<Prepared, Error> {
     Ok(spawn_blocking(|| Prepared::new(parts)).await?)
 }
 
-/// The reason of an error that another attempt may not meet; `None` where somebody must act.
-pub(crate) fn passing(error: &sqlx::Error) -> Option<&'static str> {
-    let sqlx::Error::Database(error) = error else {
-        let lasting = matches!(
-            error,
-            sqlx::Error::PoolClosed
-                | sqlx::Error::Configuration(_)
-                | sqlx::Error::ColumnDecode { .. }
-                | sqlx::Error::Encode(_)
-        );
-        return (!lasting).then_some("connection");
-    };
-    match error.code().as_deref().unwrap_or_default() {
-        "40P01" => Some("deadlock"),
-        "40001" => Some("serialization"),
-        // A copy of an event was remembered by another transaction after this one looked.
-        "23505" => Some("race"),
-        // Another instance dropped a partition between this one's look and its use.
-        "23514" | "42P01" => Some("partition"),
-        "55P03" | "57014" => Some("timeout"),
-        // Connection gone, server short of something, restarting or failing over.
-        code if ["08", "53", "57", "58", "25"]
-            .iter()
-            .any(|class| code.starts_with(class)) =>
-        {
-            Some("connection")
+/// What PostgreSQL said: its code and, unless it may quote a record, its words.
+fn said(error: Option<&sqlx::Error>, in_words: bool) -> String {
+    match error {
+        Some(sqlx::Error::Database(error)) => {
+            let code = error.code().unwrap_or_default();
+            let words = if in_words { error.message() } else { "" };
+            format!("SQLSTATE {code} {words}").trim_end().to_owned()
         }
-        _ => None,
+        Some(error) if in_words => error.to_string(),
+        _ => String::new(),
     }
 }
 

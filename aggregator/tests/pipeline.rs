@@ -3,122 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers")]
 
 mod common;
+mod instance;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use common::{distinct, encode, event, interaction, recount, some_events, stored};
-use rdkafka::producer::{FutureProducer, FutureRecord};
-use rivulet_aggregator::{Config, Error, READINESS_CHECK, run};
+use common::{distinct, event, interaction, recount, some_events, stored};
+use instance::{Instance, consumed, eventually, migrated, produce};
 use rivulet_events::{InteractionAction, Record};
 use rivulet_kafka::TopicPlan;
 use rivulet_sandbox::TestBed;
-use rivulet_telemetry::Readiness;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
-struct Instance {
-    task: JoinHandle<Result<(), Error>>,
-    shutdown: CancellationToken,
-    readiness: Readiness,
-}
-
-impl Instance {
-    fn start(bed: &TestBed) -> Self {
-        let config = Config {
-            // Small batches: many transactions, many places to be cut off at.
-            max_batch_records: 50,
-            linger: Duration::from_millis(5),
-            ..Config::default()
-        };
-        let shutdown = CancellationToken::new();
-        let readiness = Readiness::new(&["kafka", "positions", READINESS_CHECK]);
-        let task = tokio::spawn(run(
-            config,
-            bed.cluster.clone(),
-            bed.pool.clone(),
-            readiness.clone(),
-            shutdown.clone(),
-        ));
-        Self {
-            task,
-            shutdown,
-            readiness,
-        }
-    }
-
-    async fn stop(self) {
-        self.shutdown.cancel();
-        self.task.await.unwrap().unwrap();
-    }
-
-    /// Drops everything it is doing, wherever it is.
-    async fn cut_off(self) {
-        self.task.abort();
-        let _ = self.task.await;
-    }
-}
-
-async fn migrated() -> TestBed {
-    let bed = TestBed::new().await;
-    rivulet_migrations::postgres(&bed.pool).await.unwrap();
-    rivulet_kafka::create_topics(
-        &bed.cluster,
-        &TopicPlan {
-            partitions: 3,
-            ..TopicPlan::default()
-        },
-    )
-    .await
-    .unwrap();
-    bed
-}
-
-async fn produce(bed: &TestBed, events: &[Record<'static>]) {
-    let producer: FutureProducer = bed
-        .cluster
-        .client_config()
-        .set("enable.idempotence", "true")
-        .create()
-        .unwrap();
-    let mut sent = Vec::new();
-    for event in events {
-        let (topic, payload) = (bed.cluster.topic(event.event_type), encode(event));
-        let key = event.child_id.uuid().to_string();
-        let record = FutureRecord::to(&topic).key(&key).payload(&payload);
-        sent.push(
-            producer
-                .send_result(record)
-                .unwrap_or_else(|(error, _)| panic!("{error}")),
-        );
-    }
-    for delivery in sent {
-        delivery.await.unwrap().unwrap();
-    }
-}
-
-/// Waits until so many records were consumed. The topics are fresh, so that is their positions' sum.
-async fn consumed(bed: &TestBed, records: usize) {
-    eventually(&format!("{records} records are consumed"), async || {
-        let sql = "SELECT coalesce(sum(next_offset), 0)::bigint FROM kafka_positions";
-        let consumed: i64 = sqlx::query_scalar(sql)
-            .fetch_one(&bed.pool)
-            .await
-            .unwrap_or_default();
-        assert!(consumed <= records as i64, "{consumed}");
-        consumed == records as i64
-    })
-    .await;
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..1_200 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("in vain: {what}");
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_that_come_go_and_are_cut_off_count_each_event_once() {

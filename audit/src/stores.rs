@@ -114,7 +114,8 @@ pub(crate) async fn uncounted(
     Ok(uncounted)
 }
 
-/// Of these offsets of a span, those that the consumer set aside: offset, and what it says.
+/// Of these offsets of a span, those that the consumer set aside, those among them that were replayed
+/// or dropped since: offset, and what the quarantine says.
 pub(crate) async fn quarantined(
     pool: &PgPool,
     consumer: &str,
@@ -125,7 +126,15 @@ pub(crate) async fn quarantined(
         return Ok(AHashMap::new());
     }
     let rows: Vec<(i64, String)> = sqlx::query_as(
-        "SELECT kafka_offset, 'quarantined: ' || code FROM quarantine
+        "SELECT kafka_offset, said FROM (
+             SELECT consumer, topic, partition, topic_incarnation, kafka_offset,
+                    'quarantined: ' || code AS said
+             FROM quarantine
+             UNION ALL
+             SELECT consumer, topic, partition, topic_incarnation, kafka_offset,
+                    action || ' from quarantine: ' || code
+             FROM quarantine_actions
+         ) AS q
          WHERE consumer = $1 AND topic = $2 AND partition = $3 AND topic_incarnation = $4
            AND kafka_offset = ANY ($5)",
     )

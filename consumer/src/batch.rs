@@ -46,6 +46,23 @@ pub struct Raw {
 }
 
 impl Part {
+    /// The records from the `at`th on, as a part of their own.
+    #[must_use]
+    pub fn split_off(&mut self, at: usize) -> Self {
+        let records = self.records.split_off(at);
+        let pending_end = self.pending_end.take();
+        Self {
+            topic: Arc::clone(&self.topic),
+            event_type: self.event_type,
+            partition: self.partition,
+            incarnation: Arc::clone(&self.incarnation),
+            epoch: self.epoch,
+            expected: self.next_offset(),
+            pending_end,
+            records,
+        }
+    }
+
     /// The position after this part.
     #[must_use]
     pub fn next_offset(&self) -> i64 {

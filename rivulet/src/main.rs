@@ -54,6 +54,8 @@ enum Command {
     Keys(commands::keys::Keys),
     /// Bring families into the registry.
     Registry(commands::registry::Registry),
+    /// Look at records that could not be processed, replay or drop them.
+    Quarantine(commands::quarantine::Quarantine),
     /// Play a family app that sends telemetry.
     Simulate(commands::simulate::Simulate),
     /// Compare what was stored with the log: is every event accounted for?
@@ -100,6 +102,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Topics(command) => command.run().await,
         Command::Keys(command) => command.run().await,
         Command::Registry(command) => command.run().await,
+        Command::Quarantine(command) => command.run().await,
         Command::Simulate(command) => command.run().await,
         Command::Verify(command) => command.run().await,
         Command::Rebuild(command) => command.run().await,

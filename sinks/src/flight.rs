@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rivulet_consumer::{Handle, positions};
 use rivulet_kafka::Cluster;
+use rivulet_quarantine::{Breaker, Share};
 use sqlx::PgPool;
 
 use crate::{
@@ -25,6 +26,7 @@ pub(crate) struct Crew {
     pub(crate) warehouse: Warehouse,
     pub(crate) handle: Handle,
     pub(crate) cluster: Cluster,
+    pub(crate) breaker: Breaker,
 }
 
 /// How a flight ended.
@@ -41,6 +43,18 @@ pub(crate) enum Landing {
 /// Brings a range to its end.
 pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
     let rows = std::mem::take(&mut range.rows).freeze();
+    let topic = Arc::clone(&range.part.topic);
+    let unfit = range.quarantined.len() as u64;
+    let code = range.quarantined.first().map(|record| record.code.clone());
+    let mut share = Share {
+        topic: &topic,
+        records: rows.len() as u64 + range.withheld_events + range.suppressed_events + unfit,
+        unfit,
+        code: code.as_deref(),
+    };
+    if !admitted(&crew, &range, share).await {
+        return Landing::Lost;
+    }
     let begun = match persist(&crew, &range, || ledger::begin(&crew.pool, &range, &rows)).await {
         Ok(begun) => begun,
         Err(landing) => return landing,
@@ -66,6 +80,13 @@ pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
         for record in &poisonous {
             range.set_aside(record.offset);
         }
+        if let Some(record) = poisonous.first() {
+            share.unfit += poisonous.len() as u64;
+            let code = Some(&*record.code);
+            if !admitted(&crew, &range, Share { code, ..share }).await {
+                return Landing::Lost;
+            }
+        }
         let finish = || ledger::finish(&crew.pool, &range, &poisonous);
         if let Err(landing) = persist(&crew, &range, finish).await {
             return landing;
@@ -80,7 +101,20 @@ pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
         .for_each(|record| metrics::quarantined(&record.code));
     metrics::settled(&range, inserted, chrono::Utc::now().timestamp_millis());
     crew.handle.done(&range.part);
+    crew.breaker.committed(&[share]).await;
     Landing::Done
+}
+
+/// Waits for as long as too many records are unfit. `false`: the partition has gone elsewhere.
+async fn admitted(crew: &Crew, range: &Range, share: Share<'_>) -> bool {
+    while crew.handle.is_current(&range.part) {
+        if crew.breaker.admits(&[share]).await {
+            return true;
+        }
+        crew.handle.still_trying();
+        tokio::time::sleep(Breaker::LOOK_AGAIN).await;
+    }
+    false
 }
 
 /// Repeats a step in PostgreSQL until it is done, fenced, or no longer ours to do.

@@ -56,6 +56,8 @@ pub struct Config {
     /// Longest time for ClickHouse to answer once an insert is sent. An insert that lands after the
     /// table has forgotten its token (10 000 blocks) would be stored twice, so keep it to minutes.
     pub answer_timeout: Duration,
+    /// Stops where a larger share of a topic's recent records would go into quarantine; 1 for never.
+    pub quarantine_share: f64,
     /// How long inserts may take to end on shutdown; those that do not are repeated by the next owner.
     pub shutdown_grace: Duration,
 }
@@ -73,6 +75,7 @@ impl Default for Config {
             max_buffered_bytes: 32 << 20,
             send_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(60),
+            quarantine_share: 0.1,
             shutdown_grace: Duration::from_secs(5),
         }
     }

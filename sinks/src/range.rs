@@ -200,8 +200,10 @@ impl Range {
         self.accounts.entry(hour).or_default()
     }
 
-    fn quarantine(&mut self, record: Quarantined) {
+    fn quarantine(&mut self, mut record: Quarantined) {
         self.set_aside(record.offset);
+        // PostgreSQL's text cannot hold a NUL, which a quoted record may.
+        record.detail = record.detail.replace('\0', "\u{fffd}");
         self.quarantined_bytes += record.record.len() + 256;
         self.quarantined.push(record);
     }

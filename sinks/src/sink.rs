@@ -5,6 +5,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 use clickhouse::Client;
 use rivulet_consumer::{Batch, Consumer};
 use rivulet_kafka::Cluster;
+use rivulet_quarantine::Breaker;
 use rivulet_telemetry::Readiness;
 use sqlx::PgPool;
 use tokio::{task::JoinSet, time::Instant};
@@ -54,8 +55,10 @@ pub async fn run(
         linger: Duration::from_millis(20),
         ..rivulet_consumer::Config::new(cluster.clone(), crate::CONSUMER, config.group.clone())
     };
+    let (share, asked) = (config.quarantine_share, readiness.clone());
     let consumer = Consumer::start(consumer, pool.clone(), readiness, shutdown.clone()).await?;
     let crew = Arc::new(Crew {
+        breaker: Breaker::new(crate::CONSUMER, pool.clone(), asked, share),
         pool: pool.clone(),
         warehouse,
         handle: consumer.handle(),

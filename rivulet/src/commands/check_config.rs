@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 
-use super::roles::{AggregateFlags, IngestFlags, SinkFlags};
+use super::roles::{AggregateFlags, ConsumerFlags, IngestFlags, SinkFlags};
 use crate::services::{ClickHouse, Kafka, Postgres, SpillAge};
 
 /// Checks the configuration of every role, and that the services answer and are set up. Starts and
@@ -24,6 +24,8 @@ pub(crate) struct CheckConfig {
     aggregate: AggregateFlags,
     #[command(flatten)]
     sink: SinkFlags,
+    #[command(flatten)]
+    consumers: ConsumerFlags,
 }
 
 impl CheckConfig {
@@ -48,7 +50,7 @@ impl CheckConfig {
         tell(
             "aggregate",
             self.aggregate
-                .config(&self.spill_age)
+                .config(&self.consumers, &self.spill_age)
                 .validate()
                 .map(|()| fits())
                 .map_err(Into::into),
@@ -70,7 +72,7 @@ impl CheckConfig {
 
     async fn kafka(&self) -> anyhow::Result<String> {
         let retention = rivulet_kafka::retention(&self.kafka.cluster()).await?;
-        let config = self.aggregate.config(&self.spill_age);
+        let config = self.aggregate.config(&self.consumers, &self.spill_age);
         config.check_retention(retention)?;
         Ok("answers, and the topics keep no more than identities are remembered for, beside the spill".to_owned())
     }

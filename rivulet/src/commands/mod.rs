@@ -8,6 +8,7 @@
 pub(crate) mod check_config;
 pub(crate) mod keys;
 pub(crate) mod migrate;
+pub(crate) mod quarantine;
 pub(crate) mod rebuild;
 pub(crate) mod registry;
 pub(crate) mod roles;

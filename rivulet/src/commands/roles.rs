@@ -38,6 +38,8 @@ pub(crate) struct Aggregate {
     spill_age: SpillAge,
     #[command(flatten)]
     flags: AggregateFlags,
+    #[command(flatten)]
+    consumers: ConsumerFlags,
 }
 
 /// Writes the history to ClickHouse.
@@ -51,6 +53,8 @@ pub(crate) struct Sink {
     clickhouse: ClickHouse,
     #[command(flatten)]
     flags: SinkFlags,
+    #[command(flatten)]
+    consumers: ConsumerFlags,
 }
 
 /// Every role in one process.
@@ -70,6 +74,8 @@ pub(crate) struct All {
     aggregate: AggregateFlags,
     #[command(flatten)]
     sink: SinkFlags,
+    #[command(flatten)]
+    consumers: ConsumerFlags,
 }
 
 #[derive(Args)]
@@ -166,6 +172,30 @@ impl IngestFlags {
     }
 }
 
+/// What aggregator and sink have in common.
+#[derive(Args)]
+pub(crate) struct ConsumerFlags {
+    /// Stop, until `rivulet quarantine resume`, where a larger share of a topic's recent records
+    /// cannot be processed; 1 never stops.
+    #[arg(
+        long,
+        env = "RIVULET_QUARANTINE_SHARE",
+        value_name = "SHARE",
+        default_value_t = 0.1,
+        value_parser = share
+    )]
+    quarantine_share: f64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "must be a number, as 0.1")?;
+    if share > 0.0 && share <= 1.0 {
+        Ok(share)
+    } else {
+        Err("must be above 0 and at most 1: at 0 one bad record would stop everything".to_owned())
+    }
+}
+
 #[derive(Args)]
 pub(crate) struct AggregateFlags {
     /// Where `/healthz`, `/readyz` and `/metrics` of the aggregator are served.
@@ -188,8 +218,13 @@ pub(crate) struct AggregateFlags {
 }
 
 impl AggregateFlags {
-    pub(crate) fn config(&self, age: &SpillAge) -> rivulet_aggregator::Config {
+    pub(crate) fn config(
+        &self,
+        consumers: &ConsumerFlags,
+        age: &SpillAge,
+    ) -> rivulet_aggregator::Config {
         rivulet_aggregator::Config {
+            quarantine_share: consumers.quarantine_share,
             spill_max_age_days: age.spill_max_age_days,
             group: self.aggregate_group.clone(),
             seen_retention_days: self.seen_retention_days,
@@ -212,8 +247,9 @@ pub(crate) struct SinkFlags {
 }
 
 impl SinkFlags {
-    pub(crate) fn config(&self) -> rivulet_sinks::Config {
+    pub(crate) fn config(&self, consumers: &ConsumerFlags) -> rivulet_sinks::Config {
         rivulet_sinks::Config {
+            quarantine_share: consumers.quarantine_share,
             group: self.sink_group.clone(),
             max_age: Duration::from_millis(self.sink_max_age_ms),
             ..rivulet_sinks::Config::default()
@@ -258,6 +294,7 @@ async fn spawn_ingest(
 async fn spawn_aggregate(
     roles: &mut Roles,
     flags: &AggregateFlags,
+    consumers: &ConsumerFlags,
     spill_age: &SpillAge,
     postgres: &Postgres,
     kafka: &Kafka,
@@ -273,7 +310,7 @@ async fn spawn_aggregate(
     )
     .await?;
     let role = rivulet_aggregator::run(
-        flags.config(spill_age),
+        flags.config(consumers, spill_age),
         kafka.cluster(),
         postgres.pool("aggregate", 6)?,
         readiness,
@@ -286,6 +323,7 @@ async fn spawn_aggregate(
 async fn spawn_sink(
     roles: &mut Roles,
     flags: &SinkFlags,
+    consumers: &ConsumerFlags,
     postgres: &Postgres,
     kafka: &Kafka,
     clickhouse: &ClickHouse,
@@ -301,7 +339,7 @@ async fn spawn_sink(
     )
     .await?;
     let role = rivulet_sinks::run(
-        flags.config(),
+        flags.config(consumers),
         kafka.cluster(),
         postgres.pool("sink", 8)?,
         clickhouse.client()?,
@@ -350,6 +388,7 @@ impl Aggregate {
         spawn_aggregate(
             &mut roles,
             &self.flags,
+            &self.consumers,
             &self.spill_age,
             &self.postgres,
             &self.kafka,
@@ -369,8 +408,18 @@ impl Sink {
             kafka,
             clickhouse,
             flags,
+            consumers,
         } = self;
-        spawn_sink(&mut roles, &flags, &postgres, &kafka, &clickhouse, metrics).await?;
+        spawn_sink(
+            &mut roles,
+            &flags,
+            &consumers,
+            &postgres,
+            &kafka,
+            &clickhouse,
+            metrics,
+        )
+        .await?;
         roles.run().await
     }
 }
@@ -384,6 +433,7 @@ impl All {
             kafka,
             clickhouse,
             spill_age,
+            consumers,
             ..
         } = &self;
         spawn_ingest(
@@ -398,13 +448,17 @@ impl All {
         spawn_aggregate(
             &mut roles,
             &self.aggregate,
+            consumers,
             spill_age,
             postgres,
             kafka,
             metrics.clone(),
         )
         .await?;
-        spawn_sink(&mut roles, &self.sink, postgres, kafka, clickhouse, metrics).await?;
+        spawn_sink(
+            &mut roles, &self.sink, consumers, postgres, kafka, clickhouse, metrics,
+        )
+        .await?;
         let stores = verify::stores(postgres, kafka, clickhouse)?;
         verify::spawn(&mut roles, stores, VERIFIED_HOURS, VERIFY_EVERY, None);
         roles.run().await

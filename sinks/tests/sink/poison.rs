@@ -1,8 +1,11 @@
 //! Records that cannot be read, and rows that ClickHouse does not take.
 
-use rivulet_events::EventType::Interaction;
+use std::time::Duration;
 
-use crate::bed::{Bed, badge, payload, until};
+use rivulet_events::EventType::Interaction;
+use rivulet_sinks::Config;
+
+use crate::bed::{Bed, Sink, badge, config, payload, until};
 
 async fn quarantine(bed: &Bed) -> Vec<(i64, String, Vec<u8>)> {
     sqlx::query_as(
@@ -27,6 +30,11 @@ async fn unreadable_records_are_set_aside() {
     bed.send(&[badge("a")]).await;
     let garbage = bed.send_bytes(Interaction, 0, b"\xff not json").await;
     let empty = bed.send_bytes(Interaction, 0, b"").await;
+    let mut nul = serde_json::from_slice::<serde_json::Value>(&payload(&badge("c"))).unwrap();
+    nul["data"]["action"] = "a\0b".into();
+    let nul = bed
+        .send_bytes(Interaction, 0, nul.to_string().as_bytes())
+        .await;
     let mut stray = badge("stray");
     stray.received_at += 400 * 86_400_000;
     let stray = bed.send(&[stray]).await[0];
@@ -43,6 +51,7 @@ async fn unreadable_records_are_set_aside() {
         [
             (garbage, "malformed_record"),
             (empty, "malformed_record"),
+            (nul, "malformed_record"),
             (stray, "unstorable")
         ]
     );
@@ -50,7 +59,7 @@ async fn unreadable_records_are_set_aside() {
     // A range of nothing but those.
     let last = bed.send_bytes(Interaction, 0, b"{}").await;
     bed.until_settled(Interaction, last).await;
-    assert_eq!(quarantine(&bed).await.len(), 4);
+    assert_eq!(quarantine(&bed).await.len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,4 +127,82 @@ async fn an_altered_table_puts_nothing_into_quarantine() {
         1
     );
     assert!(quarantine(&bed).await.is_empty());
+}
+
+async fn has_stopped(bed: &Bed, sink: &Sink, unfit: i64) {
+    until("the sink to stop", || async {
+        let told: Option<i64> = sqlx::query_scalar("SELECT unfit FROM quarantine_pauses")
+            .fetch_optional(&bed.test.pool)
+            .await
+            .unwrap();
+        told == Some(unfit) && !sink.readiness.is_ready()
+    })
+    .await;
+}
+
+async fn resume(bed: &Bed) {
+    let pool = &bed.test.pool;
+    let resumed = rivulet_quarantine::resume(pool, Some("history"), None, "tester").await;
+    assert_eq!(resumed.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_unreadable_records_stops_the_sink_until_an_operator_says_so() {
+    let bed = Bed::new().await;
+    let mut flood = vec![b"garbage".to_vec(); 1_500];
+    flood.push(payload(&badge("fine")));
+    bed.send_together(Interaction, &flood).await;
+    // All of it is one range: none of it is committed, before a restart or after.
+    for _ in 0..2 {
+        let sink = bed.start_with(&bed.test.clickhouse, patient());
+        has_stopped(&bed, &sink, 1_500).await;
+        sink.crash().await;
+        assert_eq!(bed.position(Interaction).await, Some((0, None)));
+        assert!(quarantine(&bed).await.is_empty() && badges(&bed).await.is_empty());
+    }
+    let sink = bed.start_with(&bed.test.clickhouse, patient());
+    has_stopped(&bed, &sink, 1_500).await;
+    resume(&bed).await;
+    bed.until_settled(Interaction, 1_500).await;
+    assert_eq!(quarantine(&bed).await.len(), 1_500);
+    assert_eq!(badges(&bed).await, ["fine"]);
+    until("the sink to be ready again", || async {
+        sink.readiness.is_ready()
+    })
+    .await;
+}
+
+/// ClickHouse has the rows that it takes when the others turn out to be too many.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_refused_rows_stops_the_sink_and_repeats_none() {
+    let bed = Bed::new().await;
+    let constraint = "ALTER TABLE events ADD CONSTRAINT sane CHECK badge NOT LIKE 'poison%'";
+    let client = &bed.test.clickhouse;
+    client.query(constraint).execute().await.unwrap();
+    let mut records = vec![payload(&badge("poison")); 12];
+    records.extend((0..1_000).map(|number| payload(&badge(&format!("{number:04}")))));
+    bed.send_together(Interaction, &records).await;
+    let strict = Config {
+        quarantine_share: 0.01,
+        ..patient()
+    };
+    let sink = bed.start_with(client, strict.clone());
+    has_stopped(&bed, &sink, 12).await;
+    assert_eq!(bed.position(Interaction).await, Some((0, Some(1_012))));
+    sink.crash().await;
+    let sink = bed.start_with(client, strict);
+    resume(&bed).await;
+    bed.until_settled(Interaction, 1_011).await;
+    assert_eq!(quarantine(&bed).await.len(), 12);
+    assert_eq!(bed.raw_rows().await, 1_000);
+    sink.crash().await;
+}
+
+/// Waits for all that was sent in one go.
+fn patient() -> Config {
+    Config {
+        min_age: Duration::from_secs(3),
+        max_age: Duration::from_secs(3),
+        ..config()
+    }
 }

@@ -6,11 +6,11 @@ use rivulet_events::{EventType, InteractionAction};
 use super::{Store, StoreError, commit, count, database};
 use crate::{
     common::{date, encode, event, interaction, part},
-    run::passing,
     store::{
         keep_house,
         partitions::{Known, Partition},
     },
+    verdict::{Verdict, judge},
 };
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn a_dropped_day_costs_one_more_attempt() {
     let Err(StoreError::Database(error)) = commit(&mut store, work(1)).await else {
         panic!("the day is not there")
     };
-    assert_eq!(passing(&error), Some("partition"));
+    assert_eq!(judge(&error), Verdict::Passing("partition"));
     store.forget_partitions();
     commit(&mut store, work(1)).await.unwrap();
     assert_eq!(

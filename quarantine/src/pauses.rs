@@ -1,0 +1,72 @@
+//! The table `quarantine_pauses`: consumers that wait for an operator, and the operator's word.
+
+use sqlx::{FromRow, PgPool};
+
+use crate::Error;
+
+/// A pause that was ended.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct Pause {
+    /// Who had stopped.
+    pub consumer: String,
+    /// Because of this topic:
+    pub topic: String,
+    /// so many records were unfit,
+    pub unfit: i64,
+    /// of so many.
+    pub records: i64,
+}
+
+/// Lets consumers that have stopped go on: the one, or all; because of the one topic, or of any.
+/// They set aside what they have to until the share of it has been small again.
+///
+/// # Errors
+/// PostgreSQL.
+pub async fn resume(
+    pool: &PgPool,
+    consumer: Option<&str>,
+    topic: Option<&str>,
+    by: &str,
+) -> Result<Vec<Pause>, Error> {
+    Ok(sqlx::query_as(
+        "UPDATE quarantine_pauses SET resumed_by = $3, resumed_at = now()
+         WHERE resumed_at IS NULL AND consumer = coalesce($1, consumer) AND topic = coalesce($2, topic)
+         RETURNING consumer, topic, unfit, records",
+    )
+    .bind(consumer)
+    .bind(topic)
+    .bind(by)
+    .fetch_all(pool)
+    .await?)
+}
+
+/// Says that the consumer waits, and answers whether it may go on.
+pub(crate) async fn may_go_on(
+    pool: &PgPool,
+    consumer: &str,
+    topic: &str,
+    (unfit, records): (u64, u64),
+) -> Result<bool, sqlx::Error> {
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    sqlx::query_scalar(
+        "INSERT INTO quarantine_pauses AS p (consumer, topic, unfit, records) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (consumer, topic) DO UPDATE SET unfit = excluded.unfit, records = excluded.records
+         RETURNING p.resumed_at IS NOT NULL",
+    )
+    .bind(consumer)
+    .bind(topic)
+    .bind(number(unfit))
+    .bind(number(records))
+    .fetch_one(pool)
+    .await
+}
+
+/// The topic is well: the next pause is a new one, and the operator's word is spent.
+pub(crate) async fn forget(pool: &PgPool, consumer: &str, topic: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM quarantine_pauses WHERE consumer = $1 AND topic = $2")
+        .bind(consumer)
+        .bind(topic)
+        .execute(pool)
+        .await
+        .map(drop)
+}
