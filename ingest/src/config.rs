@@ -22,10 +22,15 @@ pub struct Config {
     pub max_bytes_in_flight: usize,
     /// Open connections; beyond it new ones wait to be accepted.
     pub max_connections: usize,
+    /// Open connections of one address (of one /64, where that is IPv6); beyond it new ones are
+    /// closed at once. A load balancer in front is one address.
+    pub max_connections_per_address: usize,
     /// How long a request's head may take, the wait for it on an open connection included.
     pub header_timeout: Duration,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
+    /// How long a client may take nothing of an answer that it is sent.
+    pub write_timeout: Duration,
     /// How long an answer waits for Kafka's acknowledgements.
     pub ack_timeout: Duration,
     /// What `Retry-After` says when something could not be stored.
@@ -68,10 +73,12 @@ impl Default for Config {
             retry_after: Duration::from_secs(5),
             rate: 5_000,
             burst: 20_000,
+            max_connections_per_address: 1_024,
             registry: CacheConfig::default(),
             linger: Duration::from_millis(5),
             message_timeout: Duration::from_secs(10),
             queue_messages: 50_000,
+            write_timeout: Duration::from_secs(30),
             queue_bytes: 48 << 20,
             shutdown_grace: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(20),
@@ -115,6 +122,10 @@ impl Config {
                  refused for ever, however long its sender waits",
                 self.burst, self.max_events, self.burst
             ));
+            (
+                "max_connections_per_address",
+                self.max_connections_per_address,
+            ),
         }
         if self.max_event_bytes > LARGEST_EVENT {
             return refuse(format!(
@@ -144,6 +155,14 @@ impl Config {
                  answered `retry` in part",
                 self.queue_messages, self.max_events
             ));
+        }
+        let waits = [
+            ("header_timeout", self.header_timeout),
+            ("body_timeout", self.body_timeout),
+            ("write_timeout", self.write_timeout),
+        ];
+        if let Some((name, _)) = waits.iter().find(|(_, limit)| limit.is_zero()) {
+            return refuse(format!("{name} is 0: every connection would be cut off"));
         }
         if self.queue_bytes < self.max_inflated_bytes * 2 {
             return refuse(format!(
@@ -203,3 +222,4 @@ mod tests {
         assert!(refusal(|c| c.message_timeout = c.linger).contains("expire before"));
     }
 }
+        assert!(refusal(|c| c.write_timeout = Duration::ZERO).contains("write_timeout is 0"));

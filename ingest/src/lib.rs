@@ -4,7 +4,8 @@
 //! read and inflated within limits, each event is judged by itself, the registry is asked for all
 //! children at once, and the answer is written when Kafka has acknowledged every record. What one
 //! request may cost is bounded before it is spent: bytes by [`Config::max_bytes_in_flight`], events
-//! by the rate limit, connections by their number, Kafka's queue by its size.
+//! by the rate limit, connections by their number and by how long each step of them may take, Kafka's
+//! queue by its size.
 
 mod admin;
 mod answer;
@@ -12,6 +13,7 @@ mod auth;
 mod body;
 mod budget;
 mod config;
+mod connections;
 mod events;
 mod inflate;
 mod limit;

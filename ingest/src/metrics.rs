@@ -132,6 +132,11 @@ fn describe() {
         "Open connections"
     );
     describe_histogram!(
+    describe_counter!(
+        "rivulet_ingest_connections_refused_total",
+        Unit::Count,
+        "Connections closed at once because their address had as many as one may have"
+    );
         "rivulet_ingest_ack_seconds",
         Unit::Seconds,
         "From the last record handed to the producer to the last acknowledgement of a request"

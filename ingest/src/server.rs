@@ -15,22 +15,21 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use metrics::gauge;
+use metrics::{counter, gauge};
 use rdkafka::error::KafkaError;
 use rivulet_kafka::Cluster;
 use rivulet_registry::Registry;
 use rivulet_telemetry::Readiness;
 use sqlx::PgPool;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, InvalidConfig,
     budget::Budget,
     limit::Limiter,
+    connections::{Connections, Place},
     metrics::Metrics,
     problem::ProblemCode,
     producer::Producer,
@@ -94,7 +93,7 @@ pub async fn serve(
         config,
     });
     let config = &app.config;
-    let connections = Arc::new(Semaphore::new(config.max_connections));
+    let connections = Connections::new(config.max_connections, config.max_connections_per_address);
     let look_after = housekeeping(
         Arc::clone(&app),
         readiness.clone(),
@@ -115,6 +114,7 @@ pub async fn serve(
     };
     let ended = tokio::select! {
         () = stop => Ok(()),
+        write_timeout: config.write_timeout,
         () = fatal.cancelled() => Err(Error::ProducerFatal),
         never = server.accept(&listener, &connections) => match never {},
     };
@@ -122,9 +122,8 @@ pub async fn serve(
     drop(listener);
     let drained = tokio::time::timeout(config.drain_timeout, server.running.shutdown()).await;
     if drained.is_err() {
-        let cut = config.max_connections - connections.available_permits();
         tracing::warn!(
-            connections = cut,
+            connections = connections.open(),
             "requests were still running and are cut off"
         );
     }
@@ -150,14 +149,15 @@ struct Server {
 }
 
 impl Server {
-    async fn accept(&self, listener: &TcpListener, connections: &Arc<Semaphore>) -> Infallible {
+    async fn accept(&self, listener: &TcpListener, connections: &Arc<Connections>) -> Infallible {
         loop {
-            let Ok(permit) = Arc::clone(connections).acquire_owned().await else {
-                // Nobody closes the semaphore.
-                std::future::pending().await
-            };
+            let vacancy = connections.vacancy().await;
             match listener.accept().await {
-                Ok((stream, _)) => self.connection(stream, permit),
+    write_timeout: Duration,
+                Ok((stream, from)) => match connections.take(vacancy, from.ip()) {
+                    Some(place) => self.connection(stream, place),
+                    None => counter!("rivulet_ingest_connections_refused_total").increment(1),
+                },
                 // Out of file descriptors, or a connection that is gone already.
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -167,7 +167,9 @@ impl Server {
         }
     }
 
-    fn connection(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    /// HTTP/1.1 alone: a batch is one request, so there is nothing to interleave, and HTTP/2 would
+    /// let one connection hold many requests where the limits here count connections.
+    fn connection(&self, stream: TcpStream, place: Place) {
         // Answers are one write each; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         let inner = TowerToHyperService::new(self.router.clone());
@@ -176,12 +178,15 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_timeout)
             .max_buf_size(CONNECTION_BUFFER)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = self.running.watch(connection);
         tokio::spawn(async move {
             // A client that went away or was too slow is its own affair.
+        // Reading has limits of its own, for a request's head and for its body.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.write_timeout));
             let _ = connection.await;
-            drop(permit);
+            drop(place);
         });
     }
 }
@@ -224,7 +229,7 @@ fn route(path: &str) -> &'static str {
     }
 }
 
-async fn housekeeping(app: Arc<App>, readiness: Readiness, connections: Arc<Semaphore>) {
+async fn housekeeping(app: Arc<App>, readiness: Readiness, connections: Arc<Connections>) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     for round in 0u64.. {
         tick.tick().await;
@@ -234,8 +239,7 @@ async fn housekeeping(app: Arc<App>, readiness: Readiness, connections: Arc<Sema
             None => readiness.fail("registry", "PostgreSQL was never reached"),
         }
         gauge!("rivulet_ingest_in_flight_bytes").set(app.budget.held() as f64);
-        let open = app.config.max_connections - connections.available_permits();
-        gauge!("rivulet_ingest_connections").set(open as f64);
+        gauge!("rivulet_ingest_connections").set(connections.open() as f64);
         if round % TIDY_ROUNDS == TIDY_ROUNDS - 1 {
             app.limiter.tidy();
         }

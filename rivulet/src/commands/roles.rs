@@ -92,6 +92,31 @@ pub(crate) struct IngestFlags {
     max_connections: usize,
     /// Seconds a body may take to arrive.
     #[arg(
+    /// Open connections of one address; beyond it new ones are closed. A load balancer in front is
+    /// one address.
+    #[arg(
+        long,
+        env = "RIVULET_MAX_CONNECTIONS_PER_ADDRESS",
+        default_value_t = 1_024
+    )]
+    max_connections_per_address: usize,
+    /// Seconds a request's head may take, the wait for it on an open connection included. Keep it
+    /// above the idle timeout of a load balancer in front.
+    #[arg(
+        long,
+        env = "RIVULET_HEADER_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = 75
+    )]
+    header_timeout: u64,
+    /// Seconds a client may take nothing of its answer.
+    #[arg(
+        long,
+        env = "RIVULET_WRITE_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = 30
+    )]
+    write_timeout: u64,
         long,
         env = "RIVULET_BODY_TIMEOUT",
         value_name = "SECONDS",
@@ -152,6 +177,9 @@ pub(crate) struct AggregateFlags {
     #[arg(
         long,
         env = "RIVULET_AGGREGATE_LISTEN",
+            max_connections_per_address: self.max_connections_per_address,
+            header_timeout: Duration::from_secs(self.header_timeout),
+            write_timeout: Duration::from_secs(self.write_timeout),
         default_value = "127.0.0.1:9101"
     )]
     aggregate_listen: String,
