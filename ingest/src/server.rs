@@ -20,6 +20,7 @@ use rdkafka::error::KafkaError;
 use rivulet_kafka::Cluster;
 use rivulet_registry::Registry;
 use rivulet_telemetry::Readiness;
+use rivulet_tokens::{SourceError, Verifier};
 use sqlx::PgPool;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
@@ -28,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, InvalidConfig,
     budget::Budget,
-    limit::Limiter,
     connections::{Connections, Place},
+    limit::Limiter,
     metrics::Metrics,
     problem::ProblemCode,
     producer::Producer,
@@ -54,6 +55,9 @@ pub enum Error {
     /// The Kafka client could not be made from its settings.
     #[error("the Kafka producer cannot be made: {0}")]
     Producer(#[from] KafkaError),
+    /// The file with the keys of client tokens is not good.
+    #[error(transparent)]
+    Tokens(#[from] SourceError),
     /// A thread could not be started.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] io::Error),
@@ -82,11 +86,17 @@ pub async fn serve(
     let fatal = CancellationToken::new();
     let producer = Arc::new(Producer::new(&config, &cluster, fatal.clone())?);
     producer.watch(readiness.clone(), background.clone())?;
+    let tokens = match &config.tokens {
+        Some(tokens) => Some(Verifier::start(tokens, background.clone()).await?),
+        None => None,
+    };
     let number = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
     let app = Arc::new(App {
         registry: Registry::start(pool.clone(), config.registry, background.clone()),
         producer: Arc::clone(&producer),
+        tokens,
         limiter: Limiter::new(number(config.rate), number(config.burst)),
+        family_limiter: Limiter::new(number(config.token_rate), number(config.token_burst)),
         budget: Arc::new(Budget::new(config.max_bytes_in_flight)),
         metrics: Metrics::new(),
         pool,
@@ -104,6 +114,7 @@ pub async fn serve(
         router: router(Arc::clone(&app), readiness.clone(), metrics),
         running: GracefulShutdown::new(),
         header_timeout: config.header_timeout,
+        write_timeout: config.write_timeout,
     };
 
     readiness.pass("accepting");
@@ -114,7 +125,6 @@ pub async fn serve(
     };
     let ended = tokio::select! {
         () = stop => Ok(()),
-        write_timeout: config.write_timeout,
         () = fatal.cancelled() => Err(Error::ProducerFatal),
         never = server.accept(&listener, &connections) => match never {},
     };
@@ -146,6 +156,7 @@ struct Server {
     router: Router,
     running: GracefulShutdown,
     header_timeout: Duration,
+    write_timeout: Duration,
 }
 
 impl Server {
@@ -153,7 +164,6 @@ impl Server {
         loop {
             let vacancy = connections.vacancy().await;
             match listener.accept().await {
-    write_timeout: Duration,
                 Ok((stream, from)) => match connections.take(vacancy, from.ip()) {
                     Some(place) => self.connection(stream, place),
                     None => counter!("rivulet_ingest_connections_refused_total").increment(1),
@@ -172,6 +182,9 @@ impl Server {
     fn connection(&self, stream: TcpStream, place: Place) {
         // Answers are one write each; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
+        // Reading has limits of its own, for a request's head and for its body.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.write_timeout));
         let inner = TowerToHyperService::new(self.router.clone());
         let service = service_fn(move |request| observed(inner.clone(), request));
         let connection = http1::Builder::new()
@@ -182,9 +195,6 @@ impl Server {
         let connection = self.running.watch(connection);
         tokio::spawn(async move {
             // A client that went away or was too slow is its own affair.
-        // Reading has limits of its own, for a request's head and for its body.
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(self.write_timeout));
             let _ = connection.await;
             drop(place);
         });
@@ -242,6 +252,7 @@ async fn housekeeping(app: Arc<App>, readiness: Readiness, connections: Arc<Conn
         gauge!("rivulet_ingest_connections").set(connections.open() as f64);
         if round % TIDY_ROUNDS == TIDY_ROUNDS - 1 {
             app.limiter.tidy();
+            app.family_limiter.tidy();
         }
     }
 }

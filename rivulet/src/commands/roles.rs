@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use rivulet_registry::keys::Origin;
 use rivulet_telemetry::{Metrics, Readiness, serve_operations};
 use tokio::net::TcpListener;
 
 use crate::{
     services::{ClickHouse, Kafka, Postgres},
     supervise::Roles,
+    tokens::TokenFlags,
 };
 
 /// Takes events over HTTP and makes them durable in Kafka.
@@ -90,8 +92,6 @@ pub(crate) struct IngestFlags {
     /// Open connections; beyond it new ones wait.
     #[arg(long, env = "RIVULET_MAX_CONNECTIONS", default_value_t = 2_048)]
     max_connections: usize,
-    /// Seconds a body may take to arrive.
-    #[arg(
     /// Open connections of one address; beyond it new ones are closed. A load balancer in front is
     /// one address.
     #[arg(
@@ -117,6 +117,8 @@ pub(crate) struct IngestFlags {
         default_value_t = 30
     )]
     write_timeout: u64,
+    /// Seconds a body may take to arrive.
+    #[arg(
         long,
         env = "RIVULET_BODY_TIMEOUT",
         value_name = "SECONDS",
@@ -129,6 +131,23 @@ pub(crate) struct IngestFlags {
     /// Events that an API key may send at once after a pause.
     #[arg(long, env = "RIVULET_BURST", default_value_t = 20_000)]
     burst: u32,
+    #[command(flatten)]
+    tokens: TokenFlags,
+    /// Events a second, by family that sends with client tokens and node.
+    #[arg(long, env = "RIVULET_TOKEN_RATE", default_value_t = 100)]
+    token_rate: u32,
+    /// Events that such a family may send at once after a pause.
+    #[arg(long, env = "RIVULET_TOKEN_BURST", default_value_t = 2_000)]
+    token_burst: u32,
+    /// An origin whose pages may post events, such as https://app.example, several separated by
+    /// commas; everybody's without it.
+    #[arg(
+        long = "origin",
+        env = "RIVULET_ORIGINS",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
+    origins: Vec<Origin>,
     /// Seconds that a node cut off from PostgreSQL goes on with what it knows of children and keys.
     #[arg(
         long,
@@ -148,9 +167,9 @@ pub(crate) struct IngestFlags {
 }
 
 impl IngestFlags {
-    pub(crate) fn config(&self) -> rivulet_ingest::Config {
+    pub(crate) fn config(&self) -> anyhow::Result<rivulet_ingest::Config> {
         let defaults = rivulet_ingest::Config::default();
-        rivulet_ingest::Config {
+        Ok(rivulet_ingest::Config {
             max_events: self.max_events,
             max_wire_bytes: self.max_wire_bytes,
             max_inflated_bytes: self.max_inflated_bytes,
@@ -158,16 +177,23 @@ impl IngestFlags {
             max_event_depth: self.max_event_depth,
             max_bytes_in_flight: self.max_bytes_in_flight,
             max_connections: self.max_connections,
+            max_connections_per_address: self.max_connections_per_address,
+            header_timeout: Duration::from_secs(self.header_timeout),
+            write_timeout: Duration::from_secs(self.write_timeout),
             body_timeout: Duration::from_secs(self.body_timeout),
             rate: self.rate,
             burst: self.burst,
+            tokens: self.tokens.config()?,
+            token_rate: self.token_rate,
+            token_burst: self.token_burst,
+            origins: self.origins.clone(),
             registry: rivulet_registry::CacheConfig {
                 max_stale: Duration::from_secs(self.max_stale),
                 ..defaults.registry
             },
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
             ..defaults
-        }
+        })
     }
 }
 
@@ -177,9 +203,6 @@ pub(crate) struct AggregateFlags {
     #[arg(
         long,
         env = "RIVULET_AGGREGATE_LISTEN",
-            max_connections_per_address: self.max_connections_per_address,
-            header_timeout: Duration::from_secs(self.header_timeout),
-            write_timeout: Duration::from_secs(self.write_timeout),
         default_value = "127.0.0.1:9101"
     )]
     aggregate_listen: String,
@@ -240,7 +263,7 @@ async fn spawn_ingest(
     kafka: &Kafka,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
-    let config = flags.config();
+    let config = flags.config()?;
     config.validate()?;
     let listener = bind(&flags.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "ingest listens");
