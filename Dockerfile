@@ -5,6 +5,9 @@ COPY . .
 RUN cargo build --locked --release --package rivulet && strip target/release/rivulet
 
 FROM debian:bookworm-slim
+# The roots by which a JWKS at an https URL is trusted.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --no-create-home rivulet
 COPY --from=build /src/target/release/rivulet /usr/local/bin/rivulet
 USER 10001

@@ -1,33 +1,141 @@
 //! Who sends a request, and may they?
 
+use std::{borrow::Cow, sync::Arc};
+
 use axum::http::{HeaderMap, header};
-use rivulet_registry::keys::{Scope, sha256};
+use rivulet_events::{Event, ParentId, Parsed};
+use rivulet_registry::keys::{Grant, Scope, sha256};
+use rivulet_tokens::Error;
 
 use crate::{problem::Problem, router::App};
 
 /// The SHA-256 of an API key: all that is known of it from here on.
 pub(crate) type KeyHash = [u8; 32];
 
-/// The request's key, when it has this scope.
+/// Who sends a request.
+pub(crate) enum Sender {
+    /// Somebody with an API key.
+    Key(KeyHash, Arc<Grant>),
+    /// Somebody with a client token, who speaks for one family.
+    Family(ParentId),
+}
+
+/// The request's sender, when they have this scope.
 pub(crate) async fn require(
     app: &App,
     headers: &HeaderMap,
     needed: Scope,
-) -> Result<KeyHash, Problem> {
-    let key = bearer(headers).ok_or(Problem::Unauthorized { presented: false })?;
-    let hash = sha256(key);
-    let scope = app.registry.key(&hash).await.map_err(|_| app.cut_off())?;
-    match scope {
-        Some(scope) if scope == needed => Ok(hash),
-        Some(_) => Err(Problem::Forbidden(needed)),
-        None => Err(Problem::Unauthorized { presented: true }),
-    }
+) -> Result<Sender, Problem> {
+    let credential = bearer(headers).ok_or(Problem::Unauthorized(None))?;
+    let sender = if is_token(credential) {
+        let family = family(app, credential).await?;
+        if needed != Scope::Ingest {
+            return Err(Problem::Forbidden(
+                format!("a client token can only post events; this needs an API key with scope `{needed}`").into(),
+            ));
+        }
+        Sender::Family(family)
+    } else {
+        let (hash, grant) = key(app, credential).await?;
+        if grant.scope != needed {
+            return Err(Problem::Forbidden(
+                format!("this needs an API key with scope `{needed}`").into(),
+            ));
+        }
+        Sender::Key(hash, grant)
+    };
+    check_origin(app, headers, &sender)?;
+    Ok(sender)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, key) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// No API key holds a dot, every JWT holds two.
+fn is_token(credential: &str) -> bool {
+    credential.contains('.')
+}
+
+/// Keys are never compared: the SHA-256 of what was sent is looked up among the hashes of all keys.
+/// How long that takes tells nothing of a key, for nobody can choose what a hash begins with.
+async fn key(app: &App, key: &str) -> Result<(KeyHash, Arc<Grant>), Problem> {
+    let hash = sha256(key);
+    let grant = app.registry.key(&hash).await.map_err(|_| app.cut_off())?;
+    let unknown = || Problem::Unauthorized(Some("this API key is unknown or was revoked".into()));
+    Ok((hash, grant.ok_or_else(unknown)?))
+}
+
+async fn family(app: &App, token: &str) -> Result<ParentId, Problem> {
+    let Some(verifier) = &app.tokens else {
+        let why = "this is no API key, and client tokens are not taken here";
+        return Err(Problem::Unauthorized(Some(why.into())));
+    };
+    verifier.verify(token).await.map_err(|error| match error {
+        Error::Refused(refusal) => Problem::Unauthorized(Some(refusal.to_string().into())),
+        Error::Unavailable => Problem::Unavailable(
+            "client tokens cannot be checked now",
+            app.config.retry_after,
+        ),
+    })
+}
+
+/// Browsers say where a page came from, and pages cannot change that. Whoever is no browser can
+/// claim anything: this keeps a key from being used in other people's pages, and no more.
+fn check_origin(app: &App, headers: &HeaderMap, sender: &Sender) -> Result<(), Problem> {
+    let origin = headers.get(header::ORIGIN).map(|value| value.as_bytes());
+    let everywhere = &app.config.origins;
+    let here = everywhere.is_empty()
+        || origin.is_none_or(|sent| everywhere.iter().any(|origin| origin.is(sent)));
+    let with_this_key = match sender {
+        Sender::Key(_, grant) => grant.limits.allow_origin(origin),
+        Sender::Family(_) => true,
+    };
+    let why = match (here, with_this_key) {
+        (true, true) => return Ok(()),
+        (false, _) => "pages of this origin may not post events here",
+        (true, false) if origin.is_none() => {
+            "this API key is for pages of certain origins, and the request has no `Origin`"
+        }
+        (true, false) => "this API key may not be used by pages of this origin",
+    };
+    Err(Problem::Forbidden(why.into()))
+}
+
+impl Sender {
+    /// Whether they may post every one of these events. All or nothing: a key that is too narrow is
+    /// for its owner to mend, and no event may be lost meanwhile.
+    pub(crate) fn may_post(&self, events: &[Parsed<'_>]) -> Result<(), Problem> {
+        let Self::Key(_, grant) = self else {
+            return Ok(());
+        };
+        let kind = |parsed: &Parsed<'_>| parsed.outcome.as_ref().ok().map(Event::event_type);
+        match events
+            .iter()
+            .filter_map(kind)
+            .find(|kind| !grant.limits.allow_event(*kind))
+        {
+            None => Ok(()),
+            Some(kind) => {
+                let why: Cow<'static, str> = format!(
+                    "this API key may not post events of type `{}`; nothing of this request was taken",
+                    kind.as_str()
+                )
+                .into();
+                Err(Problem::Forbidden(why))
+            }
+        }
+    }
+
+    /// The only family whose children may be written, for a sender who speaks for one.
+    pub(crate) const fn family(&self) -> Option<ParentId> {
+        match self {
+            Self::Key(..) => None,
+            Self::Family(parent) => Some(*parent),
+        }
+    }
 }
 
 impl App {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use rivulet_registry::CacheConfig;
+use rivulet_registry::{CacheConfig, keys::Origin};
 
 use crate::spill::{DISK_TIMEOUT, SpillConfig};
 
 /// How this role works. [`Config::default`] is for production.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Events a request.
     pub max_events: usize,
@@ -24,10 +24,15 @@ pub struct Config {
     pub max_bytes_in_flight: usize,
     /// Open connections; beyond it new ones wait to be accepted.
     pub max_connections: usize,
+    /// Open connections of one address (of one /64, where that is IPv6); beyond it new ones are
+    /// closed at once. A load balancer in front is one address.
+    pub max_connections_per_address: usize,
     /// How long a request's head may take, the wait for it on an open connection included.
     pub header_timeout: Duration,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
+    /// How long a client may take nothing of an answer that it is sent.
+    pub write_timeout: Duration,
     /// How long an answer waits for Kafka's acknowledgements.
     pub ack_timeout: Duration,
     /// What `Retry-After` says when something could not be stored.
@@ -36,6 +41,14 @@ pub struct Config {
     pub rate: u32,
     /// Events an API key may send at once after a pause.
     pub burst: u32,
+    /// Which client tokens are taken; none without it.
+    pub tokens: Option<rivulet_tokens::Config>,
+    /// Events a second and family that sends with client tokens.
+    pub token_rate: u32,
+    /// Events such a family may send at once after a pause.
+    pub token_burst: u32,
+    /// Whose pages may post events; empty is everybody's.
+    pub origins: Vec<Origin>,
     /// The registry's cache.
     pub registry: CacheConfig,
     /// How long librdkafka waits for more records before it sends.
@@ -64,14 +77,20 @@ impl Default for Config {
             max_event_depth: 32,
             max_bytes_in_flight: 32 << 20,
             max_connections: 2_048,
+            max_connections_per_address: 1_024,
             // Above the minute for which load balancers keep idle connections: one of the two must
             // close first, and it had better be the one that sends.
             header_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
             ack_timeout: Duration::from_secs(15),
             retry_after: Duration::from_secs(5),
             rate: 5_000,
             burst: 20_000,
+            tokens: None,
+            token_rate: 100,
+            token_burst: 2_000,
+            origins: Vec::new(),
             registry: CacheConfig::default(),
             linger: Duration::from_millis(5),
             message_timeout: Duration::from_secs(10),
@@ -108,17 +127,31 @@ impl Config {
             ("max_inflated_bytes", self.max_inflated_bytes),
             ("max_event_bytes", self.max_event_bytes),
             ("max_connections", self.max_connections),
+            (
+                "max_connections_per_address",
+                self.max_connections_per_address,
+            ),
             ("rate", self.rate as usize),
+            ("token_rate", self.token_rate as usize),
             ("the registry's cache capacity", self.registry.capacity),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return refuse(format!("{name} is 0: every request would be refused"));
         }
-        if (self.burst as usize) < self.max_events {
+        let mut bursts = vec![("burst", self.burst)];
+        if let Some(tokens) = &self.tokens {
+            let invalid = |error: rivulet_tokens::InvalidConfig| InvalidConfig(error.to_string());
+            tokens.validate().map_err(invalid)?;
+            bursts.push(("token_burst", self.token_burst));
+        }
+        if let Some((name, burst)) = bursts
+            .into_iter()
+            .find(|(_, burst)| (*burst as usize) < self.max_events)
+        {
             return refuse(format!(
-                "burst ({}) is below max_events ({}): a request of more than {} events would be \
-                 refused for ever, however long its sender waits",
-                self.burst, self.max_events, self.burst
+                "{name} ({burst}) is below max_events ({}): a request of more than {burst} events \
+                 would be refused for ever, however long its sender waits",
+                self.max_events
             ));
         }
         if self.max_event_bytes > LARGEST_EVENT {
@@ -127,6 +160,14 @@ impl Config {
                  an event that passed every other check, each time it is sent again",
                 self.max_event_bytes
             ));
+        }
+        let waits = [
+            ("header_timeout", self.header_timeout),
+            ("body_timeout", self.body_timeout),
+            ("write_timeout", self.write_timeout),
+        ];
+        if let Some((name, _)) = waits.iter().find(|(_, limit)| limit.is_zero()) {
+            return refuse(format!("{name} is 0: every connection would be cut off"));
         }
         if !(2..=100).contains(&self.max_event_depth) {
             return refuse(format!(
@@ -219,7 +260,28 @@ mod tests {
     fn the_defaults_hold_and_every_broken_promise_is_named() {
         Config::default().validate().unwrap();
         assert!(refusal(|c| c.burst = 999).contains("for ever"));
+        let with_tokens = |c: &mut Config| {
+            c.tokens = Some(rivulet_tokens::Config {
+                secrets: rivulet_tokens::Secret::lines(&"s".repeat(32)),
+                audience: "rivulet".to_owned(),
+                ..rivulet_tokens::Config::default()
+            });
+        };
+        let few = |c: &mut Config| c.token_burst = 999;
+        let mut config = Config::default();
+        few(&mut config);
+        config
+            .validate()
+            .expect("nobody sends with tokens, whatever their burst");
+        with_tokens(&mut config);
+        let refused = config.validate().unwrap_err().to_string();
+        assert!(refused.contains("token_burst (999)"), "{refused}");
+        assert!(
+            refusal(|c| c.tokens = Some(rivulet_tokens::Config::default()))
+                .contains("neither a secret nor a JWKS")
+        );
         assert!(refusal(|c| c.max_events = 0).contains("max_events is 0"));
+        assert!(refusal(|c| c.write_timeout = Duration::ZERO).contains("write_timeout is 0"));
         assert!(refusal(|c| c.max_event_bytes = 1 << 20).contains("Kafka would refuse"));
         assert!(refusal(|c| c.max_event_depth = 1).contains("from 2 to 100"));
         assert!(refusal(|c| c.max_bytes_in_flight = 8 << 20).contains("503 for ever"));

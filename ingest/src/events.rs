@@ -15,7 +15,7 @@ use axum::{
 };
 use bytes::Bytes;
 use rivulet_events::{
-    ChildId, Clocks, Code, Event, Parsed, Registration, Rejection,
+    ChildId, Clocks, Code, Event, EventType, ParentId, Parsed, Registration, Rejection,
     batch::{self, InvalidUtf8},
     parse,
 };
@@ -23,7 +23,7 @@ use rivulet_registry::{Known, keys::Scope};
 
 use crate::{
     answer::{self, Fate, Line, Summary},
-    auth::KeyHash,
+    auth::Sender,
     body::Media,
     budget::Held,
     metrics::Tally,
@@ -45,7 +45,11 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
 
 async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem> {
     let accepts = "application/json or application/x-ndjson";
-    let Admitted { key, media, held } = app.admit(parts, body, Scope::Ingest, accepts).await?;
+    let Admitted {
+        sender,
+        media,
+        held,
+    } = app.admit(parts, body, Scope::Ingest, accepts).await?;
     let received_at = unix_millis_now();
     let header_sent_at = match parts.headers.get(X_SENT_AT) {
         None => None,
@@ -53,15 +57,17 @@ async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem>
     };
     app.metrics.body_bytes.increment(held.bytes.len() as u64);
 
-    let (body_sent_at, parsed) = split(app, &key, media, &held)?;
+    let (body_sent_at, parsed) = split(app, &sender, media, &held)?;
     app.metrics.request_events.record(parsed.len() as f64);
+    sender.may_post(&parsed)?;
     let clocks = Clocks {
         received_at,
         sent_at: header_sent_at.or(body_sent_at),
     };
     let children = Children::of(&parsed);
-    let known = ask_registry(app, &parsed, &children).await;
-    let (lines, tally) = store(app, parsed, &children, &known, &clocks).await?;
+    let family = sender.family();
+    let known = ask_registry(app, family, &parsed, &children).await;
+    let (lines, tally) = store(app, family, parsed, &children, &known, &clocks).await?;
     app.metrics.events(&tally);
 
     let totals @ (accepted, _, retry) = tally.totals();
@@ -113,10 +119,10 @@ fn unix_millis(now: SystemTime) -> i64 {
     since.map_or(0, |since| since.as_millis() as i64)
 }
 
-/// Finds the events in a body, charges their number to the key, and reads each by itself.
+/// Finds the events in a body, charges their number to the sender, and reads each by itself.
 fn split<'a>(
     app: &App,
-    key: &KeyHash,
+    sender: &Sender,
     media: Media,
     held: &'a Held,
 ) -> Result<(Option<i64>, Vec<Parsed<'a>>), Problem> {
@@ -125,7 +131,13 @@ fn split<'a>(
         max_bytes: app.config.max_event_bytes,
         max_depth: app.config.max_event_depth,
     };
-    let charge = |events| app.limiter.take(key, events).map_err(Problem::RateLimited);
+    let charge = |events| {
+        let taken = match sender {
+            Sender::Key(hash, _) => app.limiter.take(hash, events),
+            Sender::Family(parent) => app.family_limiter.take(parent, events),
+        };
+        taken.map_err(Problem::RateLimited)
+    };
     match media {
         Media::Json => {
             let text = simdutf8::basic::from_utf8(&held.bytes)
@@ -185,15 +197,31 @@ impl Children {
     }
 }
 
+/// Whether this event may be taken. To who speaks for one family, the children of another are not
+/// registered: that they exist is not theirs to know.
+fn admit(
+    family: Option<ParentId>,
+    child: Option<&Registration>,
+    kind: EventType,
+) -> Result<&Registration, Rejection> {
+    let of_family = |child: &&Registration| family.is_none_or(|family| child.parent_id == family);
+    Registration::admit(child.filter(of_family), kind)
+}
+
 /// What is known of each child. Where an event would be refused by what is only remembered, the
 /// registry has been read again.
-async fn ask_registry(app: &App, parsed: &[Parsed<'_>], children: &Children) -> Vec<Known> {
+async fn ask_registry(
+    app: &App,
+    family: Option<ParentId>,
+    parsed: &[Parsed<'_>],
+    children: &Children,
+) -> Vec<Known> {
     let mut known = app.registry.lookup(&children.ids).await;
     let mut doubtful: Vec<u32> = Vec::new();
     for (parsed, child) in parsed.iter().zip(&children.of_event) {
         if let Ok(event) = &parsed.outcome
             && let Known::Cached(registration) = &known[*child as usize]
-            && Registration::admit(Some(registration), event.event_type()).is_err()
+            && admit(family, Some(registration), event.event_type()).is_err()
         {
             doubtful.push(*child);
         }
@@ -219,6 +247,7 @@ async fn ask_registry(app: &App, parsed: &[Parsed<'_>], children: &Children) -> 
 /// not take is spilled, where that is switched on.
 async fn store<'a>(
     app: &App,
+    family: Option<ParentId>,
     parsed: Vec<Parsed<'a>>,
     children: &Children,
     known: &[Known],
@@ -232,7 +261,18 @@ async fn store<'a>(
             Err(rejection) => Fate::Rejected(rejection),
             Ok(event) => {
                 let known = &known[children.of_event[index] as usize];
-                hand_over(app, event, known, clocks, index, &mut sending, &mut buffer)?
+                match admitted(family, &event, known) {
+                    Ok(registration) => hand_over(
+                        app,
+                        event,
+                        registration,
+                        clocks,
+                        index,
+                        &mut sending,
+                        &mut buffer,
+                    )?,
+                    Err(fate) => fate,
+                }
             }
         };
         lines.push(Line {
@@ -284,30 +324,37 @@ async fn settle(app: &App, failed: Vec<Failed>, received_at: i64, lines: &mut [L
     }
 }
 
+/// The child's registration, where that lets the event in.
+fn admitted<'r>(
+    family: Option<ParentId>,
+    event: &Event<'_>,
+    known: &'r Known,
+) -> Result<&'r Registration, Fate> {
+    let kind = event.event_type();
+    match known {
+        Known::Unavailable => Err(Fate::Retry(kind)),
+        Known::Cached(registration) => {
+            // It would be refused, but the registry could not be read again.
+            admit(family, Some(registration), kind).map_err(|_| Fate::Retry(kind))
+        }
+        Known::Read(registration) => {
+            admit(family, registration.as_ref(), kind).map_err(Fate::Rejected)
+        }
+    }
+}
+
 /// The event's fate, `Accepted` provided that Kafka acknowledges it.
 fn hand_over(
     app: &App,
     event: Event<'_>,
-    known: &Known,
+    registration: &Registration,
     clocks: &Clocks,
     index: usize,
     sending: &mut Sending<'_>,
     buffer: &mut Vec<u8>,
 ) -> Result<Fate, Problem> {
     let (kind, child) = (event.event_type(), event.child_id);
-    let admitted = match known {
-        Known::Unavailable => return Ok(Fate::Retry(kind)),
-        Known::Cached(registration) => match Registration::admit(Some(registration), kind) {
-            Ok(registration) => registration,
-            // It would be refused, but the registry could not be read again.
-            Err(_) => return Ok(Fate::Retry(kind)),
-        },
-        Known::Read(registration) => match Registration::admit(registration.as_ref(), kind) {
-            Ok(registration) => registration,
-            Err(rejection) => return Ok(Fate::Rejected(rejection)),
-        },
-    };
-    let record = match event.place(clocks, admitted) {
+    let record = match event.place(clocks, registration) {
         Ok(record) => record,
         Err(rejection) => return Ok(Fate::Rejected(rejection)),
     };

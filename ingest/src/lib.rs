@@ -4,8 +4,9 @@
 //! read and inflated within limits, each event is judged by itself, the registry is asked for all
 //! children at once, and the answer is written when Kafka has acknowledged every record. What one
 //! request may cost is bounded before it is spent: bytes by [`Config::max_bytes_in_flight`], events
-//! by the rate limit, connections by their number, Kafka's queue by its size. Where the
-//! [spill](SpillConfig) is on, records that Kafka does not take are made durable on this node's disk.
+//! by the rate limit, connections by their number and by how long each step of them may take, Kafka's
+//! queue by its size. Where the [spill](SpillConfig) is on, records that Kafka does not take are made
+//! durable on this node's disk.
 
 mod admin;
 mod answer;
@@ -13,6 +14,7 @@ mod auth;
 mod body;
 mod budget;
 mod config;
+mod connections;
 mod events;
 mod inflate;
 mod limit;

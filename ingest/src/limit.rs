@@ -1,6 +1,7 @@
-//! The rate limit: a token an event, per API key, a request all or nothing.
+//! The rate limit: a token an event, per API key or family, a request all or nothing.
 
 use std::{
+    hash::Hash,
     num::NonZeroU32,
     time::{Duration, Instant},
 };
@@ -10,37 +11,32 @@ use governor::{
     state::keyed::DefaultKeyedStateStore,
 };
 
-use crate::{auth::KeyHash, problem::Throttled};
+use crate::problem::Throttled;
 
-/// What each API key has sent of late.
-pub(crate) struct Limiter {
-    keys: RateLimiter<
-        KeyHash,
-        DefaultKeyedStateStore<KeyHash>,
-        MonotonicClock,
-        NoOpMiddleware<Instant>,
-    >,
+/// What each sender, known as a `K`, has sent of late.
+pub(crate) struct Limiter<K: Clone + Eq + Hash> {
+    senders: RateLimiter<K, DefaultKeyedStateStore<K>, MonotonicClock, NoOpMiddleware<Instant>>,
     rate: NonZeroU32,
     burst: NonZeroU32,
 }
 
-impl Limiter {
+impl<K: Clone + Eq + Hash> Limiter<K> {
     /// `rate` events a second, `burst` at once after a pause.
     pub(crate) fn new(rate: NonZeroU32, burst: NonZeroU32) -> Self {
         let quota = Quota::per_second(rate).allow_burst(burst);
         Self {
-            keys: RateLimiter::new(quota, DefaultKeyedStateStore::default(), MonotonicClock),
+            senders: RateLimiter::new(quota, DefaultKeyedStateStore::default(), MonotonicClock),
             rate,
             burst,
         }
     }
 
     /// Takes a token for each of `events`, or none.
-    pub(crate) fn take(&self, key: &KeyHash, events: usize) -> Result<(), Throttled> {
+    pub(crate) fn take(&self, sender: &K, events: usize) -> Result<(), Throttled> {
         let Some(events) = u32::try_from(events).ok().and_then(NonZeroU32::new) else {
             return Ok(());
         };
-        let wait = match self.keys.check_key_n(key, events) {
+        let wait = match self.senders.check_key_n(sender, events) {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(until)) => until.wait_time_from(MonotonicClock.now()),
             // Not with a valid configuration: the burst covers the largest request.
@@ -58,10 +54,10 @@ impl Limiter {
         })
     }
 
-    /// Forgets keys that have not sent for so long that their bucket is full.
+    /// Forgets senders that have not sent for so long that their bucket is full.
     pub(crate) fn tidy(&self) {
-        self.keys.retain_recent();
-        self.keys.shrink_to_fit();
+        self.senders.retain_recent();
+        self.senders.shrink_to_fit();
     }
 }
 

@@ -96,6 +96,7 @@ impl Metrics {
 
 fn describe() {
     rivulet_registry::describe_metrics();
+    rivulet_tokens::describe_metrics();
     describe_counter!(
         "rivulet_ingest_requests_total",
         Unit::Count,
@@ -130,6 +131,11 @@ fn describe() {
         "rivulet_ingest_connections",
         Unit::Count,
         "Open connections"
+    );
+    describe_counter!(
+        "rivulet_ingest_connections_refused_total",
+        Unit::Count,
+        "Connections closed at once because their address had as many as one may have"
     );
     describe_histogram!(
         "rivulet_ingest_ack_seconds",

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use rivulet_events::batch::BatchError;
-use rivulet_registry::{declarations::Invalid, families, keys::Scope};
+use rivulet_registry::{declarations::Invalid, families};
 use serde_json::json;
 
 /// Why a request as a whole was refused. It alone knows status, stable code and words.
@@ -18,12 +18,10 @@ pub(crate) enum Problem {
     InvalidBody(Cow<'static, str>),
     MissingEvents,
     InvalidSentAt,
-    /// No key, or (`presented`) one that is not known.
-    Unauthorized {
-        presented: bool,
-    },
-    /// The key lacks this scope.
-    Forbidden(Scope),
+    /// No key or token, or why the one that was sent is not good.
+    Unauthorized(Option<Cow<'static, str>>),
+    /// What the key or token does not allow.
+    Forbidden(Cow<'static, str>),
     /// The body did not arrive in this time.
     Timeout(Duration),
     /// More bytes than this, as sent or inflated.
@@ -68,7 +66,7 @@ impl Problem {
             Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
             Self::MissingEvents => (StatusCode::BAD_REQUEST, "missing_events"),
             Self::InvalidSentAt => (StatusCode::BAD_REQUEST, "invalid_sent_at"),
-            Self::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
             Self::Timeout(_) => (StatusCode::REQUEST_TIMEOUT, "timeout"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
@@ -94,13 +92,8 @@ impl Problem {
             Self::InvalidBody(why) => Cow::Borrowed(why),
             Self::MissingEvents => BatchError::MissingEvents.to_string().into(),
             Self::InvalidSentAt => BatchError::InvalidSentAt.to_string().into(),
-            Self::Unauthorized { presented: false } => {
-                "send an API key: `Authorization: Bearer <api key>`".into()
-            }
-            Self::Unauthorized { presented: true } => {
-                "this API key is unknown or was revoked".into()
-            }
-            Self::Forbidden(scope) => format!("this needs an API key with scope `{scope}`").into(),
+            Self::Unauthorized(None) => "send an API key: `Authorization: Bearer <api key>`".into(),
+            Self::Unauthorized(Some(why)) | Self::Forbidden(why) => Cow::Borrowed(why),
             Self::Timeout(limit) => format!("the body did not arrive within {limit:?}").into(),
             Self::BodyTooLarge(limit) => {
                 format!("the body is longer than {limit} bytes; send fewer events at once").into()
@@ -112,8 +105,8 @@ impl Problem {
             Self::UnsupportedEncoding => {
                 format!("send the body with one Content-Encoding of {ACCEPTED_ENCODINGS}").into()
             }
-            Self::RateLimited(_) => "too many events from this API key; nothing of this request \
-                                     was taken, send it again later"
+            Self::RateLimited(_) => "too many events from this API key or token; nothing of this \
+                                     request was taken, send it again later"
                 .into(),
             Self::Unavailable(why, _) => Cow::Borrowed(why),
             Self::NotFound(what) => Cow::Borrowed(what),
@@ -130,11 +123,10 @@ impl Problem {
             HeaderValue::from(whole.max(1))
         };
         match self {
-            Self::Unauthorized { presented } => {
-                let challenge = if *presented {
-                    r#"Bearer realm="rivulet", error="invalid_token""#
-                } else {
-                    r#"Bearer realm="rivulet""#
+            Self::Unauthorized(why) => {
+                let challenge = match why {
+                    Some(_) => r#"Bearer realm="rivulet", error="invalid_token""#,
+                    None => r#"Bearer realm="rivulet""#,
                 };
                 headers.insert(
                     header::WWW_AUTHENTICATE,

@@ -5,12 +5,17 @@ use std::{any::Any, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body as HttpBody,
-    http::{HeaderName, Method, StatusCode, header, request::Parts},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
     routing::{post, put},
 };
-use rivulet_registry::{Registry, keys::Scope};
+use rivulet_events::ParentId;
+use rivulet_registry::{
+    Registry,
+    keys::{Origin, Scope},
+};
 use rivulet_telemetry::{Readiness, operations};
+use rivulet_tokens::Verifier;
 use sqlx::PgPool;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -19,7 +24,7 @@ use tower_http::{
 
 use crate::{
     Config, admin,
-    auth::{self, KeyHash},
+    auth::{self, KeyHash, Sender},
     body::{self, Media},
     budget::{Budget, Held},
     events,
@@ -37,7 +42,9 @@ pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) producer: Arc<Producer>,
     pub(crate) spill: Option<Arc<Spill>>,
-    pub(crate) limiter: Limiter,
+    pub(crate) tokens: Option<Verifier>,
+    pub(crate) limiter: Limiter<KeyHash>,
+    pub(crate) family_limiter: Limiter<ParentId>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) metrics: Metrics,
     pub(crate) pool: PgPool,
@@ -45,13 +52,13 @@ pub(crate) struct App {
 
 /// A body whose sender was found good.
 pub(crate) struct Body {
-    pub(crate) key: KeyHash,
+    pub(crate) sender: Sender,
     pub(crate) media: Media,
     pub(crate) held: Held,
 }
 
 impl App {
-    /// Checks the key, then what the body claims to be, and only then reads it. `accepts` is for
+    /// Checks who sends it, then what the body claims to be, and only then reads it. `accepts` is for
     /// people, and for JSON alone when it names nothing else.
     pub(crate) async fn admit(
         &self,
@@ -62,13 +69,13 @@ impl App {
     ) -> Result<Body, Problem> {
         let headers = &parts.headers;
         let checked = async {
-            let key = auth::require(self, headers, scope).await?;
+            let sender = auth::require(self, headers, scope).await?;
             let media = body::media(headers)
                 .filter(|media| *media == Media::Json || accepts.contains("ndjson"))
                 .ok_or(Problem::UnsupportedMediaType(accepts))?;
-            Ok((key, media, body::encoding(headers)?))
+            Ok((sender, media, body::encoding(headers)?))
         };
-        let (key, media, encoding) = match checked.await {
+        let (sender, media, encoding) = match checked.await {
             Ok(checked) => checked,
             Err(problem) => {
                 if !body::expects_continue(headers) {
@@ -78,7 +85,11 @@ impl App {
             }
         };
         let held = body::read(self, body, encoding).await?;
-        Ok(Body { key, media, held })
+        Ok(Body {
+            sender,
+            media,
+            held,
+        })
     }
 }
 
@@ -91,8 +102,9 @@ pub(crate) fn router(
     let children = put(admin::put_child).delete(admin::delete_child);
     // The layer answers OPTIONS itself, but only where the method is routed at all.
     let events = post(events::post).options(async || StatusCode::NO_CONTENT);
+    let browsers = browsers(&app.config.origins);
     Router::new()
-        .route("/v1/events", events.layer(browsers()))
+        .route("/v1/events", events.layer(browsers))
         .route("/v1/admin/parents/{id}", parents)
         .route("/v1/admin/children/{id}", children)
         .merge(operations(readiness, metrics))
@@ -102,11 +114,23 @@ pub(crate) fn router(
         .with_state(app)
 }
 
-/// SDKs inside web pages, from wherever these are served. The key is a header, never a cookie, so
-/// a foreign page can do nothing that it could not do without the browser.
-fn browsers() -> CorsLayer {
+/// SDKs inside web pages, from wherever these are served or from these origins alone. The key is a
+/// header, never a cookie, so a foreign page can do nothing that it could not do without the
+/// browser. A preflight has no key: what a key allows is checked when the request itself comes, and
+/// the page can read why it was refused.
+fn browsers(origins: &[Origin]) -> CorsLayer {
+    let origins: Vec<HeaderValue> = origins
+        .iter()
+        // The parser lets nothing through that a header could not hold.
+        .filter_map(|origin| HeaderValue::from_str(origin.as_str()).ok())
+        .collect();
+    let allowed = if origins.is_empty() {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins)
+    };
     CorsLayer::new()
-        .allow_origin(AllowOrigin::any())
+        .allow_origin(allowed)
         .allow_methods([Method::POST])
         .allow_headers([
             header::AUTHORIZATION,

@@ -15,21 +15,21 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use metrics::gauge;
+use metrics::{counter, gauge};
 use rdkafka::error::KafkaError;
 use rivulet_kafka::Cluster;
 use rivulet_registry::Registry;
 use rivulet_telemetry::Readiness;
+use rivulet_tokens::{SourceError, Verifier};
 use sqlx::PgPool;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, InvalidConfig,
     budget::Budget,
+    connections::{Connections, Place},
     limit::Limiter,
     metrics::Metrics,
     problem::ProblemCode,
@@ -56,6 +56,9 @@ pub enum Error {
     /// The Kafka client could not be made from its settings.
     #[error("the Kafka producer cannot be made: {0}")]
     Producer(#[from] KafkaError),
+    /// The file with the keys of client tokens is not good.
+    #[error(transparent)]
+    Tokens(#[from] SourceError),
     /// A thread could not be started.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] io::Error),
@@ -98,19 +101,25 @@ pub async fn serve(
     let draining = spill
         .clone()
         .map(|spill| tokio::spawn(spill.drain(Arc::clone(&producer), stop_draining.clone())));
+    let tokens = match &config.tokens {
+        Some(tokens) => Some(Verifier::start(tokens, background.clone()).await?),
+        None => None,
+    };
     let number = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
     let app = Arc::new(App {
         registry: Registry::start(pool.clone(), config.registry, background.clone()),
         producer: Arc::clone(&producer),
         spill: spill.clone(),
+        tokens,
         limiter: Limiter::new(number(config.rate), number(config.burst)),
+        family_limiter: Limiter::new(number(config.token_rate), number(config.token_burst)),
         budget: Arc::new(Budget::new(config.max_bytes_in_flight)),
         metrics: Metrics::new(),
         pool,
         config,
     });
     let config = &app.config;
-    let connections = Arc::new(Semaphore::new(config.max_connections));
+    let connections = Connections::new(config.max_connections, config.max_connections_per_address);
     let look_after = housekeeping(
         Arc::clone(&app),
         readiness.clone(),
@@ -121,6 +130,7 @@ pub async fn serve(
         router: router(Arc::clone(&app), readiness.clone(), metrics),
         running: GracefulShutdown::new(),
         header_timeout: config.header_timeout,
+        write_timeout: config.write_timeout,
     };
 
     readiness.pass("accepting");
@@ -139,9 +149,8 @@ pub async fn serve(
     drop(listener);
     let drained = tokio::time::timeout(config.drain_timeout, server.running.shutdown()).await;
     if drained.is_err() {
-        let cut = config.max_connections - connections.available_permits();
         tracing::warn!(
-            connections = cut,
+            connections = connections.open(),
             "requests were still running and are cut off"
         );
     }
@@ -175,17 +184,18 @@ struct Server {
     router: Router,
     running: GracefulShutdown,
     header_timeout: Duration,
+    write_timeout: Duration,
 }
 
 impl Server {
-    async fn accept(&self, listener: &TcpListener, connections: &Arc<Semaphore>) -> Infallible {
+    async fn accept(&self, listener: &TcpListener, connections: &Arc<Connections>) -> Infallible {
         loop {
-            let Ok(permit) = Arc::clone(connections).acquire_owned().await else {
-                // Nobody closes the semaphore.
-                std::future::pending().await
-            };
+            let vacancy = connections.vacancy().await;
             match listener.accept().await {
-                Ok((stream, _)) => self.connection(stream, permit),
+                Ok((stream, from)) => match connections.take(vacancy, from.ip()) {
+                    Some(place) => self.connection(stream, place),
+                    None => counter!("rivulet_ingest_connections_refused_total").increment(1),
+                },
                 // Out of file descriptors, or a connection that is gone already.
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -195,21 +205,26 @@ impl Server {
         }
     }
 
-    fn connection(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    /// HTTP/1.1 alone: a batch is one request, so there is nothing to interleave, and HTTP/2 would
+    /// let one connection hold many requests where the limits here count connections.
+    fn connection(&self, stream: TcpStream, place: Place) {
         // Answers are one write each; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
+        // Reading has limits of its own, for a request's head and for its body.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.write_timeout));
         let inner = TowerToHyperService::new(self.router.clone());
         let service = service_fn(move |request| observed(inner.clone(), request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_timeout)
             .max_buf_size(CONNECTION_BUFFER)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = self.running.watch(connection);
         tokio::spawn(async move {
             // A client that went away or was too slow is its own affair.
             let _ = connection.await;
-            drop(permit);
+            drop(place);
         });
     }
 }
@@ -252,7 +267,7 @@ fn route(path: &str) -> &'static str {
     }
 }
 
-async fn housekeeping(app: Arc<App>, readiness: Readiness, connections: Arc<Semaphore>) {
+async fn housekeeping(app: Arc<App>, readiness: Readiness, connections: Arc<Connections>) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     for round in 0u64.. {
         tick.tick().await;
@@ -262,13 +277,13 @@ async fn housekeeping(app: Arc<App>, readiness: Readiness, connections: Arc<Sema
             None => readiness.fail("registry", "PostgreSQL was never reached"),
         }
         gauge!("rivulet_ingest_in_flight_bytes").set(app.budget.held() as f64);
-        let open = app.config.max_connections - connections.available_permits();
-        gauge!("rivulet_ingest_connections").set(open as f64);
+        gauge!("rivulet_ingest_connections").set(connections.open() as f64);
         if let Some(spill) = &app.spill {
             spill.observe();
         }
         if round % TIDY_ROUNDS == TIDY_ROUNDS - 1 {
             app.limiter.tidy();
+            app.family_limiter.tidy();
         }
     }
 }

@@ -10,7 +10,10 @@ use flate2::{Compression, write::GzEncoder};
 use reqwest::StatusCode;
 use rivulet_ingest::Config;
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
 
 fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut to = GzEncoder::new(Vec::new(), Compression::best());
@@ -114,9 +117,7 @@ async fn an_endless_body_ends() {
     };
     let receiving = async {
         let mut answer = vec![0; 4096];
-        let length = tokio::io::AsyncReadExt::read(&mut read, &mut answer)
-            .await
-            .unwrap();
+        let length = read.read(&mut answer).await.unwrap();
         String::from_utf8_lossy(&answer[..length]).into_owned()
     };
     let answer = tokio::select! {
@@ -200,9 +201,7 @@ async fn a_head_that_never_ends_does_not_hold_its_connection() {
     .await;
     let mut stuck = Vec::new();
     for _ in 0..4 {
-        let mut stream = tokio::net::TcpStream::connect(server.address)
-            .await
-            .unwrap();
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream
             .write_all(b"POST /v1/events HTTP/1.1\r\nhost:")
             .await
@@ -219,4 +218,155 @@ async fn a_head_that_never_ends_does_not_hold_its_connection() {
     let answer = read_answer(&mut huge).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_trickles_has_no_more_time_than_one_that_stands_still() {
+    let server = Server::with(Config {
+        header_timeout: Duration::from_millis(300),
+        ..config()
+    })
+    .await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream
+        .write_all(b"POST /v1/events HTTP/1.1\r\nhost: test\r\nx-slow: ")
+        .await
+        .unwrap();
+    // For as long as it can be written to, it is still read.
+    within_a_minute("the connection is closed", async {
+        while stream.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_trickles_ends_with_408() {
+    let server = Server::with(Config {
+        body_timeout: Duration::from_millis(300),
+        ..config()
+    })
+    .await;
+    let mut stream = server.raw("content-length: 100000\r\n").await;
+    let (mut read, mut write) = stream.split();
+    let trickle = async {
+        while write.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let answer = async {
+        let mut answer = vec![0; 4096];
+        let length = read.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    };
+    let answer = tokio::select! {
+        () = trickle => unreachable!(),
+        answer = answer => answer,
+    };
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_answers_does_not_hold_a_connection() {
+    let server = Server::with(Config {
+        write_timeout: Duration::from_millis(300),
+        max_connections: 3,
+        header_timeout: Duration::from_secs(600),
+        rate: 10_000_000,
+        burst: 10_000_000,
+        ..config()
+    })
+    .await;
+    let body = json!({"events": vec![json!({}); 1_000]}).to_string();
+    let request = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        server.ingest_key,
+        body.len()
+    );
+    // Ahead of everybody else in the queue, and as many as there are places.
+    for _ in 0..3 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let mut deaf = socket.connect(server.address).await.unwrap();
+        let requests = request.repeat(100);
+        tokio::spawn(async move {
+            // Answers of 12 MB, more than the operating system keeps for who does not read.
+            let _ = deaf.write_all(requests.as_bytes()).await;
+            std::future::pending::<()>().await;
+        });
+    }
+    let client = reqwest::Client::new();
+    let health = client.get(server.url("/healthz")).send();
+    let health = within_a_minute("others are served", health).await.unwrap();
+    assert_eq!(health.status(), StatusCode::OK);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_cannot_take_every_place() {
+    let server = Server::with(Config {
+        max_connections_per_address: 3,
+        ..config()
+    })
+    .await;
+    let open = async |from: &str| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        socket.connect(server.address).await.unwrap()
+    };
+    // The client that made the server ready may hold a connection from 127.0.0.1 itself.
+    let mut first = Vec::new();
+    for _ in 0..3 {
+        first.push(open("127.0.0.7").await);
+    }
+    let is_served = async |mut stream: TcpStream| {
+        let request = b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n";
+        let mut answer = [0; 12];
+        stream.write_all(request).await.is_ok()
+            && stream.read_exact(&mut answer).await.is_ok()
+            && answer.starts_with(b"HTTP/1.1 200")
+    };
+    assert!(!is_served(open("127.0.0.7").await).await);
+    assert!(is_served(open("127.0.0.8").await).await);
+    assert!(is_served(first.remove(0)).await);
+    eventually("there is a place again", async || {
+        is_served(open("127.0.0.7").await).await
+    })
+    .await;
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_is_not_spoken() {
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    let reading = stream.read_to_end(&mut answer);
+    let _ = within_a_minute("the connection ends", reading).await;
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 4") || answer.starts_with(b"HTTP/1.1 5"),
+        "{answer:?}"
+    );
+    let mut stream = server
+        .raw("upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\nconnection: upgrade, http2-settings\r\ncontent-length: 13\r\n")
+        .await;
+    stream.write_all(b"{\"events\":[]}").await.unwrap();
+    let answer = read_answer(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    server.stop().await.unwrap();
+}
+
+/// A test that waits in vain fails here.
+async fn within_a_minute<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(Duration::from_secs(60), work).await;
+    done.unwrap_or_else(|_| panic!("never came true: {what}"))
 }

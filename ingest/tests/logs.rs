@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use common::{Server, eventually, read_answer};
+use common::{Server, config, eventually, read_answer};
 use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use uuid::Uuid;
@@ -35,7 +35,20 @@ async fn planted_secrets_stay_out_of_log_and_metrics() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .init();
-    let server = Server::start().await;
+    let tokens = rivulet_tokens::Config {
+        secrets: rivulet_tokens::Secret::lines("planted secret of at least thirty-two bytes"),
+        audience: "planted-audience".to_owned(),
+        ..rivulet_tokens::Config::default()
+    };
+    let server = Server::with(rivulet_ingest::Config {
+        tokens: Some(tokens.clone()),
+        ..config()
+    })
+    .await;
+    let parent = rivulet_events::ParentId::new(server.parent);
+    let minute = std::time::Duration::from_secs(60);
+    let token = rivulet_tokens::mint(&tokens, parent, minute).unwrap();
+    let bad_token = format!("{token}x");
     let stranger = Uuid::new_v4();
     let event = |child: Uuid| {
         json!({
@@ -84,6 +97,14 @@ async fn planted_secrets_stay_out_of_log_and_metrics() {
             "",
             "{}",
         ),
+        (
+            "POST /v1/events",
+            &token,
+            "origin: https://planted.example\r\n",
+            good.as_str(),
+        ),
+        ("POST /v1/events", &bad_token, "", good.as_str()),
+        (&parents, &token, "", "{}"),
         (&parents, &admin, "", "{\"timezone\": \"planted/zone\"}"),
         (&parents, &admin, "", "{\"timezone\": \"Asia/Tokyo\"}"),
         (&children, &admin, "", ""),
@@ -103,7 +124,7 @@ async fn planted_secrets_stay_out_of_log_and_metrics() {
     }
     let text = || String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
     eventually("the last request is in the log", async || {
-        text().matches("answered").count() >= 10
+        text().matches("answered").count() >= 13
     })
     .await;
     let secrets = [
@@ -115,6 +136,8 @@ async fn planted_secrets_stay_out_of_log_and_metrics() {
         stranger.to_string(),
         key,
         admin,
+        token.rsplit('.').next().unwrap().to_owned(),
+        token,
     ];
     let exposed = server
         .client
@@ -124,10 +147,10 @@ async fn planted_secrets_stay_out_of_log_and_metrics() {
         .unwrap();
     let exposed = exposed.text().await.unwrap();
     for expected in [
-        "rivulet_ingest_events_total{outcome=\"accepted\",type=\"message\",code=\"\"} 1\n",
-        "rivulet_ingest_events_total{outcome=\"rejected\",type=\"\",code=\"unknown_child\"} 1\n",
-        "rivulet_ingest_requests_total{route=\"events\",code=\"ok\"} 1\n",
-        "rivulet_ingest_requests_total{route=\"admin\",code=\"forbidden\"} 1\n",
+        "rivulet_ingest_events_total{outcome=\"accepted\",type=\"message\",code=\"\"} 2\n",
+        "rivulet_ingest_events_total{outcome=\"rejected\",type=\"\",code=\"unknown_child\"} 2\n",
+        "rivulet_ingest_requests_total{route=\"events\",code=\"ok\"} 2\n",
+        "rivulet_ingest_requests_total{route=\"admin\",code=\"forbidden\"} 2\n",
         "rivulet_ingest_requests_total{route=\"other\",code=\"not_found\"} 1\n",
         "rivulet_ingest_request_seconds_bucket",
         "rivulet_ingest_in_flight_bytes",

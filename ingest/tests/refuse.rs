@@ -103,6 +103,12 @@ async fn keys_are_checked_before_anything_else() {
         .await
         .unwrap();
     keys::revoke(&server.bed.pool, "lost").await.unwrap();
+    // A node hears of a revocation soon, not at once.
+    eventually("the revocation is known", async || {
+        let answer = post(Some(format!("Bearer {revoked}"))).await.unwrap();
+        answer.status() == StatusCode::UNAUTHORIZED
+    })
+    .await;
     let good = &server.ingest_key;
     for (sent, challenge) in [
         (None, "Bearer realm=\"rivulet\""),

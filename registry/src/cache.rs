@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    keys::{Scope, parse_scope},
+    keys::Grant,
     listen,
     slots::{AsOf, Confirmation, Slots},
 };
@@ -97,8 +97,11 @@ pub(crate) struct Shared {
     max_stale: Duration,
 }
 
+/// An answer with how long ago it was confirmed.
+type Confirmed<T> = Result<(T, Duration), Unavailable>;
+
 struct Keys {
-    scopes: HashMap<[u8; 32], Scope, RandomState>,
+    grants: HashMap<[u8; 32], Arc<Grant>, RandomState>,
     as_of: AsOf,
 }
 
@@ -191,19 +194,19 @@ impl Registry {
         }
     }
 
-    /// The scope of the key with this SHA-256; `None` when there is none, or it was revoked.
+    /// What the key with this SHA-256 may do; `None` when there is none, or it was revoked.
     ///
     /// # Errors
     /// The keys were never read, or too long ago.
-    pub async fn key(&self, sha256: &[u8; 32]) -> Result<Option<Scope>, Unavailable> {
+    pub async fn key(&self, sha256: &[u8; 32]) -> Result<Option<Arc<Grant>>, Unavailable> {
         let shared = &self.0;
         let (known, read_age) = shared.known_key(sha256);
-        let doubtful = match known {
-            Ok((Some(_), confirmed_age)) => confirmed_age >= FRESH,
+        let doubtful = match &known {
+            Ok((Some(_), confirmed_age)) => *confirmed_age >= FRESH,
             _ => read_age >= KEYS_READ_EVERY,
         };
         if !doubtful || shared.unreachable.load(Ordering::Relaxed) {
-            return known.map(|(scope, _)| scope);
+            return known.map(|(grant, _)| grant);
         }
         // One reads, the others go by what is known: a flood of wrong keys must not queue up here.
         if let Ok(_reading) = shared.reading_keys.try_lock() {
@@ -214,7 +217,7 @@ impl Registry {
                 shared.unreachable.store(true, Ordering::Relaxed);
             }
         }
-        shared.known_key(sha256).0.map(|(scope, _)| scope)
+        shared.known_key(sha256).0.map(|(grant, _)| grant)
     }
 
     /// How long ago everything in memory was last known to be true.
@@ -227,18 +230,15 @@ impl Registry {
 }
 
 impl Shared {
-    /// The key's scope with how long ago that was confirmed, and how long ago keys were read.
-    fn known_key(
-        &self,
-        sha256: &[u8; 32],
-    ) -> (Result<(Option<Scope>, Duration), Unavailable>, Duration) {
+    /// The key's grant with how long ago that was confirmed, and how long ago keys were read.
+    fn known_key(&self, sha256: &[u8; 32]) -> (Confirmed<Option<Arc<Grant>>>, Duration) {
         let keys = self.keys.read();
         let Some(keys) = &*keys else {
             return (Err(Unavailable), Duration::MAX);
         };
         let confirmed_age = self.confirmation.lock().of(keys.as_of).elapsed();
         let known = if confirmed_age <= self.max_stale {
-            Ok((keys.scopes.get(sha256).copied(), confirmed_age))
+            Ok((keys.grants.get(sha256).cloned(), confirmed_age))
         } else {
             Err(Unavailable)
         };
@@ -249,19 +249,22 @@ impl Shared {
     /// without a query.
     pub(crate) async fn read_keys(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let as_of = self.confirmation.lock().as_of(Instant::now());
-        let rows: Vec<(Vec<u8>, String)> =
-            sqlx::query_as("SELECT sha256, scope FROM api_keys WHERE revoked_at IS NULL")
-                .fetch_all(connection)
-                .await?;
-        let scope = |(sha256, scope): (Vec<u8>, String)| {
+        type Row = (Vec<u8>, String, Vec<String>, Vec<String>);
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT sha256, scope, origins, event_types FROM api_keys WHERE revoked_at IS NULL",
+        )
+        .fetch_all(connection)
+        .await?;
+        let grant = |(sha256, scope, origins, event_types): Row| {
             let sha256 = sha256
                 .try_into()
                 .map_err(|_| sqlx::Error::Decode("a SHA-256 has 32 bytes".into()))?;
-            Ok((sha256, parse_scope(&scope)?))
+            let grant = Grant::of_row(&scope, origins, &event_types)?;
+            Ok((sha256, Arc::new(grant)))
         };
-        let scopes = rows
+        let grants = rows
             .into_iter()
-            .map(scope)
+            .map(grant)
             .collect::<Result<_, sqlx::Error>>()?;
         let mut keys = self.keys.write();
         // A slower read that began earlier must not undo a revocation.
@@ -269,7 +272,7 @@ impl Shared {
             .as_ref()
             .is_none_or(|keys| keys.as_of.read_at < as_of.read_at)
         {
-            *keys = Some(Keys { scopes, as_of });
+            *keys = Some(Keys { grants, as_of });
         }
         Ok(())
     }

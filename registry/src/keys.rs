@@ -8,6 +8,8 @@ use rand::{TryRngCore as _, rngs::OsRng};
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 
+pub use crate::limits::{InvalidOrigin, Limits, Origin};
+
 /// What a key may do. One key has one scope: an admin key posts no events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -53,13 +55,22 @@ impl FromStr for Scope {
     }
 }
 
+/// What the holder of a key may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The one thing it is for.
+    pub scope: Scope,
+    /// What of that it may not.
+    pub limits: Limits,
+}
+
 /// A key as the table has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
     /// What it was called when made.
     pub name: String,
     /// What it may do.
-    pub scope: Scope,
+    pub grant: Grant,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// Since when it is refused.
@@ -78,6 +89,9 @@ pub enum Error {
     /// No key has this name.
     #[error("there is no key named `{0}`")]
     Unknown(String),
+    /// Only posting events can be limited.
+    #[error("only a key of scope ingest can be limited to origins or event types")]
+    NotLimitable,
     /// The operating system gave no random bytes.
     #[error("no random bytes to make a key from: {0}")]
     Random(#[from] rand::rand_core::OsError),
@@ -93,11 +107,27 @@ pub fn sha256(key: &str) -> [u8; 32] {
     Sha256::digest(key).into()
 }
 
-/// Makes a key and returns it, the only time that it can be seen.
+/// Makes a key without limits and returns it, the only time that it can be seen.
 ///
 /// # Errors
 /// [`Error::BadName`], [`Error::NameTaken`], [`Error::Random`], [`Error::Database`].
 pub async fn create(pool: &PgPool, name: &str, scope: Scope) -> Result<String, Error> {
+    create_limited(pool, name, scope, &Limits::default()).await
+}
+
+/// The same with limits.
+///
+/// # Errors
+/// Those of [`create`], and [`Error::NotLimitable`].
+pub async fn create_limited(
+    pool: &PgPool,
+    name: &str,
+    scope: Scope,
+    limits: &Limits,
+) -> Result<String, Error> {
+    if scope != Scope::Ingest && *limits != Limits::default() {
+        return Err(Error::NotLimitable);
+    }
     let length = name.chars().count();
     if name.trim().is_empty() || length > 100 || name.chars().any(char::is_control) {
         return Err(Error::BadName);
@@ -106,11 +136,14 @@ pub async fn create(pool: &PgPool, name: &str, scope: Scope) -> Result<String, E
     OsRng.try_fill_bytes(&mut secret)?;
     let key = format!("rvk_{}", BASE64_URL_SAFE_NO_PAD.encode(secret));
     let made = sqlx::query(
-        "INSERT INTO api_keys (name, scope, sha256) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING",
+        "INSERT INTO api_keys (name, scope, sha256, origins, event_types)
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO NOTHING",
     )
     .bind(name)
     .bind(scope.as_str())
     .bind(&sha256(&key)[..])
+    .bind(limits.origin_column())
+    .bind(limits.event_type_column())
     .execute(pool)
     .await?;
     if made.rows_affected() == 0 {
@@ -124,20 +157,51 @@ pub async fn create(pool: &PgPool, name: &str, scope: Scope) -> Result<String, E
 /// # Errors
 /// [`Error::Database`].
 pub async fn list(pool: &PgPool) -> Result<Vec<ApiKey>, Error> {
-    type Row = (String, String, DateTime<Utc>, Option<DateTime<Utc>>);
-    let rows: Vec<Row> =
-        sqlx::query_as("SELECT name, scope, created_at, revoked_at FROM api_keys ORDER BY name")
-            .fetch_all(pool)
-            .await?;
-    let key = |(name, scope, created_at, revoked_at): Row| {
+    type Row = (
+        String,
+        DateTime<Utc>,
+        Option<DateTime<Utc>>,
+        String,
+        Vec<String>,
+        Vec<String>,
+    );
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT name, created_at, revoked_at, scope, origins, event_types
+         FROM api_keys ORDER BY name",
+    )
+    .fetch_all(pool)
+    .await?;
+    let key = |(name, created_at, revoked_at, scope, origins, event_types): Row| {
         Ok(ApiKey {
             name,
-            scope: parse_scope(&scope)?,
+            grant: Grant::of_row(&scope, origins, &event_types)?,
             created_at,
             revoked_at,
         })
     };
     rows.into_iter().map(key).collect()
+}
+
+/// Gives a key these limits in place of those it had, in force on every node within 5 s.
+///
+/// # Errors
+/// [`Error::Unknown`], [`Error::NotLimitable`], [`Error::Database`].
+pub async fn limit(pool: &PgPool, name: &str, limits: &Limits) -> Result<(), Error> {
+    let scope: Option<String> = sqlx::query_scalar(
+        "UPDATE api_keys SET origins = CASE scope WHEN 'ingest' THEN $2 ELSE origins END,
+                             event_types = CASE scope WHEN 'ingest' THEN $3 ELSE event_types END
+         WHERE name = $1 RETURNING scope",
+    )
+    .bind(name)
+    .bind(limits.origin_column())
+    .bind(limits.event_type_column())
+    .fetch_optional(pool)
+    .await?;
+    match scope.as_deref() {
+        None => Err(Error::Unknown(name.to_owned())),
+        Some("ingest") => Ok(()),
+        Some(_) => Err(Error::NotLimitable),
+    }
 }
 
 /// Revokes a key: every node refuses it within 5 s. Doing it again changes nothing.
@@ -156,8 +220,18 @@ pub async fn revoke(pool: &PgPool, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A scope as the table has it. The table's check makes any other impossible.
-pub(crate) fn parse_scope(word: &str) -> Result<Scope, sqlx::Error> {
-    word.parse()
-        .map_err(|error: UnknownScope| sqlx::Error::Decode(error.into()))
+impl Grant {
+    /// As the table has it, whose checks make it impossible that this fails.
+    pub(crate) fn of_row(
+        scope: &str,
+        origins: Vec<String>,
+        event_types: &[String],
+    ) -> Result<Self, sqlx::Error> {
+        let scope = scope.parse().ok();
+        let limits = Limits::of_columns(origins, event_types);
+        match (scope, limits) {
+            (Some(scope), Some(limits)) => Ok(Self { scope, limits }),
+            _ => Err(sqlx::Error::Decode("a key of a newer release".into())),
+        }
+    }
 }

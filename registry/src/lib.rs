@@ -23,6 +23,7 @@ pub mod declarations;
 pub mod families;
 mod import;
 pub mod keys;
+mod limits;
 mod listen;
 mod metrics;
 mod slots;

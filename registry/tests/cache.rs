@@ -6,11 +6,11 @@ mod common;
 use std::time::Duration;
 
 use common::{ZONE, behind_a_proxy, child, coppa, eventually, family, migrated};
-use rivulet_events::{ChildId, data::AgeGroup};
+use rivulet_events::{ChildId, EventType, data::AgeGroup};
 use rivulet_registry::{
     CacheConfig, Known, Registry, Unavailable,
     families::{delete_parent, put_child, put_parent},
-    keys::{self, Scope, sha256},
+    keys::{self, Limits, Scope, sha256},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,11 @@ fn start(pool: sqlx::PgPool, max_stale: Duration) -> (Registry, tokio_util::sync
         Registry::start(pool, config, stop.clone()),
         stop.drop_guard(),
     )
+}
+
+async fn scope(registry: &Registry, sha256: &[u8; 32]) -> Result<Option<Scope>, Unavailable> {
+    let grant = registry.key(sha256).await?;
+    Ok(grant.map(|grant| grant.scope))
 }
 
 async fn one(registry: &Registry, child: ChildId) -> Known {
@@ -99,7 +104,7 @@ async fn a_node_that_is_cut_off_serves_what_it_knows_for_a_while() {
         .unwrap();
     let hash = sha256(&key);
     eventually("the key is known", async || {
-        registry.key(&hash).await == Ok(Some(Scope::Ingest))
+        scope(&registry, &hash).await == Ok(Some(Scope::Ingest))
     })
     .await;
     assert!(matches!(one(&registry, kid).await, Known::Read(Some(_))));
@@ -119,14 +124,14 @@ async fn a_node_that_is_cut_off_serves_what_it_knows_for_a_while() {
         Some(true),
         "served from memory"
     );
-    assert_eq!(registry.key(&hash).await, Ok(Some(Scope::Ingest)));
+    assert_eq!(scope(&registry, &hash).await, Ok(Some(Scope::Ingest)));
 
     eventually("memory is too old", async || {
         one(&registry, kid).await == Known::Unavailable
     })
     .await;
     eventually("keys are too old", async || {
-        registry.key(&hash).await == Err(Unavailable)
+        scope(&registry, &hash).await == Err(Unavailable)
     })
     .await;
 
@@ -137,7 +142,7 @@ async fn a_node_that_is_cut_off_serves_what_it_knows_for_a_while() {
     )
     .await;
     eventually("the revocation is known", async || {
-        registry.key(&hash).await == Ok(None)
+        scope(&registry, &hash).await == Ok(None)
     })
     .await;
     eventually("notices are heard again", async || {
@@ -213,17 +218,58 @@ async fn a_new_key_works_at_once_and_a_revoked_one_soon_does_not() {
     let bed = migrated().await;
     let (registry, _stop) = start(bed.pool.clone(), MINUTE);
     eventually("the registry listens", async || registry.age().is_some()).await;
-    assert_eq!(registry.key(&sha256("rvk_of_nobody")).await, Ok(None));
+    assert_eq!(scope(&registry, &sha256("rvk_of_nobody")).await, Ok(None));
     let key = keys::create(&bed.pool, "reader", Scope::Read)
         .await
         .unwrap();
     eventually("the key is known", async || {
-        registry.key(&sha256(&key)).await == Ok(Some(Scope::Read))
+        scope(&registry, &sha256(&key)).await == Ok(Some(Scope::Read))
     })
     .await;
     keys::revoke(&bed.pool, "reader").await.unwrap();
     eventually("the revocation is known", async || {
-        registry.key(&sha256(&key)).await == Ok(None)
+        scope(&registry, &sha256(&key)).await == Ok(None)
     })
     .await;
+}
+
+#[tokio::test]
+async fn limits_of_a_key_are_known_and_so_is_their_change() {
+    let bed = migrated().await;
+    let (registry, _stop) = start(bed.pool.clone(), MINUTE);
+    eventually("the registry listens", async || registry.age().is_some()).await;
+    let limits = Limits {
+        origins: vec!["https://app.example".parse().unwrap()],
+        event_types: vec![EventType::Interaction, EventType::Session],
+    };
+    let key = keys::create_limited(&bed.pool, "web", Scope::Ingest, &limits)
+        .await
+        .unwrap();
+    let hash = sha256(&key);
+    let known = async || match registry.key(&hash).await {
+        Ok(Some(grant)) => Some(grant.limits.clone()),
+        _ => None,
+    };
+    eventually("the limits are known", async || {
+        known().await.as_ref() == Some(&limits)
+    })
+    .await;
+    let wider = Limits::default();
+    keys::limit(&bed.pool, "web", &wider).await.unwrap();
+    eventually("the new limits are known", async || {
+        known().await.as_ref() == Some(&wider)
+    })
+    .await;
+    let listed = keys::list(&bed.pool).await.unwrap();
+    assert_eq!(listed[0].grant.limits, wider);
+
+    let admin = keys::create_limited(&bed.pool, "backend", Scope::Admin, &limits).await;
+    assert!(matches!(admin, Err(keys::Error::NotLimitable)));
+    keys::create(&bed.pool, "backend", Scope::Admin)
+        .await
+        .unwrap();
+    let admin = keys::limit(&bed.pool, "backend", &limits).await;
+    assert!(matches!(admin, Err(keys::Error::NotLimitable)));
+    let nobody = keys::limit(&bed.pool, "phone", &limits).await;
+    assert!(matches!(nobody, Err(keys::Error::Unknown(_))));
 }

@@ -249,7 +249,7 @@ async fn a_key_is_shown_once_and_kept_as_a_hash() {
     let listed: Vec<_> = keys::list(pool).await.unwrap();
     let listed: Vec<_> = listed
         .iter()
-        .map(|key| (key.name.as_str(), key.scope, key.revoked_at.is_some()))
+        .map(|key| (key.name.as_str(), key.grant.scope, key.revoked_at.is_some()))
         .collect();
     assert_eq!(
         listed,

@@ -3,6 +3,7 @@
 mod commands;
 mod services;
 mod supervise;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -50,7 +51,7 @@ enum Command {
     Migrate(commands::migrate::Migrate),
     /// Create the Kafka topics.
     Topics(commands::topics::Topics),
-    /// Create, list and revoke API keys.
+    /// Create, limit, list and revoke API keys; make development tokens.
     Keys(commands::keys::Keys),
     /// Bring families into the registry.
     Registry(commands::registry::Registry),

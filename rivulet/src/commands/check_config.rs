@@ -43,9 +43,8 @@ impl CheckConfig {
             "ingest",
             self.ingest
                 .config(&self.spill_age)
-                .validate()
-                .map(|()| fits())
-                .map_err(Into::into),
+                .and_then(|config| Ok(config.validate()?))
+                .map(|()| fits()),
         );
         tell(
             "aggregate",
@@ -55,6 +54,7 @@ impl CheckConfig {
                 .map(|()| fits())
                 .map_err(Into::into),
         );
+        tell("client tokens", self.tokens().await);
         tell("PostgreSQL", self.postgres().await);
         tell("Kafka", self.kafka().await);
         tell("ClickHouse", self.clickhouse().await);
@@ -62,6 +62,19 @@ impl CheckConfig {
             bail!("{failures} of 6 checks failed");
         }
         Ok(())
+    }
+
+    async fn tokens(&self) -> anyhow::Result<String> {
+        let Some(tokens) = self.ingest.config(&self.spill_age)?.tokens else {
+            return Ok("are not taken".to_owned());
+        };
+        Ok(match tokens.jwks {
+            Some(source) => format!(
+                "{} keys in the JWKS",
+                rivulet_tokens::check_jwks(source).await?
+            ),
+            None => "their secret is long enough".to_owned(),
+        })
     }
 
     async fn postgres(&self) -> anyhow::Result<String> {

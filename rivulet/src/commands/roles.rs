@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::Args;
 use rivulet_ingest::SpillConfig;
+use rivulet_registry::keys::Origin;
 use rivulet_telemetry::{Metrics, Readiness, serve_operations};
 use tokio::net::TcpListener;
 
@@ -12,6 +13,7 @@ use super::verify;
 use crate::{
     services::{ClickHouse, Kafka, Postgres, SpillAge},
     supervise::Roles,
+    tokens::TokenFlags,
 };
 
 /// Takes events over HTTP and makes them durable in Kafka.
@@ -104,6 +106,31 @@ pub(crate) struct IngestFlags {
     /// Open connections; beyond it new ones wait.
     #[arg(long, env = "RIVULET_MAX_CONNECTIONS", default_value_t = 2_048)]
     max_connections: usize,
+    /// Open connections of one address; beyond it new ones are closed. A load balancer in front is
+    /// one address.
+    #[arg(
+        long,
+        env = "RIVULET_MAX_CONNECTIONS_PER_ADDRESS",
+        default_value_t = 1_024
+    )]
+    max_connections_per_address: usize,
+    /// Seconds a request's head may take, the wait for it on an open connection included. Keep it
+    /// above the idle timeout of a load balancer in front.
+    #[arg(
+        long,
+        env = "RIVULET_HEADER_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = 75
+    )]
+    header_timeout: u64,
+    /// Seconds a client may take nothing of its answer.
+    #[arg(
+        long,
+        env = "RIVULET_WRITE_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = 30
+    )]
+    write_timeout: u64,
     /// Seconds a body may take to arrive.
     #[arg(
         long,
@@ -118,6 +145,23 @@ pub(crate) struct IngestFlags {
     /// Events that an API key may send at once after a pause.
     #[arg(long, env = "RIVULET_BURST", default_value_t = 20_000)]
     burst: u32,
+    #[command(flatten)]
+    tokens: TokenFlags,
+    /// Events a second, by family that sends with client tokens and node.
+    #[arg(long, env = "RIVULET_TOKEN_RATE", default_value_t = 100)]
+    token_rate: u32,
+    /// Events that such a family may send at once after a pause.
+    #[arg(long, env = "RIVULET_TOKEN_BURST", default_value_t = 2_000)]
+    token_burst: u32,
+    /// An origin whose pages may post events, such as https://app.example, several separated by
+    /// commas; everybody's without it.
+    #[arg(
+        long = "origin",
+        env = "RIVULET_ORIGINS",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
+    origins: Vec<Origin>,
     /// Seconds that a node cut off from PostgreSQL goes on with what it knows of children and keys.
     #[arg(
         long,
@@ -144,9 +188,9 @@ pub(crate) struct IngestFlags {
 }
 
 impl IngestFlags {
-    pub(crate) fn config(&self, age: &SpillAge) -> rivulet_ingest::Config {
+    pub(crate) fn config(&self, age: &SpillAge) -> anyhow::Result<rivulet_ingest::Config> {
         let defaults = rivulet_ingest::Config::default();
-        rivulet_ingest::Config {
+        Ok(rivulet_ingest::Config {
             max_events: self.max_events,
             max_wire_bytes: self.max_wire_bytes,
             max_inflated_bytes: self.max_inflated_bytes,
@@ -154,9 +198,16 @@ impl IngestFlags {
             max_event_depth: self.max_event_depth,
             max_bytes_in_flight: self.max_bytes_in_flight,
             max_connections: self.max_connections,
+            max_connections_per_address: self.max_connections_per_address,
+            header_timeout: Duration::from_secs(self.header_timeout),
+            write_timeout: Duration::from_secs(self.write_timeout),
             body_timeout: Duration::from_secs(self.body_timeout),
             rate: self.rate,
             burst: self.burst,
+            tokens: self.tokens.config()?,
+            token_rate: self.token_rate,
+            token_burst: self.token_burst,
+            origins: self.origins.clone(),
             registry: rivulet_registry::CacheConfig {
                 max_stale: Duration::from_secs(self.max_stale),
                 ..defaults.registry
@@ -168,7 +219,7 @@ impl IngestFlags {
             }),
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
             ..defaults
-        }
+        })
     }
 }
 
@@ -275,7 +326,7 @@ async fn spawn_ingest(
     kafka: &Kafka,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
-    let config = flags.config(spill_age);
+    let config = flags.config(spill_age)?;
     config.validate()?;
     let listener = bind(&flags.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "ingest listens");
