@@ -16,6 +16,7 @@
 //! called at least every few minutes whatever the processing does. Behind a bounded channel the
 //! processing takes the time it takes: fetching is paused while the channel is full, polling is not.
 
+mod adopt;
 mod audit;
 mod batch;
 mod context;
@@ -50,6 +51,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{context::Context, queues::Queues};
 
+pub use adopt::{Adopted, adopt};
 pub use batch::{Batch, Part, Raw};
 
 /// How a consumer is set up. [`Config::new`] has the defaults.
@@ -311,6 +313,10 @@ fn client_config(config: &Config) -> ClientConfig {
         ("16384", "1048576".to_owned())
     };
     for (name, value) in [
+        // An instance that was killed is noticed after this: its partitions are consumed again within
+        // 15 s. One that only pauses for longer is fenced, which costs a rebalance and nothing else.
+        ("session.timeout.ms", "8000"),
+        ("heartbeat.interval.ms", "2000"),
         ("queued.max.messages.kbytes", queue_kib),
         ("fetch.max.bytes", "8388608"),
         ("max.partition.fetch.bytes", &share),

@@ -7,11 +7,13 @@
 
 pub mod check;
 mod kafka;
+mod link;
 mod place;
 mod process;
 mod rivulet;
 
 pub use kafka::{Copy, first_copies, raw_records};
+pub use link::{Link, Mode};
 pub use place::Place;
 pub use process::Role;
 pub use rivulet::Rivulet;

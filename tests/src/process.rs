@@ -113,10 +113,49 @@ impl Role {
     /// # Errors
     /// It had ended before, or cannot be started.
     pub async fn crash(&mut self) -> Result<()> {
+        self.kill().await?;
+        self.launch()
+    }
+
+    /// Kills it as a power cut would.
+    ///
+    /// # Errors
+    /// It had ended before.
+    pub async fn kill(&mut self) -> Result<()> {
         self.assert_running()?;
-        self.child.kill().await?;
+        Ok(self.child.kill().await?)
+    }
+
+    /// Starts it again at the same address, after it has ended.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn launch(&mut self) -> Result<()> {
         self.child = spawn(self.name, &self.env, &self.log)?;
         Ok(())
+    }
+
+    /// Waits until `/readyz` says that it cannot do its work, and this of why.
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub async fn unready(&self, why: &str) -> Result<()> {
+        let url = format!("http://{}/readyz", self.address);
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let began = Instant::now();
+        loop {
+            let said = match client.get(&url).send().await {
+                Ok(answer) => answer.text().await?,
+                Err(error) => error.to_string(),
+            };
+            if said.contains(why) {
+                return Ok(());
+            }
+            if began.elapsed() > READY_WITHIN {
+                bail!("{} does not say {why:?} but: {said}", self.name);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// # Errors
@@ -131,11 +170,24 @@ impl Role {
         self.signal(Signal::CONT)
     }
 
+    /// Ends it in order, and starts it again at the same address.
+    ///
+    /// # Errors
+    /// It ended before, took too long, failed, or cannot be started.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.end().await?;
+        self.launch()
+    }
+
     /// Ends it in order.
     ///
     /// # Errors
     /// It ended before, took too long or failed.
     pub async fn stop(mut self) -> Result<()> {
+        self.end().await
+    }
+
+    async fn end(&mut self) -> Result<()> {
         self.assert_running()?;
         self.signal(Signal::TERM)?;
         let status = tokio::time::timeout(STOP_WITHIN, self.child.wait())

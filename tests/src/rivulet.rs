@@ -116,11 +116,7 @@ impl Rivulet {
     pub async fn start<const N: usize>(&self, names: [&'static str; N]) -> Result<[Role; N]> {
         let mut roles = Vec::new();
         for name in names {
-            let log = self.path(&format!(
-                "{name}.{}.log",
-                self.logs.fetch_add(1, Ordering::Relaxed)
-            ));
-            roles.push(Role::start(name, &self.env, log)?);
+            roles.push(self.launch(name, &[])?);
         }
         for role in &mut roles {
             role.ready().await?;
@@ -128,6 +124,26 @@ impl Rivulet {
         roles
             .try_into()
             .map_err(|_| anyhow::anyhow!("as many as were asked for"))
+    }
+
+    /// Starts a role with more in its environment, and waits until it is ready.
+    ///
+    /// # Errors
+    /// It is not.
+    pub async fn start_with(
+        &self,
+        name: &'static str,
+        env: &[(&'static str, String)],
+    ) -> Result<Role> {
+        let mut role = self.launch(name, env)?;
+        role.ready().await?;
+        Ok(role)
+    }
+
+    fn launch(&self, name: &'static str, env: &[(&'static str, String)]) -> Result<Role> {
+        let number = self.logs.fetch_add(1, Ordering::Relaxed);
+        let env = [&self.env, env].concat();
+        Role::start(name, &env, self.path(&format!("{name}.{number}.log")))
     }
 
     /// A simulator's settings for this Rivulet; its ledger is named after the seed.

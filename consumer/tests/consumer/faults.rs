@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::{Offset, TopicPartitionList, admin::AdminOptions};
-use rivulet_consumer::{Config, Consumer, Error};
+use rivulet_consumer::{Config, Consumer, Error, adopt};
 use rivulet_events::EventType;
 use rivulet_telemetry::Readiness;
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -40,28 +40,19 @@ async fn a_topic_made_anew_is_stopped_until_an_operator_adopts_it() {
     // The others go on.
     rig.wait_for_processed(27).await;
 
-    let adopt = "UPDATE kafka_positions SET next_offset = 0, topic_incarnation = (
-        SELECT split_part(topic_incarnation, '/', 1) FROM kafka_positions WHERE topic = $1
-    ) || '/' || $2 WHERE topic = $1";
-    let admin = rig.admin();
-    let found = rivulet_kafka::incarnations(
-        admin.inner(),
-        std::slice::from_ref(&topic),
-        Duration::from_secs(5),
-    )
-    .unwrap();
-    let (_, id) = found[&topic].split_once('/').unwrap();
-    sqlx::query(adopt)
-        .bind(&topic)
-        .bind(id)
-        .execute(&rig.bed.pool)
-        .await
-        .unwrap();
+    let topics = std::slice::from_ref(&topic);
+    let (cluster, pool) = (&rig.bed.cluster, &rig.bed.pool);
+    let told = adopt(cluster, pool, topics, false).await.unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].before, told[0].now), (20, 0), "{told:?}");
+    assert!(is_stopped(&processing.readiness, &topic, "made anew"));
     sqlx::query("DELETE FROM processed WHERE topic = $1")
         .bind(&topic)
         .execute(&rig.bed.pool)
         .await
         .unwrap();
+    assert_eq!(adopt(cluster, pool, topics, true).await.unwrap(), told);
+    assert!(adopt(cluster, pool, topics, true).await.unwrap().is_empty());
     rig.wait_for_processed(37).await;
     assert!(processing.readiness.is_ready());
     processing.stop().await;

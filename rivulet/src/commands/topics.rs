@@ -3,14 +3,75 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use clap::Args;
+use clap::{Args, Subcommand};
+use rivulet_consumer::Adopted;
 use rivulet_kafka::TopicPlan;
 
-use crate::services::Kafka;
+use crate::services::{Kafka, Postgres};
 
 /// Creates the four topics. Those that exist are left as they are; what differs is told.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Topics {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    create: Create,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Go on where consumers were stopped, because their positions are not of the log that is there now.
+    Adopt(Adopt),
+}
+
+/// Looks for positions that are of a topic that was deleted and created again, or that lie outside of
+/// the log, tells what going on would mean, and with --write sets them to the oldest record there is.
+/// What was counted before is recognised and not counted again. Consumers go on within seconds.
+#[derive(Args)]
+struct Adopt {
+    #[command(flatten)]
+    kafka: Kafka,
+    #[command(flatten)]
+    postgres: Postgres,
+    /// Only this topic.
+    #[arg(long)]
+    topic: Option<String>,
+    /// Sets the positions.
+    #[arg(long)]
+    write: bool,
+}
+
+impl Adopt {
+    async fn run(self) -> anyhow::Result<()> {
+        let cluster = self.kafka.cluster();
+        let topics = self
+            .topic
+            .map_or_else(|| cluster.topics().to_vec(), |topic| vec![topic]);
+        let pool = self.postgres.pool("topics", 1)?;
+        let adopted = rivulet_consumer::adopt(&cluster, &pool, &topics, self.write).await?;
+        for Adopted {
+            consumer,
+            topic,
+            partition,
+            reason,
+            before,
+            now,
+        } in &adopted
+        {
+            println!("{consumer}  {topic}[{partition}]  {before} -> {now}: {reason}");
+        }
+        match (adopted.len(), self.write) {
+            (0, _) => println!("every position is within its log"),
+            (positions, true) => println!("{positions} positions set"),
+            (positions, false) => println!("{positions} positions would be set; --write does it"),
+        }
+        Ok(())
+    }
+}
+
+#[derive(Args)]
+struct Create {
     #[command(flatten)]
     kafka: Kafka,
     /// Partitions of each topic. More cannot be taken back, and adding some moves children.
@@ -29,6 +90,15 @@ pub(crate) struct Topics {
 
 impl Topics {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
+        match self.action {
+            Some(Action::Adopt(adopt)) => adopt.run().await,
+            None => self.create.run().await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self) -> anyhow::Result<()> {
         ensure!(
             self.partitions > 0 && self.replication > 0,
             "a topic needs a partition and a copy"
