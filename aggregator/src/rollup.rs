@@ -9,7 +9,7 @@ use ahash::AHashMap;
 use chrono::NaiveDate;
 use rivulet_events::{
     ChildId, Data, Interaction, InteractionAction, Message, Record, Role, Session, SessionAction,
-    data::Speech,
+    data::Speech, sabotage::sabotaged,
 };
 
 /// The subject of interactions that name none.
@@ -216,7 +216,9 @@ impl Rollup {
             .iter()
             .map(|(id, child)| (*id, child))
             .collect();
-        children.sort_unstable_by_key(|(id, _)| *id);
+        if !sabotaged("sorted-keys") {
+            children.sort_unstable_by_key(|(id, _)| *id);
+        }
         children
     }
 }

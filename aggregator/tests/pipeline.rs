@@ -8,7 +8,7 @@ mod instance;
 use std::{collections::BTreeSet, time::Duration};
 
 use common::{distinct, event, interaction, recount, some_events, stored};
-use instance::{Instance, consumed, eventually, migrated, produce};
+use instance::{Instance, consumed, eventually, migrated, produce, produce_to};
 use rivulet_events::{InteractionAction, Record};
 use rivulet_kafka::TopicPlan;
 use rivulet_sandbox::TestBed;
@@ -111,6 +111,84 @@ async fn readiness_says_that_transactions_fail_until_those_of_no_lane_do() {
     consumed(&bed, events.len()).await;
     eventually("it is ready again", async || instance.readiness.is_ready()).await;
     assert_eq!(stored(&bed.pool).await, recount(&distinct(&events)));
+    instance.stop().await;
+}
+
+/// Children whose events lie in every partition, so that all lanes want the same rows. Each time one
+/// of the rows is held until every lane waits: only an order that all keep leads out of that. A
+/// deadlock costs an attempt and no event, so PostgreSQL has to be asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_that_want_the_same_rows_never_deadlock() {
+    let bed = migrated().await;
+    let instance = Instance::start(&bed);
+    let mut sent = Vec::new();
+    for round in 0..8 {
+        let mut held = bed.pool.begin().await.unwrap();
+        sqlx::query("SELECT FROM daily_child_metrics WHERE child_id = $1 FOR UPDATE")
+            .bind(common::child(15).uuid())
+            .execute(&mut *held)
+            .await
+            .unwrap();
+        let events: Vec<_> = (0..90)
+            .map(|number| event(number / 3, 0, interaction(InteractionAction::Start)))
+            .collect();
+        produce_to(&bed, &events, |number| Some(number as i32 % 3)).await;
+        sent.extend(events);
+        if round > 0 {
+            eventually("every lane waits", async || {
+                let waiting = "SELECT count(*) FROM pg_stat_activity
+                               WHERE datname = current_database() AND wait_event_type = 'Lock'";
+                let waiting: i64 = sqlx::query_scalar(waiting)
+                    .fetch_one(&bed.pool)
+                    .await
+                    .unwrap();
+                waiting == 3
+            })
+            .await;
+        }
+        held.rollback().await.unwrap();
+        consumed(&bed, sent.len()).await;
+    }
+    assert_eq!(stored(&bed.pool).await, recount(&sent));
+    instance.stop().await;
+
+    // A connection tells its share of the statistics when it ends, if not before.
+    let mut conn = bed.pool.acquire().await.unwrap();
+    eventually("the other connections have ended", async || {
+        let others: i64 = sqlx::query_scalar(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .fetch_one(&mut *conn)
+        .await
+        .unwrap();
+        others == 0
+    })
+    .await;
+    let deadlocks: i64 = sqlx::query_scalar(
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()",
+    )
+    .fetch_one(&mut *conn)
+    .await
+    .unwrap();
+    assert_eq!(deadlocks, 0);
+}
+
+/// A tablet that never heard the answer sends again when it is next online.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_arrives_days_later_is_counted_once() {
+    let bed = migrated().await;
+    let instance = Instance::start(&bed);
+    let first = event(1, 0, interaction(InteractionAction::Start));
+    let again = Record {
+        received_at: first.received_at + 3 * common::DAY_MS,
+        ..first.clone()
+    };
+    produce(&bed, std::slice::from_ref(&first)).await;
+    consumed(&bed, 1).await;
+    produce(&bed, &[again]).await;
+    consumed(&bed, 2).await;
+    assert_eq!(stored(&bed.pool).await, recount(&[first]));
     instance.stop().await;
 }
 

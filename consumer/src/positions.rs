@@ -3,7 +3,8 @@
 //! whatever Kafka's group believes.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
+use rivulet_events::sabotage::sabotaged;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row, SqlSafeStr as _, postgres::PgRow};
 
 /// One partition's step from `expected` to `next`.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +136,12 @@ async fn compare_and_set(
     consumer: &str,
     parts: &[Advance<'_>],
 ) -> Result<(), Error> {
+    let statement = if sabotaged("compare-and-set") {
+        let blind = statement.replace("p.next_offset = held.expected", "true");
+        AssertSqlSafe(blind).into_sql_str()
+    } else {
+        statement.into_sql_str()
+    };
     let moved: Vec<(String, i32)> = sqlx::query(statement)
         .bind(consumer)
         .bind(column(parts, |part| part.topic))

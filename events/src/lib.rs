@@ -15,6 +15,7 @@ pub mod parse;
 pub mod place;
 pub mod record;
 pub mod rejection;
+pub mod sabotage;
 mod scan;
 mod text;
 mod typed;

@@ -97,7 +97,7 @@ fn utc(millis: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(millis).unwrap_or_default()
 }
 
-fn date_of(millis: i64) -> NaiveDate {
+pub(crate) fn date_of(millis: i64) -> NaiveDate {
     utc(millis).date_naive()
 }
 

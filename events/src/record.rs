@@ -9,6 +9,8 @@ use uuid::Uuid;
 use crate::{
     data::{AgeGroup, Data, EventType, Platform},
     ids::{ChildId, Identity, ParentId},
+    place::date_of,
+    sabotage::sabotaged,
     text,
 };
 
@@ -148,7 +150,12 @@ impl<'a> Record<'a> {
     /// What makes copies of this event one.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        Identity::of(self.event_type, self.child_id, self.id, self.occurred_at)
+        let identity = Identity::of(self.event_type, self.child_id, self.id, self.occurred_at);
+        if sabotaged("id-day") {
+            let day = date_of(self.received_at);
+            return Identity { day, ..identity };
+        }
+        identity
     }
 }
 

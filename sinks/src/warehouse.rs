@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use clickhouse::{Client, error::Error};
-use rivulet_events::EventType;
+use rivulet_events::{EventType, sabotage::sabotaged};
 
 use crate::{
     backoff::Backoff,
@@ -183,10 +183,15 @@ impl Warehouse {
     }
 
     async fn attempt(&self, block: &Block<'_>) -> Result<(), Error> {
+        let token = if sabotaged("token") {
+            uuid::Uuid::new_v4().to_string()
+        } else {
+            block.token.clone()
+        };
         let mut insert = self
             .client
             .insert_formatted_with(block.statement)
-            .with_setting("insert_deduplication_token", &block.token)
+            .with_setting("insert_deduplication_token", token)
             .with_timeouts(Some(self.send_timeout), Some(self.answer_timeout));
         insert.send(block.header.clone()).await?;
         for piece in &block.rows {

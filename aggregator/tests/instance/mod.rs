@@ -24,6 +24,8 @@ pub(crate) struct Instance {
 impl Instance {
     pub(crate) fn start(bed: &TestBed) -> Self {
         let config = Config {
+            // Its own: Kafka waits for the instances of a test that ended without leaving.
+            group: bed.cluster.topic_prefix.clone(),
             // Small batches: many transactions, many places to be cut off at.
             max_batch_records: 50,
             linger: Duration::from_millis(5),
@@ -73,15 +75,34 @@ pub(crate) async fn migrated() -> TestBed {
 }
 
 pub(crate) async fn produce(bed: &TestBed, events: &[Record<'static>]) {
-    let raw = events.iter().map(|event| (event.event_type, encode(event)));
-    let keys = events.iter().map(|event| event.child_id.uuid().to_string());
-    produce_raw(bed, keys.zip(raw)).await;
+    produce_to(bed, events, |_| None).await;
+}
+
+/// Where no partition is named, into the one of the child.
+pub(crate) async fn produce_to(
+    bed: &TestBed,
+    events: &[Record<'static>],
+    partition: impl Fn(usize) -> Option<i32>,
+) {
+    let records = (0..).zip(events).map(|(number, event)| {
+        let key = event.child_id.uuid().to_string();
+        (partition(number), key, event.event_type, encode(event))
+    });
+    send(bed, records).await;
 }
 
 /// Puts bytes into the topic of a type, by key.
 pub(crate) async fn produce_raw(
     bed: &TestBed,
     records: impl Iterator<Item = (String, (EventType, Vec<u8>))>,
+) {
+    let records = records.map(|(key, (kind, payload))| (None, key, kind, payload));
+    send(bed, records).await;
+}
+
+async fn send(
+    bed: &TestBed,
+    records: impl Iterator<Item = (Option<i32>, String, EventType, Vec<u8>)>,
 ) {
     let producer: FutureProducer = bed
         .cluster
@@ -90,9 +111,12 @@ pub(crate) async fn produce_raw(
         .create()
         .unwrap();
     let mut sent = Vec::new();
-    for (key, (kind, payload)) in records {
+    for (partition, key, kind, payload) in records {
         let topic = bed.cluster.topic(kind);
-        let record = FutureRecord::to(&topic).key(&key).payload(&payload);
+        let record = FutureRecord {
+            partition,
+            ..FutureRecord::to(&topic).key(&key).payload(&payload)
+        };
         sent.push(
             producer
                 .send_result(record)

@@ -100,6 +100,11 @@ impl Bed {
     pub(crate) fn start_with(&self, client: &Client, config: Config) -> Sink {
         let readiness = Readiness::new(&[rivulet_sinks::CHECK, "kafka", "positions"]);
         let shutdown = CancellationToken::new();
+        let config = Config {
+            // Its own: Kafka waits 45 s for the instances of a test that ended without leaving.
+            group: self.test.cluster.topic_prefix.clone(),
+            ..config
+        };
         let task = tokio::spawn(rivulet_sinks::run(
             config,
             self.test.cluster.clone(),

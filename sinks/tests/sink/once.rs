@@ -47,6 +47,19 @@ async fn of_copies_the_one_with_the_lowest_offset_is_the_event() {
     drop(sink);
 }
 
+/// The device never heard the answer, and sends again when it is next online.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_arrives_days_later_is_the_same_event() {
+    let bed = Bed::new().await;
+    let _sink = bed.start(&bed.test.clickhouse).await;
+    let first = badge("first");
+    let mut again = first.clone();
+    again.received_at += 3 * 86_400_000;
+    let last = bed.send(&[first, again]).await[1];
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(badges(&bed).await, ["first"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_id_of_another_child_or_type_is_another_event() {
     let bed = Bed::new().await;
