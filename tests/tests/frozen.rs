@@ -70,5 +70,5 @@ async fn a_frozen_instance_is_replaced_and_fenced() {
     println!("{}", app.await.unwrap().unwrap());
     let checked = check::exact(&rivulet, &[ledger]).await.unwrap();
     println!("fenced {fenced} in {rounds} rounds; {checked:?}");
-    assert!(checked.events > 10_000 && fenced > 0.0, "{checked:?}");
+    assert!(checked.events > 2_000 && fenced > 0.0, "{checked:?}");
 }

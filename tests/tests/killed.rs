@@ -47,7 +47,7 @@ async fn killed_at_any_moment_nothing_is_lost_or_counted_twice() {
     }
     let checked = check::exact(&rivulet, &ledgers).await.unwrap();
     println!("killed {killed:?}; {checked:?}");
-    assert!(checked.events > 10_000, "{checked:?}");
+    assert!(checked.events > 2_000, "{checked:?}");
     assert!(
         killed.iter().all(|times| *times > 0),
         "every instance should have died: {killed:?}"
