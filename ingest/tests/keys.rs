@@ -200,7 +200,9 @@ async fn keys_rotate_without_a_gap() {
         let taken = post(&server, both, None, &[server.event()]).await;
         assert_eq!(taken.status(), StatusCode::OK);
     }
-    keys::revoke(&server.bed.pool, "tablet").await.unwrap();
+    keys::revoke(&server.bed.pool, &server.ingest_key_name)
+        .await
+        .unwrap();
     eventually("the old key is refused", async || {
         let taken = post(&server, &new, None, &[server.event()]).await;
         assert_eq!(taken.status(), StatusCode::OK, "the new one never is");
