@@ -167,6 +167,9 @@ impl Breaker {
             unfit,
             code,
         } = &trouble;
+        // Known from here on: a batch of it that was admitted before is yet to be committed, and a topic
+        // that is met for the first time is told to be well.
+        state.topics.entry(topic.clone()).or_default();
         self.gauge(topic, 1.0);
         self.readiness.fail(
             READINESS_CHECK,

@@ -72,6 +72,28 @@ async fn a_trickle_goes_by_and_a_flood_stops_everything() {
     assert!(!consumer.breaker.admits(&[other]).await);
 }
 
+/// Tasks share a breaker: one may commit what it was allowed to after another had to stop.
+#[tokio::test]
+async fn what_was_admitted_before_does_not_hide_the_stop() {
+    let metrics = rivulet_telemetry::metrics().unwrap();
+    let bed = bed().await;
+    let breaker = Consumer::start(&bed, 0.1).breaker;
+    let share = |records| Share {
+        topic: "shared",
+        records,
+        unfit: records,
+        code: Some("unknown_version"),
+    };
+    assert!(breaker.admits(&[share(12)]).await);
+    assert!(!breaker.admits(&[share(5_000)]).await);
+    breaker.committed(&[share(12)]).await;
+    let told = metrics.render();
+    assert!(
+        told.contains(r#"rivulet_quarantine_paused{consumer="counter",topic="shared"} 1"#),
+        "{told}"
+    );
+}
+
 #[tokio::test]
 async fn an_operators_word_holds_until_the_flood_is_over_and_over_restarts() {
     let bed = bed().await;
