@@ -18,7 +18,7 @@ const IDENTITIES: usize = 1_000;
 pub(crate) struct Position {
     pub(crate) incarnation: String,
     pub(crate) next_offset: i64,
-    /// From which offset on the ledger is complete.
+    /// From which offset on, up to the next, the ledger is complete.
     pub(crate) ledger_from: i64,
 }
 
@@ -39,7 +39,8 @@ pub(crate) async fn books(pool: &PgPool, hours: std::ops::Range<i64>) -> Result<
     let mut books = Books::default();
     type PositionRow = (String, String, i32, String, i64, i64);
     let rows: Vec<PositionRow> = sqlx::query_as(
-        "SELECT consumer, topic, partition, topic_incarnation, next_offset, ledger_from
+        "SELECT consumer, topic, partition, topic_incarnation, next_offset,
+                CASE ledger_to WHEN next_offset THEN ledger_from ELSE next_offset END
          FROM kafka_positions",
     )
     .fetch_all(&mut *tx)

@@ -77,10 +77,18 @@ pub async fn adopt(
         };
         if write {
             sqlx::query(
-                "UPDATE kafka_positions SET topic_incarnation = $4, next_offset = $5,
-                     pending_end = NULL, ledger_from = $5, updated_at = now()
-                 WHERE consumer = $1 AND topic = $2 AND partition = $3
-                   AND topic_incarnation = $6 AND next_offset = $7",
+                // What is read again would be twice in the ledger.
+                "WITH moved AS (
+                     UPDATE kafka_positions SET topic_incarnation = $4, next_offset = $5,
+                         pending_end = NULL, ledger_from = $5, ledger_to = $5, updated_at = now()
+                     WHERE consumer = $1 AND topic = $2 AND partition = $3
+                       AND topic_incarnation = $6 AND next_offset = $7
+                     RETURNING consumer, topic, partition, topic_incarnation)
+                 DELETE FROM consumer_ledger USING moved
+                 WHERE consumer_ledger.consumer = moved.consumer
+                   AND consumer_ledger.topic = moved.topic
+                   AND consumer_ledger.partition = moved.partition
+                   AND consumer_ledger.topic_incarnation = moved.topic_incarnation",
             )
             .bind(&consumer)
             .bind(&topic)

@@ -63,7 +63,9 @@ macro_rules! compare_and_set {
 }
 
 const ADVANCE: &str = compare_and_set!(
-    set: "next_offset = held.next, consumed_until = greatest(p.consumed_until, held.until)",
+    set: "next_offset = held.next, consumed_until = greatest(p.consumed_until, held.until),
+          ledger_to = held.next,
+          ledger_from = CASE p.ledger_to WHEN held.expected THEN p.ledger_from ELSE held.expected END",
     only_if: "p.pending_end IS NULL"
 );
 const BEGIN_RANGE: &str = compare_and_set!(
@@ -71,7 +73,9 @@ const BEGIN_RANGE: &str = compare_and_set!(
     only_if: "p.pending_end IS NULL"
 );
 const FINISH_RANGE: &str = compare_and_set!(
-    set: "next_offset = held.next, pending_end = NULL, consumed_until = greatest(p.consumed_until, held.until)",
+    set: "next_offset = held.next, pending_end = NULL, consumed_until = greatest(p.consumed_until, held.until),
+          ledger_to = held.next,
+          ledger_from = CASE p.ledger_to WHEN held.expected THEN p.ledger_from ELSE held.expected END",
     only_if: "p.pending_end = held.next"
 );
 
@@ -197,8 +201,8 @@ pub(crate) async fn open(
     let mut conn = pool.acquire().await?;
     sqlx::query(
         "INSERT INTO kafka_positions
-             (consumer, topic, partition, topic_incarnation, next_offset, ledger_from)
-         SELECT $1, f.*, f.next_offset
+             (consumer, topic, partition, topic_incarnation, next_offset, ledger_from, ledger_to)
+         SELECT $1, f.*, f.next_offset, f.next_offset
          FROM unnest($2::text[], $3::int[], $4::text[], $5::bigint[])
              AS f (topic, partition, incarnation, next_offset)
          ON CONFLICT DO NOTHING",

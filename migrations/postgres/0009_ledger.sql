@@ -17,6 +17,7 @@ CREATE TABLE consumer_ledger (
     PRIMARY KEY (consumer, topic, partition, topic_incarnation, hour)
 ) WITH (fillfactor = 50);
 
--- From which offset on the ledger of a partition is complete: the releases before wrote none.
-ALTER TABLE kafka_positions ADD COLUMN ledger_from bigint NOT NULL DEFAULT 9223372036854775807;
-UPDATE kafka_positions SET ledger_from = next_offset;
+-- The ledger has the records from ledger_from to ledger_to. A release that keeps none moves the position
+-- alone, so that ledger_to stays behind; the next step of one that does begins the ledger anew.
+ALTER TABLE kafka_positions ADD COLUMN ledger_from bigint NOT NULL DEFAULT 0,
+                            ADD COLUMN ledger_to   bigint NOT NULL DEFAULT -1;

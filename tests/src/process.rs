@@ -32,6 +32,7 @@ pub(crate) fn rivulet() -> Result<PathBuf> {
 
 /// A role in a process of its own. Killed when dropped.
 pub struct Role {
+    program: PathBuf,
     name: &'static str,
     env: Vec<(&'static str, String)>,
     log: PathBuf,
@@ -42,6 +43,7 @@ pub struct Role {
 
 impl Role {
     pub(crate) fn start(
+        program: PathBuf,
         name: &'static str,
         env: &[(&'static str, String)],
         log: PathBuf,
@@ -62,8 +64,9 @@ impl Role {
             _ => "RIVULET_LISTEN",
         };
         env.push((listen, address.clone()));
-        let child = spawn(name, &env, &log)?;
+        let child = spawn(&program, name, &env, &log)?;
         Ok(Self {
+            program,
             name,
             env,
             log,
@@ -131,7 +134,7 @@ impl Role {
     /// # Errors
     /// It cannot be started.
     pub fn launch(&mut self) -> Result<()> {
-        self.child = spawn(self.name, &self.env, &self.log)?;
+        self.child = spawn(&self.program, self.name, &self.env, &self.log)?;
         Ok(())
     }
 
@@ -264,9 +267,9 @@ impl Role {
     }
 }
 
-fn spawn(name: &str, env: &[(&'static str, String)], log: &Path) -> Result<Child> {
+fn spawn(program: &Path, name: &str, env: &[(&'static str, String)], log: &Path) -> Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
-    let mut command = Command::new(rivulet()?);
+    let mut command = Command::new(program);
     command
         .arg(name)
         .envs(env.iter().map(|(name, value)| (name, value)))

@@ -19,6 +19,10 @@ use crate::{
     process::{Role, rivulet},
 };
 
+/// Names the `rivulet` of another release, for every second role that is started: an upgrade, of which
+/// every test is then one.
+const OTHER_RELEASE: &str = "RIVULET_OTHER_RELEASE";
+
 const SETTLE_WITHIN: Duration = Duration::from_secs(120);
 
 /// Databases, topics and keys of one test, and the processes that run on them.
@@ -143,7 +147,16 @@ impl Rivulet {
     fn launch(&self, name: &'static str, env: &[(&'static str, String)]) -> Result<Role> {
         let number = self.logs.fetch_add(1, Ordering::Relaxed);
         let env = [&self.env, env].concat();
-        Role::start(name, &env, self.path(&format!("{name}.{number}.log")))
+        let program = match std::env::var_os(OTHER_RELEASE) {
+            Some(other) if number % 2 == 1 => other.into(),
+            _ => rivulet()?,
+        };
+        Role::start(
+            program,
+            name,
+            &env,
+            self.path(&format!("{name}.{number}.log")),
+        )
     }
 
     /// A simulator's settings for this Rivulet; its ledger is named after the seed.
