@@ -25,8 +25,8 @@ const SEEDS: &str = "RIVULET_FAULT_SEEDS";
 
 /// How long PostgreSQL is stopped, at most.
 const STOPPED: Duration = Duration::from_secs(60);
-/// Longer than the consumers' session time-out.
-const FROZEN: Duration = Duration::from_millis(4_500);
+/// Longer than the consumers' session time-out of 8 s.
+const FROZEN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -88,10 +88,6 @@ impl Campaign {
         let env = [
             ("DATABASE_URL", &*database_url),
             ("CLICKHOUSE_URL", &clickhouse_url),
-            (
-                "RIVULET_KAFKA_PROPERTIES",
-                "session.timeout.ms=3000,heartbeat.interval.ms=500",
-            ),
             ("RIVULET_RATE", "2000"),
         ];
         let rivulet = Rivulet::new(bed, &env).await.unwrap();
@@ -162,8 +158,10 @@ impl Campaign {
             for role in &mut self.roles {
                 role.ready().await.unwrap();
             }
+            let ready = over.elapsed().as_secs_f64();
+            self.rivulet.settle().await.unwrap();
             println!(
-                "  {:32} every role ready after {:.1} s",
+                "  {:20} every role ready after {ready:4.1} s, all that was in Kafka then stored after {:4.1} s",
                 format!("{fault:?}"),
                 over.elapsed().as_secs_f64()
             );
