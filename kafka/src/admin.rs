@@ -6,10 +6,11 @@ use rdkafka::{
     admin::{
         AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
     },
+    error::KafkaError,
     types::RDKafkaErrorCode,
 };
 
-use crate::{Cluster, Context, Error, REQUEST_TIMEOUT};
+use crate::{Cluster, Context, Error, REQUEST_TIMEOUT, context::complaint};
 
 /// How the topics are to be.
 #[derive(Clone, Debug)]
@@ -75,7 +76,8 @@ pub async fn create_topics(cluster: &Cluster, plan: &TopicPlan) -> Result<Vec<To
     // With an operation time-out Kafka answers when the topic can be written to.
     let options = options().operation_timeout(Some(REQUEST_TIMEOUT));
     let mut reports = Vec::with_capacity(topics.len());
-    for result in admin.create_topics(&wanted, &options).await? {
+    let answer = admin.create_topics(&wanted, &options).await;
+    for result in explained(cluster, answer).await? {
         reports.push(match result {
             Ok(topic) => TopicReport {
                 topic,
@@ -83,7 +85,7 @@ pub async fn create_topics(cluster: &Cluster, plan: &TopicPlan) -> Result<Vec<To
                 differences: Vec::new(),
             },
             Err((topic, RDKafkaErrorCode::TopicAlreadyExists)) => TopicReport {
-                differences: differences(&admin, &topic, plan).await?,
+                differences: differences(cluster, &admin, &topic, plan).await?,
                 topic,
                 created: false,
             },
@@ -107,7 +109,7 @@ pub async fn retention(cluster: &Cluster) -> Result<Option<Duration>, Error> {
     let admin = admin(cluster)?;
     let mut longest = Duration::ZERO;
     for topic in cluster.topics() {
-        match kept(&settings(&admin, &topic).await?, &topic)? {
+        match kept(&settings(cluster, &admin, &topic).await?, &topic)? {
             Some(kept) => longest = longest.max(kept),
             None => return Ok(None),
         }
@@ -119,15 +121,34 @@ fn admin(cluster: &Cluster) -> Result<AdminClient<Context>, Error> {
     Ok(cluster.client_config().create_with_context(Context)?)
 }
 
+/// An administrative client is never told why it gets no answer; another of the same settings is.
+async fn explained<T>(cluster: &Cluster, answer: Result<T, KafkaError>) -> Result<T, Error> {
+    let error = match answer {
+        Ok(answer) => return Ok(answer),
+        Err(error @ KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut)) => error,
+        Err(error) => return Err(error.into()),
+    };
+    let cluster = cluster.clone();
+    let heard = tokio::task::spawn_blocking(move || complaint(&cluster)).await;
+    match heard.ok().flatten() {
+        Some(reason) => Err(Error::Unreachable(reason)),
+        None => Err(error.into()),
+    }
+}
+
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT))
 }
 
-async fn settings(admin: &AdminClient<Context>, topic: &str) -> Result<ConfigResource, Error> {
+async fn settings(
+    cluster: &Cluster,
+    admin: &AdminClient<Context>,
+    topic: &str,
+) -> Result<ConfigResource, Error> {
     let asked = [ResourceSpecifier::Topic(topic)];
-    let answer = admin.describe_configs(&asked, &options()).await?.pop();
+    let answer = admin.describe_configs(&asked, &options()).await;
     // rust-rdkafka leaves out why there are none.
-    match answer {
+    match explained(cluster, answer).await?.pop() {
         Some(Ok(settings)) if !settings.entries.is_empty() => Ok(settings),
         _ => Err(Error::Topic {
             topic: topic.to_owned(),
@@ -156,6 +177,7 @@ fn kept(settings: &ConfigResource, topic: &str) -> Result<Option<Duration>, Erro
 }
 
 async fn differences(
+    cluster: &Cluster,
     admin: &AdminClient<Context>,
     topic: &str,
     plan: &TopicPlan,
@@ -167,7 +189,7 @@ async fn differences(
             differences.push(format!("{name} is {is}, not {wanted}"));
         }
     };
-    let settings = settings(admin, topic).await?;
+    let settings = settings(cluster, admin, topic).await?;
     let plain = |name| setting(&settings, name).map(str::to_owned);
     compare(
         "cleanup.policy",

@@ -1,6 +1,21 @@
 //! librdkafka's own words, into the program's log.
 
-use rdkafka::{ClientContext, config::RDKafkaLogLevel, error::KafkaError};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    error::KafkaError,
+};
+
+use crate::Cluster;
+
+/// A connection fails at once, if it fails, unless packets are lost in silence.
+const HEARD_WITHIN: Duration = Duration::from_secs(3);
 
 /// For clients that need no other context.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,4 +52,31 @@ pub fn log_error(error: &KafkaError, reason: &str) {
     tracing::warn!(target: "librdkafka", %error, "{reason}");
 }
 
-impl rdkafka::consumer::ConsumerContext for Context {}
+impl ConsumerContext for Context {}
+
+/// The first that librdkafka has to say against a connection to the brokers: it is refused, a
+/// certificate is not trusted, a login is wrong. Blocks for up to 3 s.
+pub(crate) fn complaint(cluster: &Cluster) -> Option<String> {
+    let client: BaseConsumer<Heard> = cluster
+        .client_config()
+        .create_with_context(Heard::default())
+        .ok()?;
+    let began = Instant::now();
+    while client.context().0.get().is_none() && began.elapsed() < HEARD_WITHIN {
+        client.poll(Duration::from_millis(100));
+    }
+    client.context().0.get().cloned()
+}
+
+#[derive(Default)]
+struct Heard(OnceLock<String>);
+
+impl ClientContext for Heard {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, _: KafkaError, reason: &str) {
+        self.0.get_or_init(|| reason.to_owned());
+    }
+}
+
+impl ConsumerContext for Heard {}

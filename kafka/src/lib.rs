@@ -98,6 +98,9 @@ pub enum Error {
     /// The client could not be made, or a request failed.
     #[error("Kafka: {0}")]
     Kafka(#[from] KafkaError),
+    /// No broker can be spoken to.
+    #[error("no broker can be reached: {0}")]
+    Unreachable(String),
     /// Kafka refused something about one topic.
     #[error("topic {topic}: {reason}")]
     Topic {
