@@ -1,12 +1,12 @@
-# The builder compiles librdkafka from source; everything it needs is in the Rust image.
+# The builder compiles librdkafka from source; everything it needs, OpenSSL too, is in the Rust image.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
 RUN cargo build --locked --release --package rivulet && strip target/release/rivulet
 
 FROM debian:bookworm-slim
-# The roots by which a JWKS at an https URL is trusted.
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates \
+# OpenSSL, for Kafka, and the roots by which whatever is spoken to over TLS is trusted.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libssl3 \
     && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --no-create-home rivulet
 COPY --from=build /src/target/release/rivulet /usr/local/bin/rivulet

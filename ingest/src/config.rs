@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use rivulet_registry::{CacheConfig, keys::Origin};
 
-use crate::spill::{DISK_TIMEOUT, SpillConfig};
+use crate::{
+    spill::{DISK_TIMEOUT, SpillConfig},
+    tls::TlsFiles,
+};
 
 /// How this role works. [`Config::default`] is for production.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The certificate of the HTTP port, which speaks plain text without it.
+    pub tls: Option<TlsFiles>,
     /// Events a request.
     pub max_events: usize,
     /// Bytes of a body as sent.
@@ -70,6 +75,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            tls: None,
             max_events: 1_000,
             max_wire_bytes: 1 << 20,
             max_inflated_bytes: 8 << 20,
@@ -166,6 +172,11 @@ impl Config {
             ("body_timeout", self.body_timeout),
             ("write_timeout", self.write_timeout),
         ];
+        if self.tls.as_ref().is_some_and(|tls| tls.reread.is_zero()) {
+            return refuse(
+                "the certificate's reread is 0: it would be read without a pause".into(),
+            );
+        }
         if let Some((name, _)) = waits.iter().find(|(_, limit)| limit.is_zero()) {
             return refuse(format!("{name} is 0: every connection would be cut off"));
         }

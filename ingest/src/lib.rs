@@ -25,7 +25,9 @@ mod request_id;
 mod router;
 mod server;
 mod spill;
+mod tls;
 
 pub use config::{Config, InvalidConfig};
 pub use server::{Error, serve};
 pub use spill::SpillConfig;
+pub use tls::{TlsError, TlsFiles};

@@ -12,7 +12,7 @@ use axum::{Router, extract::Request, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
 use metrics::{counter, gauge};
@@ -22,12 +22,16 @@ use rivulet_registry::Registry;
 use rivulet_telemetry::Readiness;
 use rivulet_tokens::{SourceError, Verifier};
 use sqlx::PgPool;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, InvalidConfig,
+    Config, InvalidConfig, TlsError,
     budget::Budget,
     connections::{Connections, Place},
     limit::Limiter,
@@ -37,6 +41,7 @@ use crate::{
     request_id::{self, RequestId},
     router::{App, router},
     spill::Spill,
+    tls,
 };
 
 /// Bytes of a request's head; more is answered 431. Also what a connection buffers at most.
@@ -59,6 +64,9 @@ pub enum Error {
     /// The file with the keys of client tokens is not good.
     #[error(transparent)]
     Tokens(#[from] SourceError),
+    /// The certificate of the HTTP port cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A thread could not be started.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] io::Error),
@@ -87,6 +95,14 @@ pub async fn serve(
     let readiness = Readiness::new(&["accepting", "kafka", "registry"]);
     let background = CancellationToken::new();
     let _stop_background = background.clone().drop_guard();
+    let tls = match config.tls.clone() {
+        None => None,
+        Some(files) => {
+            let (acceptor, reread) = tls::acceptor(files)?;
+            tokio::spawn(background.clone().run_until_cancelled_owned(reread));
+            Some(acceptor)
+        }
+    };
     let fatal = CancellationToken::new();
     let producer = Arc::new(Producer::new(&config, &cluster, fatal.clone())?);
     let spill = match config.spill.clone() {
@@ -120,6 +136,7 @@ pub async fn serve(
     });
     let config = &app.config;
     let connections = Connections::new(config.max_connections, config.max_connections_per_address);
+    let stopping = background.child_token();
     let look_after = housekeeping(
         Arc::clone(&app),
         readiness.clone(),
@@ -129,6 +146,8 @@ pub async fn serve(
     let server = Server {
         router: router(Arc::clone(&app), readiness.clone(), metrics),
         running: GracefulShutdown::new(),
+        stopping,
+        tls,
         header_timeout: config.header_timeout,
         write_timeout: config.write_timeout,
     };
@@ -147,6 +166,8 @@ pub async fn serve(
     readiness.fail("accepting", "shutting down");
     stop_draining.cancel();
     drop(listener);
+    // Handshakes have not asked for anything yet.
+    server.stopping.cancel();
     let drained = tokio::time::timeout(config.drain_timeout, server.running.shutdown()).await;
     if drained.is_err() {
         tracing::warn!(
@@ -183,6 +204,8 @@ pub async fn serve(
 struct Server {
     router: Router,
     running: GracefulShutdown,
+    stopping: CancellationToken,
+    tls: Option<TlsAcceptor>,
     header_timeout: Duration,
     write_timeout: Duration,
 }
@@ -205,28 +228,51 @@ impl Server {
         }
     }
 
-    /// HTTP/1.1 alone: a batch is one request, so there is nothing to interleave, and HTTP/2 would
-    /// let one connection hold many requests where the limits here count connections.
     fn connection(&self, stream: TcpStream, place: Place) {
         // Answers are one write each; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         // Reading has limits of its own, for a request's head and for its body.
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.write_timeout));
-        let inner = TowerToHyperService::new(self.router.clone());
-        let service = service_fn(move |request| observed(inner.clone(), request));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.header_timeout)
-            .max_buf_size(CONNECTION_BUFFER)
-            .serve_connection(TokioIo::new(Box::pin(stream)), service);
-        let connection = self.running.watch(connection);
+        let stream = Box::pin(stream);
+        let (router, header_timeout) = (self.router.clone(), self.header_timeout);
+        let watcher = self.running.watcher();
+        let Some(tls) = self.tls.clone() else {
+            tokio::spawn(http(stream, router, header_timeout, watcher, place));
+            return;
+        };
+        let stopping = self.stopping.clone();
         tokio::spawn(async move {
-            // A client that went away or was too slow is its own affair.
-            let _ = connection.await;
-            drop(place);
+            let handshake = tokio::time::timeout(header_timeout, tls.accept(stream));
+            match stopping.run_until_cancelled(handshake).await {
+                Some(Ok(Ok(stream))) => http(stream, router, header_timeout, watcher, place).await,
+                // Plain text, an old version, a certificate that the client refuses, too slow.
+                Some(_) => counter!("rivulet_ingest_tls_handshakes_failed_total").increment(1),
+                None => {}
+            }
         });
     }
+}
+
+/// HTTP/1.1 alone: a batch is one request, so there is nothing to interleave, and HTTP/2 would
+/// let one connection hold many requests where the limits here count connections.
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    header_timeout: Duration,
+    watcher: Watcher,
+    place: Place,
+) {
+    let inner = TowerToHyperService::new(router);
+    let service = service_fn(move |request| observed(inner.clone(), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(CONNECTION_BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client that went away or was too slow is its own affair.
+    let _ = watcher.watch(connection).await;
+    drop(place);
 }
 
 /// One request with its id, its metric and its line in the access log.

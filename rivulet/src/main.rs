@@ -1,6 +1,8 @@
 //! The `rivulet` command: flags, configuration and wiring.
 
+mod clickhouse_tls;
 mod commands;
+mod kafka_security;
 mod services;
 mod supervise;
 mod tokens;

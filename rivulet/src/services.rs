@@ -1,14 +1,22 @@
 //! Where the services are: the flags that several subcommands share.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use rivulet_kafka::Cluster;
 use sqlx::{
     PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
+
+use crate::{clickhouse_tls, kafka_security::KafkaSecurity};
 
 /// PostgreSQL.
 #[derive(Args, Clone)]
@@ -25,6 +33,7 @@ impl Postgres {
             .database_url
             .parse()
             .context("DATABASE_URL is no PostgreSQL URL")?;
+        check_sslmode(&options)?;
         let options = options
             .application_name(&format!("rivulet {name}"))
             // Batches run for milliseconds: a statement this old holds locks for nobody.
@@ -36,6 +45,51 @@ impl Postgres {
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(5))
             .connect_lazy_with(options))
+    }
+}
+
+/// The driver's default, `prefer`, goes on in plain text with whoever says that he has no TLS, and
+/// verifies nobody: right on one machine, nowhere else.
+fn check_sslmode(options: &PgConnectOptions) -> anyhow::Result<()> {
+    if options.get_socket().is_some() || is_local(options.get_host()) {
+        return Ok(());
+    }
+    match options.get_ssl_mode() {
+        PgSslMode::VerifyFull => {}
+        PgSslMode::Prefer | PgSslMode::Allow => bail!(
+            "DATABASE_URL names another machine without saying how it is protected: whoever stands \
+             between could ask for plain text and get the password. Add sslmode=verify-full (and \
+             sslrootcert=FILE where the CA is your own), or sslmode=disable where nobody stands between"
+        ),
+        PgSslMode::Disable => warn_once(
+            "PostgreSQL is spoken to in plain text: everybody on the way can read and change it; \
+             sslmode=verify-full encrypts and verifies",
+        ),
+        PgSslMode::Require | PgSslMode::VerifyCa => warn_once(
+            "PostgreSQL's name is not verified: another server can take its place; \
+             sslmode=verify-full verifies it",
+        ),
+    }
+    Ok(())
+}
+
+/// Whether what is sent to `host` stays on this machine.
+pub(crate) fn is_local(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost")
+        || host.starts_with('/')
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Several roles in one process ask for the same services.
+pub(crate) fn warn_once(text: &'static str) {
+    static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    if SAID
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(text)
+    {
+        tracing::warn!("{text}");
     }
 }
 
@@ -57,15 +111,23 @@ pub(crate) struct Kafka {
         value_parser = property
     )]
     properties: Vec<(String, String)>,
+    #[command(flatten)]
+    security: KafkaSecurity,
 }
 
 impl Kafka {
-    pub(crate) fn cluster(&self) -> Cluster {
-        Cluster {
+    /// # Errors
+    /// Those of [`KafkaSecurity::properties`].
+    pub(crate) fn cluster(&self) -> anyhow::Result<Cluster> {
+        let mut properties = self
+            .security
+            .properties(&self.kafka_brokers, &self.properties)?;
+        properties.extend(self.properties.iter().cloned());
+        Ok(Cluster {
             brokers: self.kafka_brokers.clone(),
             topic_prefix: self.topic_prefix.clone(),
-            properties: self.properties.clone(),
-        }
+            properties,
+        })
     }
 }
 
@@ -90,6 +152,10 @@ pub(crate) struct ClickHouse {
     /// ClickHouse's HTTP interface, `http://USER:PASSWORD@HOST:PORT`.
     #[arg(long, env = "CLICKHOUSE_URL", hide_env_values = true)]
     clickhouse_url: String,
+    /// PEM file of the authorities that ClickHouse's certificate is trusted by, for an https URL; the
+    /// system's without it.
+    #[arg(long, env = "RIVULET_CLICKHOUSE_CA", value_name = "FILE")]
+    clickhouse_ca: Option<PathBuf>,
     /// The database of the history.
     #[arg(long, env = "RIVULET_CLICKHOUSE_DATABASE", default_value = "rivulet")]
     pub(crate) clickhouse_database: String,
@@ -99,7 +165,23 @@ impl ClickHouse {
     /// A client on the history's database.
     pub(crate) fn client(&self) -> anyhow::Result<clickhouse::Client> {
         let (url, login) = split_login(&self.clickhouse_url)?;
-        let client = clickhouse::Client::default()
+        let ca = self.clickhouse_ca.as_deref();
+        if url.starts_with("http:") {
+            if ca.is_some() {
+                bail!(
+                    "RIVULET_CLICKHOUSE_CA is given, but CLICKHOUSE_URL begins with http://: \
+                     everything would be sent in plain text; make it https://"
+                );
+            }
+            let parsed = url::Url::parse(&url)?;
+            if !is_local(parsed.host_str().unwrap_or_default()) {
+                warn_once(
+                    "ClickHouse is spoken to in plain text: everybody on the way can read the password \
+                     and children's events; an https:// URL encrypts and verifies",
+                );
+            }
+        }
+        let client = clickhouse_tls::client(ca)?
             .with_url(url)
             .with_database(&self.clickhouse_database);
         Ok(match login {
@@ -149,6 +231,28 @@ mod tests {
             ("http://ch:8123".to_owned(), None)
         );
         assert!(split_login("tcp://ch:9000").is_err());
+    }
+
+    #[test]
+    fn another_machine_is_verified_or_its_operator_said_otherwise() {
+        let check = |url: &str| check_sslmode(&url.parse().unwrap());
+        for url in [
+            "postgres://db.example/r",
+            "postgres://10.0.0.1/r?sslmode=prefer",
+        ] {
+            let refused = check(url).unwrap_err().to_string();
+            assert!(refused.contains("sslmode=verify-full"), "{refused}");
+        }
+        for url in [
+            "postgres://127.0.0.1/r",
+            "postgres://[::1]/r",
+            "postgres://localhost/r",
+            "postgres:///r?host=/run/postgresql",
+            "postgres://db.example/r?sslmode=disable",
+            "postgres://db.example/r?sslmode=verify-full",
+        ] {
+            check(url).unwrap();
+        }
     }
 
     #[test]

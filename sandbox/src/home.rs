@@ -208,6 +208,15 @@ impl Home {
         Ok(result)
     }
 
+    /// Sees to it that there is a password for this checkout's servers.
+    pub(crate) fn make_password(&self) -> Result<()> {
+        self.update(|state| {
+            if state.password.is_empty() {
+                state.password = Uuid::new_v4().simple().to_string();
+            }
+        })
+    }
+
     /// The port for `name`: the one it had, unless another has taken it since.
     pub(crate) fn pick_port(&self, name: &str) -> Result<u16> {
         let seed = format!("{}:{name}", self.dir.display());
@@ -272,6 +281,7 @@ impl Home {
             "postgres",
             "kafka",
             "clickhouse",
+            "tls",
             "rivulet",
             "logs",
             "state.json",

@@ -1,6 +1,11 @@
 //! A private Kafka: Apache's own broker where there is Java, else one written in Rust.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rdkafka::{
@@ -11,8 +16,9 @@ use rustix::process::Signal;
 
 use crate::{
     daemon::{Daemon, Server, Traces},
-    home::Home,
+    home::{Home, write_private},
     postgres::run,
+    tls::{self, KAFKA_USER},
 };
 
 /// The jars' versions, in the one place where they stand.
@@ -35,7 +41,7 @@ impl Server for Kafka {
     }
 
     fn ports(&self) -> &'static [&'static str] {
-        &["kafka", "kafka-controller"]
+        &["kafka", "kafka-controller", "kafka-sasl", "kafka-mutual"]
     }
 
     fn traces(&self) -> Traces {
@@ -48,6 +54,8 @@ impl Server for Kafka {
 
     async fn prepare(&self, home: &Home) -> Result<()> {
         home.server_dir("kafka")?;
+        home.make_password()?;
+        tls::prepare(home)?;
         match broker(home) {
             Broker::Apache => prepare_apache(home),
             Broker::Tansu => prepare_tansu(home),
@@ -61,8 +69,7 @@ impl Server for Kafka {
             Broker::Apache => {
                 let config = dir.join("server.properties");
                 if dir.exists() {
-                    fs::write(&config, properties(home)?)
-                        .with_context(|| format!("write {}", config.display()))?;
+                    write_properties(home, &config)?;
                 }
                 let java = java().context("Java is gone")?;
                 let mut args = java_args(home);
@@ -196,19 +203,39 @@ fn java_args(home: &Home) -> Vec<String> {
     .collect()
 }
 
+/// There is a password among them.
+fn write_properties(home: &Home, file: &Path) -> Result<()> {
+    write_private(file, properties(home)?.as_bytes())?;
+    home.account.map_or(Ok(()), |account| account.own(file))
+}
+
 fn properties(home: &Home) -> Result<String> {
     let address = address(home)?;
     let controller = home
         .port("kafka-controller")
         .context("Kafka was never started")?;
+    // A broker that was started before there were any has none.
+    let [sasl, mutual] =
+        ["kafka-sasl", "kafka-mutual"].map(|name| home.port(name).unwrap_or_default());
+    let (tls, password) = (
+        home.path("tls").display().to_string(),
+        home.state().password,
+    );
     Ok(format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://{address},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://{address}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://{address},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{sasl},SSL://127.0.0.1:{mutual}
+advertised.listeners=PLAINTEXT://{address},SASL_SSL://localhost:{sasl},SSL://localhost:{mutual}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL
+ssl.keystore.type=PEM
+ssl.keystore.location={tls}/server-keystore.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={tls}/ca.pem
+listener.name.ssl.ssl.client.auth=required
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{KAFKA_USER}=\"{password}\";
 log.dirs={}
 auto.create.topics.enable=false
 default.replication.factor=1
@@ -241,7 +268,7 @@ fn prepare_apache(home: &Home) -> Result<()> {
         home.pick_port(port)?;
     }
     let config = home.path("kafka/format.properties");
-    fs::write(&config, properties(home)?)?;
+    write_properties(home, &config)?;
     let java = java().context("Java is gone")?;
     let tool = |args: &[&str]| {
         let mut command = Command::new(&java);

@@ -17,7 +17,9 @@ mod roles;
 mod sandbox;
 mod stack;
 mod testbed;
+mod tls;
 
 pub use sandbox::{Sandbox, Service};
 pub use stack::{ALLOW_EXTERNAL, Stack, named_in_environment, refuse};
 pub use testbed::TestBed;
+pub use tls::{KAFKA_USER, Tls};

@@ -14,6 +14,7 @@ use crate::{
     daemon::{Daemon, Server, Traces},
     home::{Home, write_private},
     kafka::has,
+    tls,
 };
 
 const OLDEST: u32 = 15;
@@ -40,9 +41,8 @@ impl Server for Postgres {
 
     async fn prepare(&self, home: &Home) -> Result<()> {
         let dir = home.server_dir("postgres")?;
-        if home.state().password.is_empty() {
-            home.update(|state| state.password = uuid::Uuid::new_v4().simple().to_string())?;
-        }
+        home.make_password()?;
+        tls::prepare(home)?;
         if dir.join("data").exists() {
             return Ok(());
         }
@@ -91,6 +91,15 @@ impl Server for Postgres {
             "timezone=UTC".to_owned(),
             "log_timezone=UTC".to_owned(),
         ];
+        // Beside plain text, which on this machine is what everybody uses.
+        let tls = home.path("tls");
+        if tls.join("ca.pem").exists() {
+            settings.extend([
+                "ssl=on".to_owned(),
+                format!("ssl_cert_file={}", tls.join("server.pem").display()),
+                format!("ssl_key_file={}", tls.join("server.key").display()),
+            ]);
+        }
         settings.push(format!("unix_socket_directories={}", socket_dir(&dir)));
         let mut args = vec!["-D".into(), "data".into()];
         for setting in settings {
@@ -133,7 +142,7 @@ pub(crate) fn url(home: &Home, database: &str) -> Result<String> {
         .get("postgres")
         .context("PostgreSQL was never started")?;
     Ok(format!(
-        "postgres://rivulet:{}@127.0.0.1:{port}/{database}",
+        "postgres://rivulet:{}@127.0.0.1:{port}/{database}?sslmode=disable",
         state.password
     ))
 }

@@ -8,7 +8,7 @@
 #[path = "../../../registry/tests/common/proxy.rs"]
 pub(crate) mod proxy;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::OnceLock, time::Duration};
 
 use proxy::Proxy;
 use rdkafka::{
@@ -31,10 +31,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// One recorder serves the process, and so all of its tests.
+fn metrics() -> Metrics {
+    static METRICS: OnceLock<Metrics> = OnceLock::new();
+    let installed = METRICS.get_or_init(|| rivulet_telemetry::metrics().unwrap());
+    installed.clone()
+}
+
 pub(crate) struct Server {
     pub(crate) bed: TestBed,
     pub(crate) cluster: Cluster,
     pub(crate) address: SocketAddr,
+    /// Over TLS the server is called `localhost`.
+    pub(crate) origin: String,
     pub(crate) client: reqwest::Client,
     pub(crate) ingest_key: String,
     pub(crate) ingest_key_name: String,
@@ -81,6 +90,17 @@ impl Server {
         cluster: Cluster,
         pool: PgPool,
     ) -> Self {
+        Self::reached_by(reqwest::Client::new(), bed, config, cluster, pool).await
+    }
+
+    /// The same, spoken to by a client of the test's own.
+    pub(crate) async fn reached_by(
+        client: reqwest::Client,
+        bed: TestBed,
+        config: Config,
+        cluster: Cluster,
+        pool: PgPool,
+    ) -> Self {
         let ingest_key_name = format!("tablet {}", Uuid::new_v4());
         let ingest_key = keys::create(&bed.pool, &ingest_key_name, Scope::Ingest)
             .await
@@ -90,6 +110,10 @@ impl Server {
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let origin = match config.tls {
+            Some(_) => format!("https://localhost:{}", address.port()),
+            None => format!("http://{address}"),
+        };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(serve(
             config,
@@ -97,14 +121,15 @@ impl Server {
             pool,
             listener,
             // The first server of a process has the recorder.
-            rivulet_telemetry::metrics().unwrap_or_else(|_| Metrics::detached()),
+            metrics(),
             shutdown.clone(),
         ));
         let server = Self {
             bed,
             cluster,
             address,
-            client: reqwest::Client::new(),
+            origin,
+            client,
             ingest_key,
             ingest_key_name,
             admin_key,
@@ -119,7 +144,7 @@ impl Server {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}{path}", self.origin)
     }
 
     pub(crate) async fn is_ready(&self) -> bool {

@@ -84,7 +84,7 @@ impl CheckConfig {
     }
 
     async fn kafka(&self) -> anyhow::Result<String> {
-        let retention = rivulet_kafka::retention(&self.kafka.cluster()).await?;
+        let retention = rivulet_kafka::retention(&self.kafka.cluster()?).await?;
         let config = self.aggregate.config(&self.consumers, &self.spill_age);
         config.check_retention(retention)?;
         Ok("answers, and the topics keep no more than identities are remembered for, beside the spill".to_owned())

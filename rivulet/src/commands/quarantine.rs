@@ -51,7 +51,7 @@ enum Action {
         #[command(flatten)]
         acting: Acting,
         #[command(flatten)]
-        kafka: Kafka,
+        kafka: Box<Kafka>,
         /// Records a second.
         #[arg(long, default_value = "500")]
         rate: NonZeroU32,
@@ -181,7 +181,7 @@ impl Quarantine {
                     dry_run: acting.dry_run,
                     by: acting.by.unwrap_or_else(user),
                 };
-                let did = rivulet_quarantine::replay(&pool, &kafka.cluster(), &replay).await?;
+                let did = rivulet_quarantine::replay(&pool, &kafka.cluster()?, &replay).await?;
                 print(&told("replayed", acting.dry_run, did))?;
             }
             Action::Drop { filter, acting } => {

@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
-use rivulet_ingest::SpillConfig;
+use rivulet_ingest::{SpillConfig, TlsFiles};
 use rivulet_registry::keys::Origin;
 use rivulet_telemetry::{Metrics, Readiness, serve_operations};
 use tokio::net::TcpListener;
@@ -80,11 +80,21 @@ pub(crate) struct All {
     consumers: ConsumerFlags,
 }
 
+/// How soon a new certificate is in use.
+const CERTIFICATE_REREAD: Duration = Duration::from_secs(10);
+
 #[derive(Args)]
 pub(crate) struct IngestFlags {
     /// Where the API, `/healthz`, `/readyz` and `/metrics` are served.
     #[arg(long, env = "RIVULET_LISTEN", default_value = "127.0.0.1:8080")]
     listen: String,
+    /// PEM file of the certificate, and those between it and its authority, with which all of that is
+    /// served over TLS; in plain text without it. Read again within seconds when it changes.
+    #[arg(long, env = "RIVULET_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[arg(long, env = "RIVULET_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// Events a request.
     #[arg(long, env = "RIVULET_MAX_EVENTS", default_value_t = 1_000)]
     max_events: usize,
@@ -191,6 +201,7 @@ impl IngestFlags {
     pub(crate) fn config(&self, age: &SpillAge) -> anyhow::Result<rivulet_ingest::Config> {
         let defaults = rivulet_ingest::Config::default();
         Ok(rivulet_ingest::Config {
+            tls: self.tls()?,
             max_events: self.max_events,
             max_wire_bytes: self.max_wire_bytes,
             max_inflated_bytes: self.max_inflated_bytes,
@@ -220,6 +231,26 @@ impl IngestFlags {
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
             ..defaults
         })
+    }
+}
+
+impl IngestFlags {
+    fn tls(&self) -> anyhow::Result<Option<TlsFiles>> {
+        let (cert, key) = match (self.tls_cert.clone(), self.tls_key.clone()) {
+            (None, None) => return Ok(None),
+            (Some(cert), Some(key)) => (cert, key),
+            _ => bail!(
+                "RIVULET_TLS_CERT and RIVULET_TLS_KEY go together: with one of them the API would be \
+                 served in plain text"
+            ),
+        };
+        let files = TlsFiles {
+            cert,
+            key,
+            reread: CERTIFICATE_REREAD,
+        };
+        files.check()?;
+        Ok(Some(files))
     }
 }
 
@@ -332,7 +363,7 @@ async fn spawn_ingest(
     tracing::info!(address = %listener.local_addr()?, "ingest listens");
     let role = rivulet_ingest::serve(
         config,
-        kafka.cluster(),
+        kafka.cluster()?,
         postgres.pool("ingest", 8)?,
         listener,
         metrics,
@@ -362,7 +393,7 @@ async fn spawn_aggregate(
     .await?;
     let role = rivulet_aggregator::run(
         flags.config(consumers, spill_age),
-        kafka.cluster(),
+        kafka.cluster()?,
         postgres.pool("aggregate", 6)?,
         readiness,
         roles.shutdown.clone(),
@@ -391,7 +422,7 @@ async fn spawn_sink(
     .await?;
     let role = rivulet_sinks::run(
         flags.config(consumers),
-        kafka.cluster(),
+        kafka.cluster()?,
         postgres.pool("sink", 8)?,
         clickhouse.client()?,
         readiness,

@@ -44,7 +44,7 @@ struct Adopt {
 
 impl Adopt {
     async fn run(self) -> anyhow::Result<()> {
-        let cluster = self.kafka.cluster();
+        let cluster = self.kafka.cluster()?;
         let topics = self
             .topic
             .map_or_else(|| cluster.topics().to_vec(), |topic| vec![topic]);
@@ -118,7 +118,7 @@ impl Create {
             min_insync: self.min_insync,
             retention: Duration::from_secs(self.retention_days * 86_400),
         };
-        for report in rivulet_kafka::create_topics(&self.kafka.cluster(), &plan).await? {
+        for report in rivulet_kafka::create_topics(&self.kafka.cluster()?, &plan).await? {
             println!(
                 "{} {}",
                 report.topic,

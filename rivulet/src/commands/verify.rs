@@ -67,7 +67,7 @@ pub(crate) fn stores(
     clickhouse: &ClickHouse,
 ) -> anyhow::Result<Stores> {
     Ok(Stores {
-        cluster: kafka.cluster(),
+        cluster: kafka.cluster()?,
         pool: postgres.pool("verify", 2)?,
         clickhouse: clickhouse.client()?,
     })
