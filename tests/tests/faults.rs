@@ -57,9 +57,9 @@ enum Fault {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes up to a quarter of an hour: ./dev test --faults"]
+#[ignore = "takes six minutes a seed: ./dev test --faults"]
 async fn campaign() {
-    let seeds = std::env::var(SEEDS).unwrap_or_else(|_| "1,2,3".to_owned());
+    let seeds = std::env::var(SEEDS).unwrap_or_else(|_| "1,2".to_owned());
     for seed in seeds.split(',') {
         let seed = seed.trim().parse().expect("RIVULET_FAULT_SEEDS is numbers");
         Campaign::start(seed).await.run().await;
