@@ -97,8 +97,8 @@ impl Context {
         Ok(())
     }
 
-    /// Kafka is told how far PostgreSQL is, so that its lag tools say something sensible. Nothing
-    /// depends on it.
+    /// Kafka is told how far PostgreSQL is, so that its lag tools say something sensible, and that a
+    /// PostgreSQL that was put back is seen. No number depends on it.
     pub(crate) fn tell(&self, consumer: &BaseConsumer<Self>) {
         let mut list = TopicPartitionList::new();
         for (key, partition) in &mut self.state().open {

@@ -13,6 +13,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    topic_partition_list::TopicPartitionListElem,
     types::RDKafkaRespErr,
 };
 use rivulet_telemetry::Readiness;
@@ -154,8 +155,10 @@ impl Context {
         keys: &BTreeSet<Key>,
         patience: Duration,
     ) -> Result<(), Error> {
+        let told = self.told(consumer, keys);
         let verdicts = self.verify(consumer, keys, patience)?;
         let mut list = TopicPartitionList::new();
+        let mut rewound = 0;
         {
             let now = Instant::now();
             let mut state = self.state();
@@ -163,6 +166,11 @@ impl Context {
             for (key, verdict) in verdicts {
                 match verdict {
                     Ok(opening) => {
+                        let before = told.get(&key).copied().unwrap_or(0);
+                        rewound += before
+                            .saturating_sub(opening.position)
+                            .max(0)
+                            .unsigned_abs();
                         let offset = Offset::Offset(opening.position);
                         list.add_partition_offset(&opening.topic, key.partition, offset)?;
                         if let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) {
@@ -185,8 +193,42 @@ impl Context {
             }
         }
         consumer.incremental_assign(&list)?;
+        if rewound > 0 {
+            telemetry::rewound(self.config.name, rewound);
+            tracing::error!(
+                consumer = self.config.name,
+                records = rewound,
+                "PostgreSQL knows less than it did: it was put back to an older state, or positions were \
+                 moved. These records are processed again, and what PostgreSQL lost of them is made good. \
+                 The registry is as old: what was changed since, consents withdrawn above all, must be again"
+            );
+            // So that it is said once.
+            self.tell(consumer);
+        }
         self.report();
         Ok(())
+    }
+
+    /// What the group's offsets in Kafka say. They are told [after](Self::tell) PostgreSQL has
+    /// committed, so they are never ahead of it unless it was put back. Asked before PostgreSQL is, for
+    /// another instance may be moving both.
+    fn told(&self, consumer: &BaseConsumer<Self>, keys: &BTreeSet<Key>) -> BTreeMap<Key, i64> {
+        let asked = self.list(keys, Offset::Invalid);
+        let answer = asked.and_then(|asked| match asked.count() {
+            0 => Ok(asked),
+            _ => consumer.committed_offsets(asked, KAFKA_TIMEOUT),
+        });
+        let answer = answer.unwrap_or_else(|error| {
+            tracing::warn!(consumer = self.config.name, %error, "whether PostgreSQL was put back cannot be told");
+            TopicPartitionList::new()
+        });
+        let offset = |element: &TopicPartitionListElem<'_>| match element.offset() {
+            Offset::Offset(offset) => {
+                Some((self.key(element.topic(), element.partition())?, offset))
+            }
+            _ => None,
+        };
+        answer.elements().iter().filter_map(offset).collect()
     }
 
     /// Tries until Kafka and PostgreSQL answered, for as long as `patience`.

@@ -41,6 +41,11 @@ pub(crate) fn describe() {
         "Partitions read again because their position was not where it was thought to be"
     );
     describe_counter!(
+        "rivulet_consumer_rewound_records_total",
+        Unit::Count,
+        "Records that PostgreSQL had once and does not know any more: it was put back to an older state"
+    );
+    describe_counter!(
         "rivulet_consumer_pauses_total",
         Unit::Count,
         "Times that fetching was paused because processing was slower"
@@ -93,6 +98,10 @@ pub(crate) fn rebalance(consumer: &'static str, kind: &'static str) {
 
 pub(crate) fn resync(consumer: &'static str) {
     counter!("rivulet_consumer_resyncs_total", "consumer" => consumer).increment(1);
+}
+
+pub(crate) fn rewound(consumer: &'static str, records: u64) {
+    counter!("rivulet_consumer_rewound_records_total", "consumer" => consumer).increment(records);
 }
 
 pub(crate) fn pause(consumer: &'static str) {

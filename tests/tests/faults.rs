@@ -182,6 +182,14 @@ impl Campaign {
         }
         let began = Instant::now();
         let checked = check::exact(&self.rivulet, &ledgers).await.unwrap();
+        let mut rewound = 0.0;
+        for role in &self.roles[2..] {
+            rewound += role
+                .counter("rivulet_consumer_rewound_records_total")
+                .await
+                .unwrap();
+        }
+        println!("  {rewound} records seen to be missing from a PostgreSQL that was put back");
         println!(
             "  lost 0, twice 0 ({:.1} s to settle and compare): {checked:?}",
             began.elapsed().as_secs_f64()

@@ -59,6 +59,29 @@ async fn a_topic_made_anew_is_stopped_until_an_operator_adopts_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_put_back_is_seen_and_caught_up() {
+    const REWOUND: &str = r#"rivulet_consumer_rewound_records_total{consumer="tested"} "#;
+    let metrics = rivulet_telemetry::metrics().unwrap();
+    let rig = Rig::new(1).await;
+    rig.produce(EventType::Interaction, 0, 20);
+    let processing = rig.start(rig.config()).await.process();
+    rig.wait_for_processed(20).await;
+    processing.stop().await;
+    let forget = "DELETE FROM processed WHERE kafka_offset >= 5";
+    sqlx::query(forget).execute(&rig.bed.pool).await.unwrap();
+    let topic = rig.topic(EventType::Interaction);
+    rig.set_position(&topic, 0, 5).await;
+    let processing = rig.start(rig.config()).await.process();
+    rig.wait_for_processed(20).await;
+    let told = metrics.render();
+    let records = told.lines().find_map(|line| line.strip_prefix(REWOUND));
+    // The tests beside this one share the counter.
+    let seen = records.and_then(|records| records.parse().ok());
+    assert!(seen.is_some_and(|seen: u64| seen >= 15), "{told}");
+    processing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_made_anew_under_a_running_consumer_is_stopped() {
     let rig = Rig::new(1).await;
     let topic = rig.topic(EventType::Interaction);
