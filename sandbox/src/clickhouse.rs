@@ -79,6 +79,7 @@ impl Server for Clickhouse {
             program,
             args,
             env: Vec::new(),
+            config: String::new(),
             account: home.account,
         })
     }

@@ -25,6 +25,8 @@ pub(crate) struct Daemon {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(&'static str, String)>,
+    /// What its configuration file says, where it has one.
+    pub(crate) config: String,
     pub(crate) account: Option<Account>,
 }
 
@@ -193,7 +195,7 @@ pub(crate) async fn take_down(home: &Home, server: &impl Server) -> Result<bool>
 }
 
 impl Daemon {
-    /// Changes when the program, its arguments or its environment do, or it was built anew.
+    /// Changes when the program, its arguments, environment or configuration do, or it was built anew.
     fn recipe(&self) -> u64 {
         let mut hash = Xxh3::new();
         if let Ok(built) = fs::metadata(&self.program).and_then(|file| file.modified()) {
@@ -212,6 +214,7 @@ impl Daemon {
             hash.update(name.as_bytes());
             hash.update(value.as_bytes());
         }
+        hash.update(self.config.as_bytes());
         hash.digest()
     }
 

@@ -65,15 +65,17 @@ impl Server for Kafka {
     async fn daemon(&self, home: &Home) -> Result<Daemon> {
         let dir = home.path("kafka");
         let address = address(home)?;
+        let mut config = String::new();
         let (program, args) = match broker(home) {
             Broker::Apache => {
-                let config = dir.join("server.properties");
+                let file = dir.join("server.properties");
+                config = properties(home)?;
                 if dir.exists() {
-                    write_properties(home, &config)?;
+                    write_properties(home, &file, &config)?;
                 }
                 let java = java().context("Java is gone")?;
                 let mut args = java_args(home);
-                args.extend(["kafka.Kafka".to_owned(), config.display().to_string()]);
+                args.extend(["kafka.Kafka".to_owned(), file.display().to_string()]);
                 (java, args)
             }
             Broker::Tansu => {
@@ -90,6 +92,7 @@ impl Server for Kafka {
             program,
             args: args.into_iter().map(Into::into).collect(),
             env: Vec::new(),
+            config,
             account: home.account,
         })
     }
@@ -204,8 +207,8 @@ fn java_args(home: &Home) -> Vec<String> {
 }
 
 /// There is a password among them.
-fn write_properties(home: &Home, file: &Path) -> Result<()> {
-    write_private(file, properties(home)?.as_bytes())?;
+fn write_properties(home: &Home, file: &Path, properties: &str) -> Result<()> {
+    write_private(file, properties.as_bytes())?;
     home.account.map_or(Ok(()), |account| account.own(file))
 }
 
@@ -268,7 +271,7 @@ fn prepare_apache(home: &Home) -> Result<()> {
         home.pick_port(port)?;
     }
     let config = home.path("kafka/format.properties");
-    write_properties(home, &config)?;
+    write_properties(home, &config, &properties(home)?)?;
     let java = java().context("Java is gone")?;
     let tool = |args: &[&str]| {
         let mut command = Command::new(&java);

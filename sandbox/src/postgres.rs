@@ -93,13 +93,11 @@ impl Server for Postgres {
         ];
         // Beside plain text, which on this machine is what everybody uses.
         let tls = home.path("tls");
-        if tls.join("ca.pem").exists() {
-            settings.extend([
-                "ssl=on".to_owned(),
-                format!("ssl_cert_file={}", tls.join("server.pem").display()),
-                format!("ssl_key_file={}", tls.join("server.key").display()),
-            ]);
-        }
+        settings.extend([
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", tls.join("server.pem").display()),
+            format!("ssl_key_file={}", tls.join("server.key").display()),
+        ]);
         settings.push(format!("unix_socket_directories={}", socket_dir(&dir)));
         let mut args = vec!["-D".into(), "data".into()];
         for setting in settings {
@@ -109,6 +107,7 @@ impl Server for Postgres {
             program: programs(&dir)?.join("postgres"),
             args,
             env: Vec::new(),
+            config: String::new(),
             account: home.account,
         })
     }

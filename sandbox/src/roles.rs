@@ -62,6 +62,7 @@ impl Server for Roles {
             program: sibling("rivulet")?,
             args: vec!["all".into()],
             env,
+            config: String::new(),
             account: None,
         })
     }
@@ -104,6 +105,7 @@ impl Server for Simulator {
             program: sibling("rivulet")?,
             args: vec!["simulate".into()],
             env: simulation(home)?,
+            config: String::new(),
             account: None,
         })
     }
