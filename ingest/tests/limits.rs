@@ -162,15 +162,18 @@ async fn bodies_beyond_the_budget_are_refused_until_others_are_done() {
         ..config()
     })
     .await;
-    // Three senders that hold most of a megabyte each, and do not go on.
     let mut slow = Vec::new();
-    for _ in 0..3 {
-        let mut stream = server.raw("content-length: 1000000\r\n").await;
-        stream.write_all(&vec![b' '; 900_000]).await.unwrap();
-        slow.push(stream);
-    }
     let large = " ".repeat(600_000);
     eventually("there is no room", async || {
+        // Three senders that hold most of a megabyte each, and do not go on. Anew each time: where the
+        // request below was read before they were, it was for them that there was no room.
+        slow.clear();
+        for _ in 0..3 {
+            let mut stream = server.raw("content-length: 1000000\r\n").await;
+            stream.write_all(&vec![b' '; 900_000]).await.unwrap();
+            slow.push(stream);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let request = server.request().header("content-type", "application/json");
         let response = request.body(large.clone()).send().await.unwrap();
         if response.status() != StatusCode::SERVICE_UNAVAILABLE {
