@@ -12,6 +12,7 @@ RUN useradd --system --uid 10001 --no-create-home rivulet
 COPY --from=build /src/target/release/rivulet /usr/local/bin/rivulet
 USER 10001
 ENV RIVULET_LISTEN=0.0.0.0:8080 \
+    RIVULET_API_LISTEN=0.0.0.0:8081 \
     RIVULET_AGGREGATE_LISTEN=0.0.0.0:9101 \
     RIVULET_SINK_LISTEN=0.0.0.0:9102 \
     RIVULET_LOG_FORMAT=json

@@ -4,11 +4,9 @@ use std::{borrow::Cow, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat};
 use rivulet_events::{EventType, Rejection};
+use rivulet_web::RequestId;
 
-use crate::{
-    budget::{Budget, Held, Reservation},
-    request_id::RequestId,
-};
+use crate::budget::{Budget, Held, Reservation};
 
 /// What became of one event.
 pub(crate) struct Line<'a> {

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, header};
 use rivulet_events::{Event, ParentId, Parsed};
 use rivulet_registry::keys::{Grant, Scope, sha256};
 use rivulet_tokens::Error;
+use rivulet_web::{bearer, is_token};
 
 use crate::{problem::Problem, router::App};
 
@@ -46,17 +47,6 @@ pub(crate) async fn require(
     };
     check_origin(app, headers, &sender)?;
     Ok(sender)
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, key) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-}
-
-/// No API key holds a dot, every JWT holds two.
-fn is_token(credential: &str) -> bool {
-    credential.contains('.')
 }
 
 /// Keys are never compared: the SHA-256 of what was sent is looked up among the hashes of all keys.

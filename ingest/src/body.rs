@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use axum::body::HttpBody as _;
 use axum::{
     body::Body,
     http::{HeaderMap, header},
 };
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{

@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use rivulet_registry::{CacheConfig, keys::Origin};
 
-use crate::{
-    spill::{DISK_TIMEOUT, SpillConfig},
-    tls::TlsFiles,
-};
+use crate::spill::{DISK_TIMEOUT, SpillConfig};
 
 /// How this role works. [`Config::default`] is for production.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The certificate of the HTTP port, which speaks plain text without it.
-    pub tls: Option<TlsFiles>,
+    /// The HTTP port, and what a client may hold of it.
+    pub port: rivulet_web::Config,
     /// Events a request.
     pub max_events: usize,
     /// Bytes of a body as sent.
@@ -27,17 +24,8 @@ pub struct Config {
     /// Bytes of all bodies that are being read or worked on; beyond it requests get 503. A body
     /// costs its size as sent, then its inflated size.
     pub max_bytes_in_flight: usize,
-    /// Open connections; beyond it new ones wait to be accepted.
-    pub max_connections: usize,
-    /// Open connections of one address (of one /64, where that is IPv6); beyond it new ones are
-    /// closed at once. A load balancer in front is one address.
-    pub max_connections_per_address: usize,
-    /// How long a request's head may take, the wait for it on an open connection included.
-    pub header_timeout: Duration,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
-    /// How long a client may take nothing of an answer that it is sent.
-    pub write_timeout: Duration,
     /// How long an answer waits for Kafka's acknowledgements.
     pub ack_timeout: Duration,
     /// What `Retry-After` says when something could not be stored.
@@ -68,27 +56,19 @@ pub struct Config {
     pub spill: Option<SpillConfig>,
     /// How long requests are still taken after the role said that it is not ready.
     pub shutdown_grace: Duration,
-    /// How long running requests may take to finish at shutdown.
-    pub drain_timeout: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            tls: None,
+            port: rivulet_web::Config::default(),
             max_events: 1_000,
             max_wire_bytes: 1 << 20,
             max_inflated_bytes: 8 << 20,
             max_event_bytes: 64 << 10,
             max_event_depth: 32,
             max_bytes_in_flight: 32 << 20,
-            max_connections: 2_048,
-            max_connections_per_address: 1_024,
-            // Above the minute for which load balancers keep idle connections: one of the two must
-            // close first, and it had better be the one that sends.
-            header_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(10),
-            write_timeout: Duration::from_secs(30),
             ack_timeout: Duration::from_secs(15),
             retry_after: Duration::from_secs(5),
             rate: 5_000,
@@ -104,7 +84,6 @@ impl Default for Config {
             queue_bytes: 48 << 20,
             spill: None,
             shutdown_grace: Duration::from_secs(1),
-            drain_timeout: Duration::from_secs(20),
         }
     }
 }
@@ -132,11 +111,6 @@ impl Config {
             ("max_wire_bytes", self.max_wire_bytes),
             ("max_inflated_bytes", self.max_inflated_bytes),
             ("max_event_bytes", self.max_event_bytes),
-            ("max_connections", self.max_connections),
-            (
-                "max_connections_per_address",
-                self.max_connections_per_address,
-            ),
             ("rate", self.rate as usize),
             ("token_rate", self.token_rate as usize),
             ("the registry's cache capacity", self.registry.capacity),
@@ -167,18 +141,10 @@ impl Config {
                 self.max_event_bytes
             ));
         }
-        let waits = [
-            ("header_timeout", self.header_timeout),
-            ("body_timeout", self.body_timeout),
-            ("write_timeout", self.write_timeout),
-        ];
-        if self.tls.as_ref().is_some_and(|tls| tls.reread.is_zero()) {
-            return refuse(
-                "the certificate's reread is 0: it would be read without a pause".into(),
-            );
-        }
-        if let Some((name, _)) = waits.iter().find(|(_, limit)| limit.is_zero()) {
-            return refuse(format!("{name} is 0: every connection would be cut off"));
+        let port = self.port.validate();
+        port.map_err(|error| InvalidConfig(error.to_string()))?;
+        if self.body_timeout.is_zero() {
+            return refuse("body_timeout is 0: every request would be cut off".into());
         }
         if !(2..=100).contains(&self.max_event_depth) {
             return refuse(format!(
@@ -217,11 +183,11 @@ impl Config {
                 self.ack_timeout, self.message_timeout
             ));
         }
-        if self.drain_timeout < self.ack_timeout {
+        if self.port.drain_timeout < self.ack_timeout {
             return refuse(format!(
                 "drain_timeout ({:?}) is below ack_timeout ({:?}): at shutdown, requests that wait \
                  for Kafka would be cut off unanswered",
-                self.drain_timeout, self.ack_timeout
+                self.port.drain_timeout, self.ack_timeout
             ));
         }
         if let Some(spill) = &self.spill {
@@ -238,11 +204,11 @@ impl Config {
                         .into(),
                 );
             }
-            if self.drain_timeout < self.ack_timeout + DISK_TIMEOUT {
+            if self.port.drain_timeout < self.ack_timeout + DISK_TIMEOUT {
                 return refuse(format!(
                     "drain_timeout ({:?}) is below ack_timeout ({:?}) and the {DISK_TIMEOUT:?} that the \
                      spill may take: at shutdown, requests that wait would be cut off unanswered",
-                    self.drain_timeout, self.ack_timeout
+                    self.port.drain_timeout, self.ack_timeout
                 ));
             }
         }
@@ -292,14 +258,14 @@ mod tests {
                 .contains("neither a secret nor a JWKS")
         );
         assert!(refusal(|c| c.max_events = 0).contains("max_events is 0"));
-        assert!(refusal(|c| c.write_timeout = Duration::ZERO).contains("write_timeout is 0"));
+        assert!(refusal(|c| c.port.write_timeout = Duration::ZERO).contains("write_timeout is 0"));
         assert!(refusal(|c| c.max_event_bytes = 1 << 20).contains("Kafka would refuse"));
         assert!(refusal(|c| c.max_event_depth = 1).contains("from 2 to 100"));
         assert!(refusal(|c| c.max_bytes_in_flight = 8 << 20).contains("503 for ever"));
         assert!(refusal(|c| c.queue_messages = 10).contains("always be answered `retry`"));
         assert!(refusal(|c| c.queue_bytes = 1 << 20).contains("would not fit"));
         assert!(refusal(|c| c.message_timeout = c.ack_timeout).contains("Kafka still gets"));
-        assert!(refusal(|c| c.drain_timeout = Duration::ZERO).contains("cut off unanswered"));
+        assert!(refusal(|c| c.port.drain_timeout = Duration::ZERO).contains("cut off unanswered"));
         let spill = |max_bytes, days: u64| {
             Some(SpillConfig {
                 dir: "spill".into(),
@@ -317,7 +283,7 @@ mod tests {
         config.spill = spill(1 << 30, 0);
         assert!(config.validate().is_err());
         config.spill = spill(1 << 30, 3);
-        config.drain_timeout = config.ack_timeout;
+        config.port.drain_timeout = config.ack_timeout;
         assert!(config.validate().is_err());
         assert!(refusal(|c| c.message_timeout = c.linger).contains("expire before"));
     }

@@ -20,6 +20,7 @@ use rivulet_events::{
     parse,
 };
 use rivulet_registry::{Known, keys::Scope};
+use rivulet_web::RequestId;
 
 use crate::{
     answer::{self, Fate, Line, Summary},
@@ -29,7 +30,6 @@ use crate::{
     metrics::Tally,
     problem::Problem,
     producer::{Failed, Sending},
-    request_id::RequestId,
     router::{App, Body as Admitted},
 };
 

@@ -1,7 +1,5 @@
 //! What this role counts. No label tells one child, key or address from another.
 
-use std::time::Duration;
-
 use metrics::{
     Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
     histogram,
@@ -87,26 +85,11 @@ impl Metrics {
         add(&self.retry, &tally.retry);
         add(&self.rejected, &tally.rejected);
     }
-
-    pub(crate) fn request(route: &'static str, code: &'static str, took: Duration) {
-        counter!("rivulet_ingest_requests_total", "route" => route, "code" => code).increment(1);
-        histogram!("rivulet_ingest_request_seconds", "route" => route).record(took);
-    }
 }
 
 fn describe() {
     rivulet_registry::describe_metrics();
     rivulet_tokens::describe_metrics();
-    describe_counter!(
-        "rivulet_ingest_requests_total",
-        Unit::Count,
-        "Requests by route and code: `ok`, or the code of the problem"
-    );
-    describe_histogram!(
-        "rivulet_ingest_request_seconds",
-        Unit::Seconds,
-        "From a request's head to its answer"
-    );
     describe_histogram!(
         "rivulet_ingest_request_events",
         Unit::Count,
@@ -126,16 +109,6 @@ fn describe() {
         "rivulet_ingest_in_flight_bytes",
         Unit::Bytes,
         "Bytes of bodies being received or worked on"
-    );
-    describe_gauge!(
-        "rivulet_ingest_connections",
-        Unit::Count,
-        "Open connections"
-    );
-    describe_counter!(
-        "rivulet_ingest_connections_refused_total",
-        Unit::Count,
-        "Connections closed at once because their address had as many as one may have"
     );
     describe_histogram!(
         "rivulet_ingest_ack_seconds",

@@ -3,13 +3,12 @@
 use std::{borrow::Cow, time::Duration};
 
 use axum::{
-    body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use rivulet_events::batch::BatchError;
 use rivulet_registry::{declarations::Invalid, families};
-use serde_json::json;
+use serde_json::Map;
 
 /// Why a request as a whole was refused. It alone knows status, stable code and words.
 #[derive(Debug)]
@@ -53,10 +52,6 @@ pub(crate) struct Throttled {
     /// Until the whole limit may be used again.
     pub(crate) reset: Duration,
 }
-
-/// The code of a refused request, in its response's extensions, for metrics and the access log.
-#[derive(Clone, Copy)]
-pub(crate) struct ProblemCode(pub(crate) &'static str);
 
 pub(crate) const ACCEPTED_ENCODINGS: &str = "gzip, zstd, br, deflate, identity";
 
@@ -162,21 +157,11 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, code) = self.status_and_code();
-        let mut document = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "code": code,
-            "detail": self.detail(),
-        });
+        let mut more = Map::new();
         if let Self::InvalidField(invalid) = &self {
-            document["pointer"] = invalid.pointer.as_ref().into();
+            more.insert("pointer".to_owned(), invalid.pointer.as_ref().into());
         }
-        let mut response = Response::new(Body::from(document.to_string()));
-        *response.status_mut() = status;
-        response.extensions_mut().insert(ProblemCode(code));
-        let json = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        let mut response = rivulet_web::document(status, code, &self.detail(), more);
         self.headers(response.headers_mut());
         response
     }

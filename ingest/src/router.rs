@@ -1,12 +1,11 @@
 //! Which path goes where, and what all of them need.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body as HttpBody,
     http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
-    response::{IntoResponse as _, Response},
     routing::{post, put},
 };
 use rivulet_events::ParentId;
@@ -16,6 +15,7 @@ use rivulet_registry::{
 };
 use rivulet_telemetry::{Readiness, operations};
 use rivulet_tokens::Verifier;
+use rivulet_web::REQUEST_ID;
 use sqlx::PgPool;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -32,7 +32,6 @@ use crate::{
     metrics::Metrics,
     problem::Problem,
     producer::Producer,
-    request_id,
     spill::Spill,
 };
 
@@ -110,7 +109,7 @@ pub(crate) fn router(
         .merge(operations(readiness, metrics))
         .fallback(async || Problem::NotFound("there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .layer(CatchPanicLayer::custom(panicked))
+        .layer(CatchPanicLayer::custom(rivulet_web::panicked))
         .with_state(app)
 }
 
@@ -137,20 +136,14 @@ fn browsers(origins: &[Origin]) -> CorsLayer {
             header::CONTENT_TYPE,
             header::CONTENT_ENCODING,
             HeaderName::from_static("x-sent-at"),
-            request_id::HEADER,
+            REQUEST_ID,
         ])
         .expose_headers([
             header::RETRY_AFTER,
             HeaderName::from_static("ratelimit-limit"),
             HeaderName::from_static("ratelimit-remaining"),
             HeaderName::from_static("ratelimit-reset"),
-            request_id::HEADER,
+            REQUEST_ID,
         ])
         .max_age(Duration::from_secs(3_600))
-}
-
-/// What the panic said may quote an event, so it is not repeated.
-fn panicked(_: Box<dyn Any + Send>) -> Response {
-    tracing::error!("a request handler panicked");
-    Problem::Internal.into_response()
 }

@@ -9,6 +9,7 @@ use common::{Server, config, eventually, outcomes, problem, read_answer};
 use flate2::{Compression, write::GzEncoder};
 use reqwest::StatusCode;
 use rivulet_ingest::Config;
+use rivulet_web as web;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -197,8 +198,11 @@ async fn bodies_beyond_the_budget_are_refused_until_others_are_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_never_ends_does_not_hold_its_connection() {
     let server = Server::with(Config {
-        header_timeout: Duration::from_millis(300),
-        max_connections: 2,
+        port: web::Config {
+            header_timeout: Duration::from_millis(300),
+            max_connections: 2,
+            ..web::Config::default()
+        },
         ..config()
     })
     .await;
@@ -226,7 +230,10 @@ async fn a_head_that_never_ends_does_not_hold_its_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_trickles_has_no_more_time_than_one_that_stands_still() {
     let server = Server::with(Config {
-        header_timeout: Duration::from_millis(300),
+        port: web::Config {
+            header_timeout: Duration::from_millis(300),
+            ..web::Config::default()
+        },
         ..config()
     })
     .await;
@@ -276,9 +283,12 @@ async fn a_body_that_trickles_ends_with_408() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_answers_does_not_hold_a_connection() {
     let server = Server::with(Config {
-        write_timeout: Duration::from_millis(300),
-        max_connections: 3,
-        header_timeout: Duration::from_secs(600),
+        port: web::Config {
+            write_timeout: Duration::from_millis(300),
+            max_connections: 3,
+            header_timeout: Duration::from_secs(600),
+            ..web::Config::default()
+        },
         rate: 10_000_000,
         burst: 10_000_000,
         ..config()
@@ -313,7 +323,10 @@ async fn who_does_not_read_answers_does_not_hold_a_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_cannot_take_every_place() {
     let server = Server::with(Config {
-        max_connections_per_address: 3,
+        port: web::Config {
+            max_connections_per_address: 3,
+            ..web::Config::default()
+        },
         ..config()
     })
     .await;

@@ -9,9 +9,10 @@ use std::{path::Path, time::Duration};
 use common::{Server, config, eventually};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use reqwest::{Certificate, Client};
-use rivulet_ingest::{Config, TlsFiles};
+use rivulet_ingest::Config;
 use rivulet_kafka::{TopicPlan, create_topics};
 use rivulet_sandbox::TestBed;
+use rivulet_web::{self as web, TlsFiles};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -87,8 +88,11 @@ async fn clients_verify_it_and_its_certificate_is_replaced_while_it_runs() {
     let files = files(directory.path());
     let authority = Authority::new("ours");
     authority.issue(&files, false);
-    let tls = Some(files.clone());
-    let server = start(&authority, Config { tls, ..config() }).await;
+    let port = web::Config {
+        tls: Some(files.clone()),
+        ..web::Config::default()
+    };
+    let server = start(&authority, Config { port, ..config() }).await;
     let answer = server.send(&[server.event()]).await;
     assert_eq!(answer["accepted"], 1);
     let url = server.url("/healthz");
@@ -113,7 +117,7 @@ async fn clients_verify_it_and_its_certificate_is_replaced_while_it_runs() {
     // A key that is not the certificate's, as between two steps of a replacement: the old pair stays.
     let mut kept = kept_open(&authority, &server).await;
     let stale = async |expected: &str| {
-        let line = format!("rivulet_ingest_tls_certificate_stale {expected}");
+        let line = format!(r#"rivulet_http_tls_certificate_stale{{role="ingest"}} {expected}"#);
         let metrics = server.client.get(server.url("/metrics")).send().await;
         metrics.unwrap().text().await.unwrap().contains(&line)
     };
@@ -180,9 +184,12 @@ async fn a_handshake_has_a_place_and_loses_it_when_its_time_is_over() {
     let authority = Authority::new("ours");
     authority.issue(&files, false);
     let config = Config {
-        tls: Some(files),
-        max_connections: 1,
-        header_timeout: Duration::from_millis(500),
+        port: web::Config {
+            tls: Some(files),
+            max_connections: 1,
+            header_timeout: Duration::from_millis(500),
+            ..web::Config::default()
+        },
         ..config()
     };
     let server = start(&authority, config).await;

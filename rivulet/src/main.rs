@@ -3,6 +3,7 @@
 mod clickhouse_tls;
 mod commands;
 mod kafka_security;
+mod port;
 mod services;
 mod supervise;
 mod tokens;
@@ -47,6 +48,7 @@ enum Command {
     Aggregate(commands::roles::Aggregate),
     /// Write the history to ClickHouse.
     Sink(commands::roles::Sink),
+    Api(commands::roles::Api),
     /// Every role in one process.
     All(commands::roles::All),
     /// Bring both databases' schemas up to date.
@@ -100,6 +102,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Ingest(role) => role.run().await,
         Command::Aggregate(role) => role.run().await,
         Command::Sink(role) => role.run().await,
+        Command::Api(role) => role.run().await,
         Command::All(roles) => roles.run().await,
         Command::Migrate(command) => command.run().await,
         Command::Topics(command) => command.run().await,

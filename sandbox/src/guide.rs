@@ -9,7 +9,7 @@ use crate::{
     daemon::{ensure, take_down},
     home::{Home, Visitor},
     postgres::psql,
-    roles::{Roles, Simulator, fill_history, ingest_url, keys, rivulet},
+    roles::{Roles, Simulator, api_url, environment, fill_history, ingest_url, keys, rivulet},
     sandbox::{Sandbox, say},
     stack::Stack,
 };
@@ -50,16 +50,13 @@ impl Sandbox {
     /// # Errors
     /// When nothing was brought up yet.
     pub fn environment(&self) -> Result<String> {
-        let stack = Stack::of(&self.home)?;
-        let mut lines: Vec<(&str, String)> = stack
-            .variables()
-            .map(|(name, value)| (name, value.to_owned()))
-            .to_vec();
+        let mut lines = environment(&self.home)?;
         if let Some(keys) = self.home.state().keys {
             lines.extend([
                 ("RIVULET_INGEST_URL", ingest_url(&self.home)?),
                 ("RIVULET_INGEST_KEY", keys.ingest),
                 ("RIVULET_ADMIN_KEY", keys.admin),
+                ("RIVULET_API_URL", api_url(&self.home)?),
                 ("RIVULET_READ_KEY", keys.read),
             ]);
         }
@@ -132,6 +129,10 @@ Find it a second later in the child's day:
 
   {psql} {database} -xc \"SELECT * FROM daily_child_metrics WHERE child_id = '{child}'\"
 
+over HTTP,
+
+  curl -sS {api}/v1/children/{child}/daily -H 'Authorization: Bearer {read}'
+
 and, a few seconds later, in the history for analysts:
 
   curl -sS {clickhouse} --data-binary \"SELECT * FROM rivulet.history WHERE child_id = '{child}' FORMAT Vertical\"
@@ -142,6 +143,8 @@ Stop it:                            ./dev down
 ",
         url = ingest_url(home)?,
         key = keys.ingest,
+        api = api_url(home)?,
+        read = keys.read,
         event = quoted(&event.to_string()),
         psql = psql(home),
         database = quoted(&stack.database_url),

@@ -19,7 +19,7 @@ use crate::{
 
 const HISTORY_DAYS: &str = "28";
 
-const PORTS: [&str; 3] = ["ingest", "aggregate", "sink"];
+const PORTS: [&str; 4] = ["ingest", "aggregate", "sink", "api"];
 
 /// `rivulet all`: every role in one process.
 pub(crate) struct Roles;
@@ -58,6 +58,7 @@ impl Server for Roles {
         env.push(("RIVULET_LISTEN", listen("ingest")));
         env.push(("RIVULET_AGGREGATE_LISTEN", listen("aggregate")));
         env.push(("RIVULET_SINK_LISTEN", listen("sink")));
+        env.push(("RIVULET_API_LISTEN", listen("api")));
         Ok(Daemon {
             program: sibling("rivulet")?,
             args: vec!["all".into()],
@@ -147,16 +148,34 @@ pub(crate) fn fill_history(home: &Home) -> Result<()> {
 }
 
 /// What every `rivulet` command reads.
-fn environment(home: &Home) -> Result<Vec<(&'static str, String)>> {
+pub(crate) fn environment(home: &Home) -> Result<Vec<(&'static str, String)>> {
     let stack = Stack::of(home)?;
-    Ok(stack
+    let mut environment = stack
         .variables()
         .map(|(name, value)| (name, value.to_owned()))
-        .to_vec())
+        .to_vec();
+    // So that `rivulet keys token` makes tokens that the roles take. Where every service is somebody
+    // else's there is no password to make a secret of.
+    let password = home.state().password;
+    if !password.is_empty() {
+        environment.extend([
+            ("RIVULET_TOKEN_SECRET", password.repeat(2)),
+            ("RIVULET_TOKEN_AUDIENCE", "rivulet-dev".to_owned()),
+        ]);
+    }
+    Ok(environment)
 }
 
 pub(crate) fn ingest_url(home: &Home) -> Result<String> {
-    let port = home.port("ingest").context("Rivulet was never started")?;
+    url(home, "ingest")
+}
+
+pub(crate) fn api_url(home: &Home) -> Result<String> {
+    url(home, "api")
+}
+
+fn url(home: &Home, role: &str) -> Result<String> {
+    let port = home.port(role).context("Rivulet was never started")?;
     Ok(format!("http://127.0.0.1:{port}"))
 }
 

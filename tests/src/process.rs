@@ -54,6 +54,7 @@ impl Role {
             "RIVULET_LISTEN",
             "RIVULET_AGGREGATE_LISTEN",
             "RIVULET_SINK_LISTEN",
+            "RIVULET_API_LISTEN",
         ] {
             // Only one of them matters, unless it is every role in one process.
             env.push((listen, "127.0.0.1:0".to_owned()));
@@ -61,6 +62,7 @@ impl Role {
         let listen = match name {
             "aggregate" => "RIVULET_AGGREGATE_LISTEN",
             "sink" => "RIVULET_SINK_LISTEN",
+            "api" => "RIVULET_API_LISTEN",
             _ => "RIVULET_LISTEN",
         };
         env.push((listen, address.clone()));

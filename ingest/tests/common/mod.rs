@@ -110,7 +110,7 @@ impl Server {
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let origin = match config.tls {
+        let origin = match config.port.tls {
             Some(_) => format!("https://localhost:{}", address.port()),
             None => format!("http://{address}"),
         };

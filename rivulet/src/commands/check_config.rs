@@ -4,7 +4,10 @@ use anyhow::bail;
 use clap::Args;
 
 use super::roles::{AggregateFlags, ConsumerFlags, IngestFlags, SinkFlags};
-use crate::services::{ClickHouse, Kafka, Postgres, SpillAge};
+use crate::{
+    port::PortFlags,
+    services::{ClickHouse, Kafka, Postgres, SpillAge},
+};
 
 /// Checks the configuration of every role, and that the services answer and are set up. Starts and
 /// changes nothing; fails if a role would.
@@ -18,6 +21,8 @@ pub(crate) struct CheckConfig {
     clickhouse: ClickHouse,
     #[command(flatten)]
     spill_age: SpillAge,
+    #[command(flatten)]
+    port: PortFlags,
     #[command(flatten)]
     ingest: IngestFlags,
     #[command(flatten)]
@@ -42,7 +47,7 @@ impl CheckConfig {
         tell(
             "ingest",
             self.ingest
-                .config(&self.spill_age)
+                .config(&self.port, &self.spill_age)
                 .and_then(|config| Ok(config.validate()?))
                 .map(|()| fits()),
         );
@@ -65,7 +70,7 @@ impl CheckConfig {
     }
 
     async fn tokens(&self) -> anyhow::Result<String> {
-        let Some(tokens) = self.ingest.config(&self.spill_age)?.tokens else {
+        let Some(tokens) = self.ingest.config(&self.port, &self.spill_age)?.tokens else {
             return Ok("are not taken".to_owned());
         };
         Ok(match tokens.jwks {

@@ -1,19 +1,19 @@
-//! `rivulet ingest|aggregate|sink|all`
+//! `rivulet ingest|aggregate|sink|api|all`
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
-use rivulet_ingest::{SpillConfig, TlsFiles};
+use rivulet_ingest::SpillConfig;
 use rivulet_registry::keys::Origin;
 use rivulet_telemetry::{Metrics, Readiness, serve_operations};
 use tokio::net::TcpListener;
 
 use super::verify;
 use crate::{
+    port::PortFlags,
     services::{ClickHouse, Kafka, Postgres, SpillAge},
     supervise::Roles,
-    tokens::TokenFlags,
 };
 
 /// Takes events over HTTP and makes them durable in Kafka.
@@ -25,6 +25,8 @@ pub(crate) struct Ingest {
     kafka: Kafka,
     #[command(flatten)]
     spill_age: SpillAge,
+    #[command(flatten)]
+    port: PortFlags,
     #[command(flatten)]
     flags: IngestFlags,
 }
@@ -59,6 +61,17 @@ pub(crate) struct Sink {
     consumers: ConsumerFlags,
 }
 
+/// Answers what PostgreSQL knows of children: to the product, and to parents.
+#[derive(Args)]
+pub(crate) struct Api {
+    #[command(flatten)]
+    postgres: Postgres,
+    #[command(flatten)]
+    port: PortFlags,
+    #[command(flatten)]
+    flags: ApiFlags,
+}
+
 /// Every role in one process.
 #[derive(Args)]
 pub(crate) struct All {
@@ -71,30 +84,31 @@ pub(crate) struct All {
     #[command(flatten)]
     spill_age: SpillAge,
     #[command(flatten)]
+    port: PortFlags,
+    #[command(flatten)]
     ingest: IngestFlags,
     #[command(flatten)]
     aggregate: AggregateFlags,
     #[command(flatten)]
     sink: SinkFlags,
     #[command(flatten)]
+    api: ApiFlags,
+    #[command(flatten)]
     consumers: ConsumerFlags,
 }
 
-/// How soon a new certificate is in use.
-const CERTIFICATE_REREAD: Duration = Duration::from_secs(10);
+#[derive(Args)]
+pub(crate) struct ApiFlags {
+    /// Where the read API, and its `/healthz`, `/readyz` and `/metrics`, are served.
+    #[arg(long, env = "RIVULET_API_LISTEN", default_value = "127.0.0.1:8081")]
+    api_listen: String,
+}
 
 #[derive(Args)]
 pub(crate) struct IngestFlags {
     /// Where the API, `/healthz`, `/readyz` and `/metrics` are served.
     #[arg(long, env = "RIVULET_LISTEN", default_value = "127.0.0.1:8080")]
     listen: String,
-    /// PEM file of the certificate, and those between it and its authority, with which all of that is
-    /// served over TLS; in plain text without it. Read again within seconds when it changes.
-    #[arg(long, env = "RIVULET_TLS_CERT", value_name = "FILE")]
-    tls_cert: Option<PathBuf>,
-    /// PEM file of its private key.
-    #[arg(long, env = "RIVULET_TLS_KEY", value_name = "FILE")]
-    tls_key: Option<PathBuf>,
     /// Events a request.
     #[arg(long, env = "RIVULET_MAX_EVENTS", default_value_t = 1_000)]
     max_events: usize,
@@ -113,34 +127,6 @@ pub(crate) struct IngestFlags {
     /// Bytes of all bodies at work; beyond it requests get 503.
     #[arg(long, env = "RIVULET_MAX_BYTES_IN_FLIGHT", default_value_t = 32 << 20)]
     max_bytes_in_flight: usize,
-    /// Open connections; beyond it new ones wait.
-    #[arg(long, env = "RIVULET_MAX_CONNECTIONS", default_value_t = 2_048)]
-    max_connections: usize,
-    /// Open connections of one address; beyond it new ones are closed. A load balancer in front is
-    /// one address.
-    #[arg(
-        long,
-        env = "RIVULET_MAX_CONNECTIONS_PER_ADDRESS",
-        default_value_t = 1_024
-    )]
-    max_connections_per_address: usize,
-    /// Seconds a request's head may take, the wait for it on an open connection included. Keep it
-    /// above the idle timeout of a load balancer in front.
-    #[arg(
-        long,
-        env = "RIVULET_HEADER_TIMEOUT",
-        value_name = "SECONDS",
-        default_value_t = 75
-    )]
-    header_timeout: u64,
-    /// Seconds a client may take nothing of its answer.
-    #[arg(
-        long,
-        env = "RIVULET_WRITE_TIMEOUT",
-        value_name = "SECONDS",
-        default_value_t = 30
-    )]
-    write_timeout: u64,
     /// Seconds a body may take to arrive.
     #[arg(
         long,
@@ -155,8 +141,6 @@ pub(crate) struct IngestFlags {
     /// Events that an API key may send at once after a pause.
     #[arg(long, env = "RIVULET_BURST", default_value_t = 20_000)]
     burst: u32,
-    #[command(flatten)]
-    tokens: TokenFlags,
     /// Events a second, by family that sends with client tokens and node.
     #[arg(long, env = "RIVULET_TOKEN_RATE", default_value_t = 100)]
     token_rate: u32,
@@ -172,14 +156,6 @@ pub(crate) struct IngestFlags {
         value_name = "ORIGIN"
     )]
     origins: Vec<Origin>,
-    /// Seconds that a node cut off from PostgreSQL goes on with what it knows of children and keys.
-    #[arg(
-        long,
-        env = "RIVULET_MAX_STALE",
-        value_name = "SECONDS",
-        default_value_t = 60
-    )]
-    max_stale: u64,
     /// A directory of this process's own for events that Kafka does not take: they are made durable there
     /// and answered `accepted` as `spilled`. Off when not given.
     #[arg(long, env = "RIVULET_SPILL_DIR")]
@@ -187,70 +163,39 @@ pub(crate) struct IngestFlags {
     /// Bytes of disk for the spill; beyond it events are answered `retry`.
     #[arg(long, env = "RIVULET_SPILL_MAX_BYTES", default_value_t = 1 << 30)]
     spill_max_bytes: u64,
-    /// Seconds that requests are still taken after a stop was asked for, for load balancers to see.
-    #[arg(
-        long,
-        env = "RIVULET_SHUTDOWN_GRACE",
-        value_name = "SECONDS",
-        default_value_t = 1
-    )]
-    shutdown_grace: u64,
 }
 
 impl IngestFlags {
-    pub(crate) fn config(&self, age: &SpillAge) -> anyhow::Result<rivulet_ingest::Config> {
+    pub(crate) fn config(
+        &self,
+        port: &PortFlags,
+        age: &SpillAge,
+    ) -> anyhow::Result<rivulet_ingest::Config> {
         let defaults = rivulet_ingest::Config::default();
         Ok(rivulet_ingest::Config {
-            tls: self.tls()?,
+            port: port.config()?,
             max_events: self.max_events,
             max_wire_bytes: self.max_wire_bytes,
             max_inflated_bytes: self.max_inflated_bytes,
             max_event_bytes: self.max_event_bytes,
             max_event_depth: self.max_event_depth,
             max_bytes_in_flight: self.max_bytes_in_flight,
-            max_connections: self.max_connections,
-            max_connections_per_address: self.max_connections_per_address,
-            header_timeout: Duration::from_secs(self.header_timeout),
-            write_timeout: Duration::from_secs(self.write_timeout),
             body_timeout: Duration::from_secs(self.body_timeout),
             rate: self.rate,
             burst: self.burst,
-            tokens: self.tokens.config()?,
+            tokens: port.tokens()?,
             token_rate: self.token_rate,
             token_burst: self.token_burst,
             origins: self.origins.clone(),
-            registry: rivulet_registry::CacheConfig {
-                max_stale: Duration::from_secs(self.max_stale),
-                ..defaults.registry
-            },
+            registry: port.registry(),
             spill: self.spill_dir.clone().map(|dir| SpillConfig {
                 dir,
                 max_bytes: self.spill_max_bytes,
                 max_age: Duration::from_secs(age.spill_max_age_days * 86_400),
             }),
-            shutdown_grace: Duration::from_secs(self.shutdown_grace),
+            shutdown_grace: port.shutdown_grace(),
             ..defaults
         })
-    }
-}
-
-impl IngestFlags {
-    fn tls(&self) -> anyhow::Result<Option<TlsFiles>> {
-        let (cert, key) = match (self.tls_cert.clone(), self.tls_key.clone()) {
-            (None, None) => return Ok(None),
-            (Some(cert), Some(key)) => (cert, key),
-            _ => bail!(
-                "RIVULET_TLS_CERT and RIVULET_TLS_KEY go together: with one of them the API would be \
-                 served in plain text"
-            ),
-        };
-        let files = TlsFiles {
-            cert,
-            key,
-            reread: CERTIFICATE_REREAD,
-        };
-        files.check()?;
-        Ok(Some(files))
     }
 }
 
@@ -352,12 +297,13 @@ async fn bind(address: &str) -> anyhow::Result<TcpListener> {
 async fn spawn_ingest(
     roles: &mut Roles,
     flags: &IngestFlags,
+    port: &PortFlags,
     spill_age: &SpillAge,
     postgres: &Postgres,
     kafka: &Kafka,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
-    let config = flags.config(spill_age)?;
+    let config = flags.config(port, spill_age)?;
     config.validate()?;
     let listener = bind(&flags.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "ingest listens");
@@ -432,6 +378,28 @@ async fn spawn_sink(
     Ok(())
 }
 
+async fn spawn_api(
+    roles: &mut Roles,
+    flags: &ApiFlags,
+    port: &PortFlags,
+    postgres: &Postgres,
+    metrics: Metrics,
+) -> anyhow::Result<()> {
+    let config = rivulet_dashboards::Config {
+        port: port.config()?,
+        tokens: port.tokens()?,
+        registry: port.registry(),
+        shutdown_grace: port.shutdown_grace(),
+    };
+    config.validate()?;
+    let listener = bind(&flags.api_listen).await?;
+    tracing::info!(address = %listener.local_addr()?, "the read API listens");
+    let pool = postgres.pool("api", 8)?;
+    let role = rivulet_dashboards::serve(config, pool, listener, metrics, roles.shutdown.clone());
+    roles.spawn("api", async { Ok(role.await?) });
+    Ok(())
+}
+
 pub(crate) async fn spawn_operations(
     roles: &mut Roles,
     name: &'static str,
@@ -453,6 +421,7 @@ impl Ingest {
         spawn_ingest(
             &mut roles,
             &self.flags,
+            &self.port,
             &self.spill_age,
             &self.postgres,
             &self.kafka,
@@ -506,6 +475,15 @@ impl Sink {
     }
 }
 
+impl Api {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let metrics = rivulet_telemetry::metrics()?;
+        let mut roles = Roles::new();
+        spawn_api(&mut roles, &self.flags, &self.port, &self.postgres, metrics).await?;
+        roles.run().await
+    }
+}
+
 impl All {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let metrics = rivulet_telemetry::metrics()?;
@@ -514,6 +492,7 @@ impl All {
             postgres,
             kafka,
             clickhouse,
+            port,
             spill_age,
             consumers,
             ..
@@ -521,6 +500,7 @@ impl All {
         spawn_ingest(
             &mut roles,
             &self.ingest,
+            port,
             spill_age,
             postgres,
             kafka,
@@ -537,6 +517,7 @@ impl All {
             metrics.clone(),
         )
         .await?;
+        spawn_api(&mut roles, &self.api, port, postgres, metrics.clone()).await?;
         spawn_sink(
             &mut roles, &self.sink, consumers, postgres, kafka, clickhouse, metrics,
         )

@@ -3,11 +3,12 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// Carries it, in requests and in every answer.
+pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The client's `X-Request-Id` where it has one that is safe to repeat, else a new one.
 #[derive(Clone, Debug)]
-pub(crate) struct RequestId {
+pub struct RequestId {
     value: HeaderValue,
     /// Made here, so it cannot carry anything that must not be in a log.
     ours: bool,
@@ -32,17 +33,21 @@ impl RequestId {
         Self { value, ours: true }
     }
 
-    pub(crate) fn header(&self) -> HeaderValue {
+    /// As a header.
+    #[must_use]
+    pub fn header(&self) -> HeaderValue {
         self.value.clone()
     }
 
-    /// Needs no escapes in JSON.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// As text that needs no escapes in JSON.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         self.value.as_bytes()
     }
 
     /// For the access log: what a client chose as an id stays out of it.
-    pub(crate) fn loggable(&self) -> &str {
+    #[must_use]
+    pub fn loggable(&self) -> &str {
         match self.value.to_str() {
             Ok(text) if self.ours => text,
             _ => "from client",

@@ -1,4 +1,4 @@
-//! TLS of the HTTP port: a certificate that is read again when its files change.
+//! TLS of a port: a certificate that is read again when its files change.
 
 use std::{
     io,
@@ -125,6 +125,7 @@ impl ResolvesServerCert for Current {
 /// Accepts TLS 1.2 and 1.3 with the files' certificate. The future, which never ends, reads them again:
 /// what cannot be served leaves the certificate that can in place.
 pub(crate) fn acceptor(
+    role: &'static str,
     files: TlsFiles,
 ) -> Result<(TlsAcceptor, impl Future<Output = ()> + Send + use<>), TlsError> {
     let mut known = files.read()?;
@@ -134,7 +135,8 @@ pub(crate) fn acceptor(
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    gauge!("rivulet_ingest_tls_certificate_stale").set(0.0);
+    let stale = gauge!("rivulet_http_tls_certificate_stale", "role" => role);
+    stale.set(0.0);
     let reread = async move {
         let mut tick = tokio::time::interval(files.reread);
         loop {
@@ -152,11 +154,11 @@ pub(crate) fn acceptor(
                 Ok((certified, contents)) => {
                     *current.0.write() = Arc::new(certified);
                     known = contents;
-                    gauge!("rivulet_ingest_tls_certificate_stale").set(0.0);
+                    stale.set(0.0);
                     tracing::info!("the certificate was replaced");
                 }
                 Err(error) => {
-                    gauge!("rivulet_ingest_tls_certificate_stale").set(1.0);
+                    stale.set(1.0);
                     tracing::warn!(%error, "the new certificate is not used");
                 }
             }

@@ -1,0 +1,343 @@
+//! The endpoints.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Query, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use chrono::{Datelike as _, Days, NaiveDate, Utc};
+use rivulet_events::{ChildId, ParentId};
+use rivulet_registry::Registry;
+use rivulet_telemetry::{Metrics, Readiness, operations};
+use rivulet_tokens::Verifier;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tower_http::catch_panic::CatchPanicLayer;
+use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::{problem::Problem, range::Range, reading::Reading, viewer::Viewer};
+
+/// Topics in one answer, the latest first.
+const TOPICS: usize = 500;
+
+/// What every request shares.
+pub(crate) struct App {
+    pub(crate) registry: Registry,
+    pub(crate) tokens: Option<Verifier>,
+    pub(crate) pool: PgPool,
+}
+
+pub(crate) fn router(app: Arc<App>, readiness: Readiness, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/v1/children/{id}/daily", get(daily))
+        .route("/v1/children/{id}/learning", get(learning))
+        .route("/v1/children/{id}/streak", get(streak))
+        .route("/v1/children/{id}/topics", get(topics))
+        .route("/v1/families/{id}", get(family))
+        .merge(operations(readiness, metrics))
+        .fallback(async || Problem::NotFound("there is nothing at this path"))
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .layer(CatchPanicLayer::custom(rivulet_web::panicked))
+        .with_state(app)
+}
+
+/// A path as metrics and logs may know it: without ids.
+pub(crate) fn route(path: &str) -> &'static str {
+    let rest = match path {
+        "/healthz" | "/readyz" | "/metrics" => return "operations",
+        path if path.starts_with("/v1/families/") => return "family",
+        path => path.strip_prefix("/v1/children/"),
+    };
+    match rest.and_then(|rest| rest.split_once('/')) {
+        Some((_, "daily")) => "daily",
+        Some((_, "learning")) => "learning",
+        Some((_, "streak")) => "streak",
+        Some((_, "topics")) => "topics",
+        _ => "other",
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoParameters {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DailyParameters {
+    from: Option<NaiveDate>,
+    to: Option<NaiveDate>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LearningParameters {
+    #[serde(default)]
+    period: Period,
+    from: Option<NaiveDate>,
+    to: Option<NaiveDate>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Period {
+    #[default]
+    Daily,
+    Weekly,
+    Monthly,
+}
+
+impl Period {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+        }
+    }
+
+    /// The first day of the period that `day` is in.
+    fn start(self, day: NaiveDate) -> NaiveDate {
+        match self {
+            Self::Daily => day,
+            Self::Weekly => monday(day),
+            Self::Monthly => day.with_day(1).unwrap_or(day),
+        }
+    }
+}
+
+/// Of the week that `day` is in.
+fn monday(day: NaiveDate) -> NaiveDate {
+    let since = Days::new(day.weekday().num_days_from_monday().into());
+    day.checked_sub_days(since).unwrap_or(day)
+}
+
+/// The days of `daily_child_metrics` that have events.
+async fn daily(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts) -> Response {
+    answer(&parts.headers, async {
+        let asked: DailyParameters = parameters(&parts)?;
+        let (child, mut reading) = open(&app, &parts, &id).await?;
+        let range = Range::of(asked.from, asked.to, reading.today)?;
+        let days: Value = sqlx::query_scalar(
+            "SELECT coalesce(json_agg(d ORDER BY local_date), '[]') FROM (
+                 SELECT local_date, events, sessions, active_ms, interactions, starts, answers,
+                        correct_answers, hints, skips, completions, response_time_ms,
+                        response_time_count, xp, stars, messages_sent, messages_received,
+                        questions_asked, conversations_started, aha_moments, messages_filtered,
+                        tokens_used, max_depth, speech_windows, speech_ms, child_words, adult_words,
+                        conversational_turns, child_vocalizations, utterances, new_words,
+                        max_unique_words, topics, badges, qualifying_events, first_event_at,
+                        last_event_at, withheld_events, updated_at
+                 FROM daily_child_metrics
+                 WHERE child_id = $1 AND local_date BETWEEN $2 AND $3
+             ) d",
+        )
+        .bind(child.uuid())
+        .bind(range.from)
+        .bind(range.to)
+        .fetch_one(&mut *reading.tx)
+        .await?;
+        Ok(json!({
+            "child_id": child.uuid(), "timezone": reading.timezone.name(), "today": reading.today,
+            "from": range.from, "to": range.to, "days": days,
+        }))
+    })
+    .await
+}
+
+/// The view `learning_metrics`, of the periods that any of the days asked for is in.
+async fn learning(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts) -> Response {
+    answer(&parts.headers, async {
+        let asked: LearningParameters = parameters(&parts)?;
+        let (child, mut reading) = open(&app, &parts, &id).await?;
+        let range = Range::of(asked.from, asked.to, reading.today)?;
+        let metrics: Value = sqlx::query_scalar(
+            "SELECT coalesce(json_agg(m ORDER BY period_start, subject, metric_type), '[]') FROM (
+                 SELECT period_start, subject, metric_type, metric_value, metric_unit, sample_count
+                 FROM learning_metrics
+                 WHERE child_id = $1 AND period = $2 AND period_start BETWEEN $3 AND $4
+             ) m",
+        )
+        .bind(child.uuid())
+        .bind(asked.period.as_str())
+        .bind(asked.period.start(range.from))
+        .bind(range.to)
+        .fetch_one(&mut *reading.tx)
+        .await?;
+        Ok(json!({
+            "child_id": child.uuid(), "timezone": reading.timezone.name(), "today": reading.today,
+            "period": asked.period.as_str(), "from": range.from, "to": range.to, "metrics": metrics,
+        }))
+    })
+    .await
+}
+
+/// The row of `streaks`, and what the parent sees today.
+async fn streak(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts) -> Response {
+    answer(&parts.headers, async {
+        let NoParameters {} = parameters(&parts)?;
+        let (child, mut reading) = open(&app, &parts, &id).await?;
+        let streak: Option<Value> = sqlx::query_scalar(
+            "SELECT json_build_object(
+                 'current_streak', current_streak, 'longest_streak', longest_streak,
+                 'streak_started_on', streak_started_on, 'last_active_date', last_active_date,
+                 'freezes_available', freezes_available, 'rule_version', rule_version,
+                 'active_days', (SELECT json_agg(json_build_object('from', lower(r), 'to', upper(r) - 1)
+                                                 ORDER BY r) FROM unnest(active_days) r),
+                 'streak_today', streak_as_of(child_id, $2), 'updated_at', updated_at)
+             FROM streaks WHERE child_id = $1",
+        )
+        .bind(child.uuid())
+        .bind(reading.today)
+        .fetch_optional(&mut *reading.tx)
+        .await?;
+        // Before the first active day there is no row.
+        let mut answer = streak.unwrap_or_else(|| {
+            json!({
+                "current_streak": 0, "longest_streak": 0, "streak_started_on": null,
+                "last_active_date": null, "freezes_available": 0, "rule_version": null,
+                "active_days": [], "streak_today": 0, "updated_at": null,
+            })
+        });
+        answer["child_id"] = json!(child.uuid());
+        answer["timezone"] = json!(reading.timezone.name());
+        answer["today"] = json!(reading.today);
+        Ok(answer)
+    })
+    .await
+}
+
+/// The rows of `topic_progress`, the latest topics first.
+async fn topics(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts) -> Response {
+    answer(&parts.headers, async {
+        let NoParameters {} = parameters(&parts)?;
+        let (child, mut reading) = open(&app, &parts, &id).await?;
+        let found: Value = sqlx::query_scalar(
+            "SELECT coalesce(json_agg(t ORDER BY last_seen_at DESC, topic), '[]') FROM (
+                 SELECT topic, interactions, answers, correct_answers, duration_ms, messages,
+                        questions_asked, conversations, max_depth, first_depth_5_at, first_seen_at,
+                        last_seen_at, mastery_score, withheld_events, updated_at
+                 FROM topic_progress WHERE child_id = $1
+                 ORDER BY last_seen_at DESC, topic LIMIT $2 + 1
+             ) t",
+        )
+        .bind(child.uuid())
+        .bind(TOPICS as i64)
+        .fetch_one(&mut *reading.tx)
+        .await?;
+        let mut topics = match found {
+            Value::Array(topics) => topics,
+            _ => Vec::new(),
+        };
+        let more = topics.len() > TOPICS;
+        topics.truncate(TOPICS);
+        Ok(json!({"child_id": child.uuid(), "topics": topics, "more": more}))
+    })
+    .await
+}
+
+/// A family's children side by side: the streak, this week and the one before.
+async fn family(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts) -> Response {
+    answer(&parts.headers, async {
+        let NoParameters {} = parameters(&parts)?;
+        let viewer = viewer(&app, &parts.headers).await?;
+        let parent = ParentId::new(uuid(&id)?);
+        let (mut reading, members) =
+            Reading::family(&app.pool, viewer, parent, Utc::now()).await?;
+        let this_week = monday(reading.today);
+        let last_week = this_week.checked_sub_days(Days::new(7)).unwrap_or(this_week);
+        let mut children = Vec::with_capacity(members.len());
+        for member in members {
+            let (streak, last_active, weeks): (i64, Option<NaiveDate>, Value) = sqlx::query_as(
+                "SELECT streak_as_of($1, $2),
+                        (SELECT last_active_date FROM streaks WHERE child_id = $1),
+                        (SELECT coalesce(json_object_agg(week_start, to_jsonb(w) - 'child_id' - 'week_start'), '{}')
+                         FROM weekly_summaries w WHERE child_id = $1 AND week_start IN ($3, $4))",
+            )
+            .bind(member.id)
+            .bind(reading.today)
+            .bind(this_week)
+            .bind(last_week)
+            .fetch_one(&mut *reading.tx)
+            .await?;
+            let week = |start: NaiveDate| weeks.get(start.to_string()).cloned();
+            children.push(json!({
+                "child_id": member.id, "age_group": member.age_group, "streak_today": streak,
+                "last_active_date": last_active, "this_week": week(this_week),
+                "last_week": week(last_week),
+            }));
+        }
+        Ok(json!({
+            "parent_id": parent.uuid(), "timezone": reading.timezone.name(), "today": reading.today,
+            "week_start": this_week, "children": children,
+        }))
+    })
+    .await
+}
+
+async fn open(app: &App, parts: &Parts, id: &str) -> Result<(ChildId, Reading), Problem> {
+    let viewer = viewer(app, &parts.headers).await?;
+    let child = ChildId::new(uuid(id)?);
+    let reading = Reading::child(&app.pool, viewer, child, Utc::now()).await?;
+    Ok((child, reading))
+}
+
+async fn viewer(app: &App, headers: &HeaderMap) -> Result<Viewer, Problem> {
+    Viewer::of(headers, &app.registry, app.tokens.as_ref()).await
+}
+
+fn uuid(id: &str) -> Result<Uuid, Problem> {
+    id.parse()
+        .map_err(|_| Problem::NotFound("the id in the path must be a UUID"))
+}
+
+fn parameters<P: DeserializeOwned>(parts: &Parts) -> Result<P, Problem> {
+    let parsed = Query::try_from_uri(&parts.uri);
+    let Query(parameters) = parsed.map_err(|error| {
+        Problem::InvalidParameter(
+            format!("the parameters cannot be read: {}", error.body_text()).into(),
+        )
+    })?;
+    Ok(parameters)
+}
+
+/// With a tag by which a client learns that nothing has changed. Nobody between may keep it.
+async fn answer(asked: &HeaderMap, work: impl Future<Output = Result<Value, Problem>>) -> Response {
+    let body = match work.await {
+        Ok(value) => value.to_string(),
+        Err(problem) => return problem.into_response(),
+    };
+    let tag = format!("\"{:032x}\"", xxh3_128(body.as_bytes()));
+    let known = asked.get(header::IF_NONE_MATCH);
+    let is_known = known
+        .and_then(|known| known.to_str().ok())
+        .is_some_and(|known| {
+            known
+                .split(',')
+                .any(|one| one.trim() == tag || one.trim() == "*")
+        });
+    let mut response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let mut response = Response::new(Body::from(body));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    };
+    let headers = response.headers_mut();
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        headers.insert(header::ETAG, tag);
+    }
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, no-cache"),
+    );
+    headers.insert(header::VARY, HeaderValue::from_static("authorization"));
+    response
+}

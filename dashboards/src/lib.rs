@@ -1,0 +1,14 @@
+//! The read API: what PostgreSQL knows of children, for the product and for their parents.
+//!
+//! Who has a key with scope `read` sees every child. Who has a parent's token sees that parent's children
+//! and nothing else: PostgreSQL itself, as the role `rivulet_parent` with row-level security, hands
+//! out no other row, whatever a query here asks for.
+
+mod api;
+mod problem;
+mod range;
+mod reading;
+mod role;
+mod viewer;
+
+pub use role::{Config, Error, serve};

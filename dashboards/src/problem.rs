@@ -1,0 +1,86 @@
+//! Requests that are not answered, as problem documents.
+
+use std::{borrow::Cow, time::Duration};
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::Map;
+
+/// What `Retry-After` says.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Why a request was refused. It alone knows status, stable code and words.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// What is wrong with the parameters.
+    InvalidParameter(Cow<'static, str>),
+    /// No key or token, or why the one that was sent is not good.
+    Unauthorized(Option<Cow<'static, str>>),
+    /// What the key does not allow.
+    Forbidden(&'static str),
+    /// Also what exists and is somebody else's: nobody learns that it does.
+    NotFound(&'static str),
+    MethodNotAllowed,
+    /// What cannot be reached.
+    Unavailable(&'static str),
+}
+
+impl Problem {
+    const fn status_and_code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "invalid_parameter"),
+            Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        }
+    }
+
+    fn detail(&self) -> &str {
+        match self {
+            Self::InvalidParameter(why) | Self::Unauthorized(Some(why)) => why,
+            Self::Unauthorized(None) => {
+                "send an API key or a parent's token: `Authorization: Bearer <key or token>`"
+            }
+            Self::Forbidden(why) | Self::NotFound(why) | Self::Unavailable(why) => why,
+            Self::MethodNotAllowed => "this method is not served here",
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, code) = self.status_and_code();
+        let mut response = rivulet_web::document(status, code, self.detail(), Map::new());
+        let (name, value) = match self {
+            Self::Unauthorized(None) => (header::WWW_AUTHENTICATE, r#"Bearer realm="rivulet""#),
+            Self::Unauthorized(Some(_)) => (
+                header::WWW_AUTHENTICATE,
+                r#"Bearer realm="rivulet", error="invalid_token""#,
+            ),
+            Self::Forbidden(_) => (
+                header::WWW_AUTHENTICATE,
+                r#"Bearer realm="rivulet", error="insufficient_scope""#,
+            ),
+            Self::Unavailable(_) => {
+                let headers = response.headers_mut();
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER.as_secs().into());
+                return response;
+            }
+            _ => return response,
+        };
+        let headers = response.headers_mut();
+        headers.insert(name, HeaderValue::from_static(value));
+        response
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        tracing::warn!(%error, "PostgreSQL could not be read");
+        Self::Unavailable("the numbers cannot be read now")
+    }
+}

@@ -1,0 +1,63 @@
+//! Which days are asked for.
+
+use chrono::{Days, NaiveDate};
+
+use crate::problem::Problem;
+
+/// Days that one request may ask for: a leap year.
+pub(crate) const LONGEST: i64 = 366;
+
+/// What is answered where nothing is asked for.
+const USUAL: u64 = 30;
+
+/// Days, the first and the last among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) from: NaiveDate,
+    pub(crate) to: NaiveDate,
+}
+
+impl Range {
+    /// To the child's day `today`, and thirty days of it, unless something else was asked for.
+    pub(crate) fn of(
+        from: Option<NaiveDate>,
+        to: Option<NaiveDate>,
+        today: NaiveDate,
+    ) -> Result<Self, Problem> {
+        let to = to.unwrap_or(today);
+        let usual = to.checked_sub_days(Days::new(USUAL - 1)).unwrap_or(to);
+        let from = from.unwrap_or(usual);
+        if from > to {
+            return Err(Problem::InvalidParameter("`from` is after `to`".into()));
+        }
+        if (to - from).num_days() >= LONGEST {
+            let why = format!("{LONGEST} days at most: ask for the others in another request");
+            return Err(Problem::InvalidParameter(why.into()));
+        }
+        Ok(Self { from, to })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_has_both_ends_and_is_bounded() {
+        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
+        let range = |from: Option<&str>, to: Option<&str>| {
+            Range::of(from.map(day), to.map(day), day("2026-05-31"))
+        };
+        let usual = range(None, None).unwrap();
+        assert_eq!(
+            (usual.from, usual.to),
+            (day("2026-05-02"), day("2026-05-31"))
+        );
+        let early = range(None, Some("2026-01-30")).unwrap();
+        assert_eq!(early.from, day("2026-01-01"));
+        assert!(range(Some("2026-05-31"), None).is_ok());
+        assert!(range(Some("2024-01-01"), Some("2024-12-31")).is_ok());
+        assert!(range(Some("2024-01-01"), Some("2025-01-01")).is_err());
+        assert!(range(Some("2026-06-01"), None).is_err());
+    }
+}

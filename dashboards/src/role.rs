@@ -1,0 +1,134 @@
+//! The role: what it needs, and an orderly end.
+
+use std::{sync::Arc, time::Duration};
+
+use rivulet_registry::{CacheConfig, Registry};
+use rivulet_telemetry::{Metrics, Readiness};
+use rivulet_tokens::{SourceError, Verifier};
+use rivulet_web::{Port, TlsError};
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{App, route, router};
+
+/// How often readiness is looked after.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// How this role works. [`Config::default`] is for production.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The HTTP port, and what a client may hold of it.
+    pub port: rivulet_web::Config,
+    /// Which parents' tokens are taken; none without it.
+    pub tokens: Option<rivulet_tokens::Config>,
+    /// The cache of API keys.
+    pub registry: CacheConfig,
+    /// How long requests are still taken after the role said that it is not ready.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            port: rivulet_web::Config::default(),
+            tokens: None,
+            registry: CacheConfig::default(),
+            shutdown_grace: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why this role ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The port's configuration would break a promise.
+    #[error(transparent)]
+    Port(#[from] rivulet_web::InvalidConfig),
+    /// That of tokens would.
+    #[error(transparent)]
+    TokenConfig(#[from] rivulet_tokens::InvalidConfig),
+    /// The file with the keys of parents' tokens is not good.
+    #[error(transparent)]
+    Tokens(#[from] SourceError),
+    /// The certificate of the HTTP port cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl Config {
+    /// Checks what would keep everybody out.
+    ///
+    /// # Errors
+    /// The first setting that cannot work, with what would go wrong.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.port.validate()?;
+        if let Some(tokens) = &self.tokens {
+            tokens.validate()?;
+        }
+        Ok(())
+    }
+}
+
+/// Serves until `shutdown`, then ends in order: not ready, a grace, no new connections, running
+/// requests finished.
+///
+/// # Errors
+/// It could not start.
+pub async fn serve(
+    config: Config,
+    pool: PgPool,
+    listener: TcpListener,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    config.validate()?;
+    let readiness = Readiness::new(&["accepting", "registry"]);
+    let background = CancellationToken::new();
+    let _stop_background = background.clone().drop_guard();
+    let tokens = match &config.tokens {
+        Some(tokens) => Some(Verifier::start(tokens, background.clone()).await?),
+        None => None,
+    };
+    rivulet_registry::describe_metrics();
+    rivulet_tokens::describe_metrics();
+    let app = Arc::new(App {
+        registry: Registry::start(pool.clone(), config.registry, background.clone()),
+        tokens,
+        pool,
+    });
+    let port = Port::new(
+        "api",
+        config.port,
+        router(Arc::clone(&app), readiness.clone(), metrics),
+        route,
+    )?;
+    let look_after = look_after(app, readiness.clone(), config.registry.max_stale);
+    tokio::spawn(background.run_until_cancelled_owned(look_after));
+
+    readiness.pass("accepting");
+    let stop = async {
+        shutdown.cancelled().await;
+        readiness.fail("accepting", "shutting down");
+        tokio::time::sleep(config.shutdown_grace).await;
+    };
+    tokio::select! {
+        () = stop => {}
+        never = port.accept(&listener) => match never {},
+    }
+    drop(listener);
+    port.close().await;
+    Ok(())
+}
+
+async fn look_after(app: Arc<App>, readiness: Readiness, max_stale: Duration) {
+    let mut tick = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        tick.tick().await;
+        match app.registry.age() {
+            Some(age) if age <= max_stale => readiness.pass("registry"),
+            Some(_) => readiness.fail("registry", "cut off from PostgreSQL for too long"),
+            None => readiness.fail("registry", "PostgreSQL was never reached"),
+        }
+    }
+}

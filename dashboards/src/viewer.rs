@@ -1,0 +1,59 @@
+//! Who looks, and at what they may.
+
+use axum::http::HeaderMap;
+use rivulet_events::ParentId;
+use rivulet_registry::{
+    Registry,
+    keys::{Scope, sha256},
+};
+use rivulet_tokens::{Error, Verifier};
+use rivulet_web::{bearer, is_token};
+
+use crate::problem::Problem;
+
+/// Who looks.
+#[derive(Clone, Copy)]
+pub(crate) enum Viewer {
+    /// The product, with a key of scope `read`.
+    Product,
+    /// A parent, with a token.
+    Parent(ParentId),
+}
+
+impl Viewer {
+    pub(crate) async fn of(
+        headers: &HeaderMap,
+        registry: &Registry,
+        tokens: Option<&Verifier>,
+    ) -> Result<Self, Problem> {
+        let credential = bearer(headers).ok_or(Problem::Unauthorized(None))?;
+        let bad = |why: &'static str| Problem::Unauthorized(Some(why.into()));
+        if !is_token(credential) {
+            // Looked up by its hash, never compared.
+            let grant = registry.key(&sha256(credential)).await;
+            let grant =
+                grant.map_err(|_| Problem::Unavailable("API keys cannot be checked now"))?;
+            let grant = grant.ok_or_else(|| bad("this API key is unknown or was revoked"))?;
+            return match grant.scope {
+                Scope::Read => Ok(Self::Product),
+                _ => Err(Problem::Forbidden(
+                    "this needs an API key with scope `read`, or a parent's token",
+                )),
+            };
+        }
+        let Some(verifier) = tokens else {
+            return Err(bad(
+                "this is no API key, and parents' tokens are not taken here",
+            ));
+        };
+        match verifier.verify(credential).await {
+            Ok(parent) => Ok(Self::Parent(parent)),
+            Err(Error::Refused(refusal)) => {
+                Err(Problem::Unauthorized(Some(refusal.to_string().into())))
+            }
+            Err(Error::Unavailable) => Err(Problem::Unavailable(
+                "parents' tokens cannot be checked now",
+            )),
+        }
+    }
+}
