@@ -64,10 +64,10 @@ impl Rig {
 
     pub(crate) async fn delete_topic(&self, event_type: EventType) {
         let topic = self.topic(event_type);
-        let answers = self.admin().delete_topics(&[&topic], &AdminOptions::new());
+        let admin = self.admin();
+        let answers = admin.delete_topics(&[&topic], &AdminOptions::new());
         answers.await.unwrap().pop().unwrap().unwrap();
         // Kafka answers before everything knows.
-        let admin = self.admin();
         wait_for("the topic to go", async || {
             rivulet_kafka::incarnations(
                 admin.inner(),
@@ -78,6 +78,7 @@ impl Rig {
             .is_empty()
         })
         .await;
+        let_go(admin);
     }
 
     pub(crate) fn topic(&self, event_type: EventType) -> String {
@@ -108,6 +109,7 @@ impl Rig {
             producer.send(record).map_err(|(error, _)| error).unwrap();
         }
         producer.flush(Duration::from_secs(30)).unwrap();
+        let_go(producer);
     }
 
     /// Records whose timestamps are evenly spread over the last hour.
@@ -255,6 +257,12 @@ impl Processing {
         self.shutdown.cancel();
         self.task.await.unwrap().unwrap();
     }
+}
+
+/// librdkafka waits for its threads before it lets go of a client. Where a topic was deleted meanwhile that
+/// has been seen to take for ever, perhaps: not in the thread of a test.
+fn let_go(client: impl Send + 'static) {
+    std::thread::spawn(move || drop(client));
 }
 
 pub(crate) fn advances(parts: &[Part]) -> Vec<Advance<'_>> {
