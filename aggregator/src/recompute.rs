@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     Rollup,
-    store::{ensure_partitions, tables},
+    store::{ensure_partitions, tables, tell},
     streak::RULE_VERSION,
 };
 
@@ -166,6 +166,14 @@ impl Recompute {
                 .rows_affected();
             changed += deleted.max(inserted);
         }
+        let days: Vec<(Uuid, NaiveDate)> =
+            sqlx::query_as("SELECT child_id, local_date FROM differing_daily_child_metrics")
+                .fetch_all(&mut self.conn)
+                .await?;
+        let days = days
+            .into_iter()
+            .map(|(child, day)| (ChildId::new(child), day));
+        tell(&mut self.conn, days).await?;
         sqlx::raw_sql("COMMIT").execute(&mut self.conn).await?;
         self.conn.close().await?;
         Ok(changed)

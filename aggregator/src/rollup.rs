@@ -208,6 +208,13 @@ impl Rollup {
             .collect()
     }
 
+    /// Every day of every child, in no order.
+    pub(crate) fn days(&self) -> impl Iterator<Item = (ChildId, NaiveDate)> {
+        self.children
+            .iter()
+            .flat_map(|(id, child)| child.days.keys().map(|date| (*id, *date)))
+    }
+
     /// Every child, in the order of its id, which is the order in which rows are locked.
     #[must_use]
     pub fn sorted(&self) -> Vec<(ChildId, &Child)> {

@@ -17,12 +17,16 @@ use rivulet_telemetry::{Metrics, Readiness, operations};
 use rivulet_tokens::Verifier;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::{problem::Problem, range::Range, reading::Reading, viewer::Viewer};
+use crate::{
+    listen::Watchers, live, problem::Problem, range::Range, reading::Reading, rows, viewer::Viewer,
+};
 
 /// Topics in one answer, the latest first.
 const TOPICS: usize = 500;
@@ -32,6 +36,13 @@ pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) tokens: Option<Verifier>,
     pub(crate) pool: PgPool,
+    pub(crate) watchers: Arc<Watchers>,
+    /// Places for live streams.
+    pub(crate) listeners: Arc<Semaphore>,
+    /// How many of them may read at once.
+    pub(crate) live_reads: Semaphore,
+    /// Ends live streams.
+    pub(crate) stopping: CancellationToken,
 }
 
 pub(crate) fn router(app: Arc<App>, readiness: Readiness, metrics: Metrics) -> Router {
@@ -40,7 +51,9 @@ pub(crate) fn router(app: Arc<App>, readiness: Readiness, metrics: Metrics) -> R
         .route("/v1/children/{id}/learning", get(learning))
         .route("/v1/children/{id}/streak", get(streak))
         .route("/v1/children/{id}/topics", get(topics))
+        .route("/v1/children/{id}/live", get(live::child))
         .route("/v1/families/{id}", get(family))
+        .route("/v1/families/{id}/live", get(live::family))
         .merge(operations(readiness, metrics))
         .fallback(async || Problem::NotFound("there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
@@ -52,21 +65,25 @@ pub(crate) fn router(app: Arc<App>, readiness: Readiness, metrics: Metrics) -> R
 pub(crate) fn route(path: &str) -> &'static str {
     let rest = match path {
         "/healthz" | "/readyz" | "/metrics" => return "operations",
-        path if path.starts_with("/v1/families/") => return "family",
-        path => path.strip_prefix("/v1/children/"),
+        path => match path.strip_prefix("/v1/families/") {
+            Some(id) if id.ends_with("/live") => return "live",
+            Some(_) => return "family",
+            None => path.strip_prefix("/v1/children/"),
+        },
     };
     match rest.and_then(|rest| rest.split_once('/')) {
         Some((_, "daily")) => "daily",
         Some((_, "learning")) => "learning",
         Some((_, "streak")) => "streak",
         Some((_, "topics")) => "topics",
+        Some((_, "live")) => "live",
         _ => "other",
     }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NoParameters {}
+pub(crate) struct NoParameters {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,46 +156,32 @@ struct Learning {
     metrics: Box<RawValue>,
 }
 
-/// Rows as PostgreSQL wrote them: a year of them is 300 kB, which need not be taken apart.
-fn rows(json: String) -> Result<Box<RawValue>, Problem> {
-    RawValue::from_string(json).map_err(|error| {
-        tracing::error!(%error, "PostgreSQL wrote JSON that is none");
-        Problem::Unavailable("the numbers cannot be read now")
-    })
-}
-
 /// The days of `daily_child_metrics` that have events.
 async fn daily(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts) -> Response {
     answer(&parts.headers, async {
         let asked: DailyParameters = parameters(&parts)?;
         let (child, mut reading) = open(&app, &parts, &id).await?;
         let range = Range::of(asked.from, asked.to, reading.today)?;
-        let days: String = sqlx::query_scalar(
+        let sql = format!(
             "SELECT coalesce(json_agg(d ORDER BY local_date), '[]')::text FROM (
-                 SELECT local_date, events, sessions, active_ms, interactions, starts, answers,
-                        correct_answers, hints, skips, completions, response_time_ms,
-                        response_time_count, xp, stars, messages_sent, messages_received,
-                        questions_asked, conversations_started, aha_moments, messages_filtered,
-                        tokens_used, max_depth, speech_windows, speech_ms, child_words, adult_words,
-                        conversational_turns, child_vocalizations, utterances, new_words,
-                        max_unique_words, topics, badges, qualifying_events, first_event_at,
-                        last_event_at, withheld_events, updated_at
-                 FROM daily_child_metrics
+                 SELECT {DAY} FROM daily_child_metrics
                  WHERE child_id = $1 AND local_date BETWEEN $2 AND $3
              ) d",
-        )
-        .bind(child.uuid())
-        .bind(range.from)
-        .bind(range.to)
-        .fetch_one(&mut *reading.tx)
-        .await?;
+            DAY = rows::DAY,
+        );
+        let days: String = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(child.uuid())
+            .bind(range.from)
+            .bind(range.to)
+            .fetch_one(&mut *reading.tx)
+            .await?;
         Ok(Daily {
             child_id: child.uuid(),
             timezone: reading.timezone.name(),
             today: reading.today,
             from: range.from,
             to: range.to,
-            days: rows(days)?,
+            days: rows::raw(days)?,
         })
     })
     .await
@@ -210,7 +213,7 @@ async fn learning(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Pa
             period: asked.period.as_str(),
             from: range.from,
             to: range.to,
-            metrics: rows(metrics)?,
+            metrics: rows::raw(metrics)?,
         })
     })
     .await
@@ -221,32 +224,7 @@ async fn streak(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Part
     answer(&parts.headers, async {
         let NoParameters {} = parameters(&parts)?;
         let (child, mut reading) = open(&app, &parts, &id).await?;
-        let streak: Option<Value> = sqlx::query_scalar(
-            "SELECT json_build_object(
-                 'current_streak', current_streak, 'longest_streak', longest_streak,
-                 'streak_started_on', streak_started_on, 'last_active_date', last_active_date,
-                 'freezes_available', freezes_available, 'rule_version', rule_version,
-                 'active_days', (SELECT json_agg(json_build_object('from', lower(r), 'to', upper(r) - 1)
-                                                 ORDER BY r) FROM unnest(active_days) r),
-                 'streak_today', streak_as_of(child_id, $2), 'updated_at', updated_at)
-             FROM streaks WHERE child_id = $1",
-        )
-        .bind(child.uuid())
-        .bind(reading.today)
-        .fetch_optional(&mut *reading.tx)
-        .await?;
-        // Before the first active day there is no row.
-        let mut answer = streak.unwrap_or_else(|| {
-            json!({
-                "current_streak": 0, "longest_streak": 0, "streak_started_on": null,
-                "last_active_date": null, "freezes_available": 0, "rule_version": null,
-                "active_days": [], "streak_today": 0, "updated_at": null,
-            })
-        });
-        answer["child_id"] = json!(child.uuid());
-        answer["timezone"] = json!(reading.timezone.name());
-        answer["today"] = json!(reading.today);
-        Ok(answer)
+        rows::streak(&mut reading, child).await
     })
     .await
 }
@@ -292,8 +270,8 @@ async fn family(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Part
         let last_week = this_week.checked_sub_days(Days::new(7)).unwrap_or(this_week);
         let mut children = Vec::with_capacity(members.len());
         for member in members {
-            let (streak, last_active, weeks): (i64, Option<NaiveDate>, Value) = sqlx::query_as(
-                "SELECT streak_as_of($1, $2),
+            let (streak, last_active, weeks): (Option<i64>, Option<NaiveDate>, Value) = sqlx::query_as(
+                "SELECT CASE WHEN $5 THEN streak_as_of($1, $2) END,
                         (SELECT last_active_date FROM streaks WHERE child_id = $1),
                         (SELECT coalesce(json_object_agg(week_start, to_jsonb(w) - 'child_id' - 'week_start'), '{}')
                          FROM weekly_summaries w WHERE child_id = $1 AND week_start IN ($3, $4))",
@@ -302,6 +280,7 @@ async fn family(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Part
             .bind(reading.today)
             .bind(this_week)
             .bind(last_week)
+            .bind(reading.streaks)
             .fetch_one(&mut *reading.tx)
             .await?;
             let week = |start: NaiveDate| weeks.get(start.to_string()).cloned();
@@ -313,7 +292,7 @@ async fn family(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Part
         }
         Ok(json!({
             "parent_id": parent.uuid(), "timezone": reading.timezone.name(), "today": reading.today,
-            "week_start": this_week, "children": children,
+            "week_start": this_week, "streaks": reading.streaks, "children": children,
         }))
     })
     .await
@@ -326,16 +305,16 @@ async fn open(app: &App, parts: &Parts, id: &str) -> Result<(ChildId, Reading), 
     Ok((child, reading))
 }
 
-async fn viewer(app: &App, headers: &HeaderMap) -> Result<Viewer, Problem> {
+pub(crate) async fn viewer(app: &App, headers: &HeaderMap) -> Result<Viewer, Problem> {
     Viewer::of(headers, &app.registry, app.tokens.as_ref()).await
 }
 
-fn uuid(id: &str) -> Result<Uuid, Problem> {
+pub(crate) fn uuid(id: &str) -> Result<Uuid, Problem> {
     id.parse()
         .map_err(|_| Problem::NotFound("the id in the path must be a UUID"))
 }
 
-fn parameters<P: DeserializeOwned>(parts: &Parts) -> Result<P, Problem> {
+pub(crate) fn parameters<P: DeserializeOwned>(parts: &Parts) -> Result<P, Problem> {
     let parsed = Query::try_from_uri(&parts.uri);
     let Query(parameters) = parsed.map_err(|error| {
         Problem::InvalidParameter(

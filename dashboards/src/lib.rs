@@ -5,10 +5,13 @@
 //! out no other row, whatever a query here asks for.
 
 mod api;
+mod listen;
+mod live;
 mod problem;
 mod range;
 mod reading;
 mod role;
+mod rows;
 mod viewer;
 
 pub use role::{Config, Error, serve};

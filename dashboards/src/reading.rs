@@ -19,6 +19,8 @@ pub(crate) struct Reading {
     pub(crate) timezone: Tz,
     /// The day that it is there.
     pub(crate) today: NaiveDate,
+    /// Whether the family is shown streaks.
+    pub(crate) streaks: bool,
 }
 
 /// A child of a family.
@@ -36,18 +38,18 @@ impl Reading {
         now: DateTime<Utc>,
     ) -> Result<Self, Problem> {
         let mut tx = begin(pool).await?;
-        let found: Option<(Uuid, String)> = sqlx::query_as(
-            "SELECT p.id, p.timezone FROM children c JOIN parents p ON p.id = c.parent_id
+        let found: Option<(Uuid, String, bool)> = sqlx::query_as(
+            "SELECT p.id, p.timezone, p.streaks FROM children c JOIN parents p ON p.id = c.parent_id
              WHERE c.id = $1 AND c.deleted_at IS NULL AND p.deleted_at IS NULL",
         )
         .bind(child.uuid())
         .fetch_optional(&mut *tx)
         .await?;
-        let (parent, timezone) = found.ok_or(NO_CHILD)?;
+        let (parent, timezone, streaks) = found.ok_or(NO_CHILD)?;
         if !viewer.may_see(parent) {
             return Err(NO_CHILD);
         }
-        Self::of(tx, viewer, &timezone, now).await
+        Self::of(tx, viewer, &timezone, streaks, now).await
     }
 
     /// Of a family that the viewer may see, with its children.
@@ -61,12 +63,13 @@ impl Reading {
             return Err(NO_FAMILY);
         }
         let mut tx = begin(pool).await?;
-        let timezone: Option<String> =
-            sqlx::query_scalar("SELECT timezone FROM parents WHERE id = $1 AND deleted_at IS NULL")
-                .bind(parent.uuid())
-                .fetch_optional(&mut *tx)
-                .await?;
-        let timezone = timezone.ok_or(NO_FAMILY)?;
+        let found: Option<(String, bool)> = sqlx::query_as(
+            "SELECT timezone, streaks FROM parents WHERE id = $1 AND deleted_at IS NULL",
+        )
+        .bind(parent.uuid())
+        .fetch_optional(&mut *tx)
+        .await?;
+        let (timezone, streaks) = found.ok_or(NO_FAMILY)?;
         let members: Vec<(Uuid, String)> = sqlx::query_as(
             "SELECT id, age_group FROM children WHERE parent_id = $1 AND deleted_at IS NULL
              ORDER BY created_at, id",
@@ -78,13 +81,15 @@ impl Reading {
             .into_iter()
             .map(|(id, age_group)| Member { id, age_group })
             .collect();
-        Ok((Self::of(tx, viewer, &timezone, now).await?, members))
+        let reading = Self::of(tx, viewer, &timezone, streaks, now).await?;
+        Ok((reading, members))
     }
 
     async fn of(
         mut tx: Transaction<'static, Postgres>,
         viewer: Viewer,
         timezone: &str,
+        streaks: bool,
         now: DateTime<Utc>,
     ) -> Result<Self, Problem> {
         if let Viewer::Parent(parent) = viewer {
@@ -102,6 +107,7 @@ impl Reading {
             tx,
             timezone,
             today: now.with_timezone(&timezone).date_naive(),
+            streaks,
         })
     }
 }

@@ -7,13 +7,20 @@ use rivulet_telemetry::{Metrics, Readiness};
 use rivulet_tokens::{SourceError, Verifier};
 use rivulet_web::{Port, TlsError};
 use sqlx::PgPool;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{App, route, router};
+use crate::{
+    api::{App, route, router},
+    listen::Watchers,
+    live,
+};
 
 /// How often readiness is looked after.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Live streams that read at once: about half of the pool's connections.
+const LIVE_READS: usize = 4;
 
 /// How this role works. [`Config::default`] is for production.
 #[derive(Clone, Debug)]
@@ -92,10 +99,23 @@ pub async fn serve(
     };
     rivulet_registry::describe_metrics();
     rivulet_tokens::describe_metrics();
+    live::describe();
+    let watchers = Arc::new(Watchers::default());
+    let hear = {
+        let (watchers, pool) = (Arc::clone(&watchers), pool.clone());
+        async move { watchers.listen(&pool).await }
+    };
+    tokio::spawn(background.clone().run_until_cancelled_owned(hear));
+    // A stream is a connection: the rest is for requests.
+    let listeners = config.port.max_connections * 3 / 4;
     let app = Arc::new(App {
         registry: Registry::start(pool.clone(), config.registry, background.clone()),
         tokens,
         pool,
+        watchers,
+        listeners: Arc::new(Semaphore::new(listeners.max(1))),
+        live_reads: Semaphore::new(LIVE_READS),
+        stopping: shutdown.clone(),
     });
     let port = Port::new(
         "api",

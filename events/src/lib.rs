@@ -8,6 +8,7 @@
 pub mod admission;
 mod audio;
 pub mod batch;
+pub mod changes;
 pub mod data;
 mod fields;
 pub mod ids;

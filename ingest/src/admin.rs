@@ -24,7 +24,8 @@ pub(crate) async fn put_parent(
         let (id, object) = declared(&app, &id, request).await?;
         let timezone = declarations::timezone(&object)?;
         let consents = declarations::consents(&object)?;
-        families::put_parent(&app.pool, ParentId::new(id), timezone, consents).await?;
+        let streaks = declarations::streaks(&object)?;
+        families::put_parent(&app.pool, ParentId::new(id), timezone, consents, streaks).await?;
         Ok(())
     };
     answer(put.await)

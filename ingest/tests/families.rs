@@ -180,7 +180,7 @@ async fn without_postgres_known_children_are_served_for_a_while_and_nobody_is_re
             ..Consents::default()
         },
     );
-    families::put_parent(&bed.pool, parent, Rome, consents)
+    families::put_parent(&bed.pool, parent, Rome, consents, None)
         .await
         .unwrap();
     families::put_child(&bed.pool, ChildId::new(child), parent, AgeGroup::WonderCubs)

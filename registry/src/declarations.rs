@@ -76,6 +76,18 @@ pub fn consents(object: &Map<String, Value>) -> Result<Consents, Invalid> {
     Ok(consents)
 }
 
+/// `streaks` of a parent: whether the family's page shows them. `null` is the same as left out.
+///
+/// # Errors
+/// It is no boolean.
+pub fn streaks(object: &Map<String, Value>) -> Result<Option<bool>, Invalid> {
+    match object.get("streaks") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(shown)) => Ok(Some(*shown)),
+        Some(_) => Err(invalid("/streaks", "must be true or false")),
+    }
+}
+
 /// A UUID in the field `name`.
 ///
 /// # Errors

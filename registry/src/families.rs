@@ -35,7 +35,8 @@ pub enum Error {
     Database(#[from] sqlx::Error),
 }
 
-/// Registers a parent or changes it.
+/// Registers a parent or changes it. `streaks`: whether the family's page shows them; `None` leaves it
+/// as it was, and shows them for a new parent.
 ///
 /// # Errors
 /// [`Error::Deleted`], [`Error::Database`].
@@ -44,15 +45,18 @@ pub async fn put_parent(
     id: ParentId,
     timezone: Tz,
     consents: Consents,
+    streaks: Option<bool>,
 ) -> Result<(), Error> {
     let written = sqlx::query(
-        "INSERT INTO parents AS p (id, timezone, coppa, audio, analytics)
-         VALUES ($1, $2, coalesce($3, false), coalesce($4, false), coalesce($5, false))
+        "INSERT INTO parents AS p (id, timezone, coppa, audio, analytics, streaks)
+         VALUES ($1, $2, coalesce($3, false), coalesce($4, false), coalesce($5, false),
+                 coalesce($6, true))
          ON CONFLICT (id) DO UPDATE SET
             timezone = excluded.timezone,
             coppa = coalesce($3, p.coppa),
             audio = coalesce($4, p.audio),
             analytics = coalesce($5, p.analytics),
+            streaks = coalesce($6, p.streaks),
             updated_at = now()
          WHERE p.deleted_at IS NULL",
     )
@@ -61,6 +65,7 @@ pub async fn put_parent(
     .bind(consents.coppa)
     .bind(consents.audio)
     .bind(consents.analytics)
+    .bind(streaks)
     .execute(pool)
     .await?;
     if written.rows_affected() == 0 {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use uuid::Uuid;
 
 use crate::{
-    declarations::{Invalid, age_group, consents, id, timezone},
+    declarations::{Invalid, age_group, consents, id, streaks, timezone},
     families::Consents,
 };
 
@@ -69,6 +69,7 @@ struct Parent {
     line: u64,
     timezone: Tz,
     consents: Consents,
+    streaks: Option<bool>,
 }
 
 struct Child {
@@ -86,7 +87,7 @@ struct Chunk {
     children: BTreeMap<Uuid, Child>,
 }
 
-/// Registers or changes the families of `{"parent_id", "timezone", "consents", "children"}` lines,
+/// Registers or changes the families of `{"parent_id", "timezone", "consents", "streaks", "children"}` lines,
 /// [`CHUNK`] lines a transaction. The same rules as one PUT for each parent and child.
 ///
 /// # Errors
@@ -139,6 +140,7 @@ fn read(text: &str, line: u64) -> Result<Family, Reason> {
         line,
         timezone: timezone(&object)?,
         consents: consents(&object)?,
+        streaks: streaks(&object)?,
     };
     let mut children = BTreeMap::new();
     let listed = match object.get("children") {
@@ -196,8 +198,8 @@ impl Chunk {
 
         let ids: Vec<Uuid> = self.parents.keys().copied().collect();
         let zones: Vec<&str> = self.parents.values().map(|p| p.timezone.name()).collect();
-        let consent = |of: fn(&Consents) -> Option<bool>| -> Vec<Option<bool>> {
-            self.parents.values().map(|p| of(&p.consents)).collect()
+        let given = |of: fn(&Parent) -> Option<bool>| -> Vec<Option<bool>> {
+            self.parents.values().map(of).collect()
         };
         // Three steps, because a consent that is left out must stay as it was. The second takes the
         // locks in order, the third in whatever order the planner likes.
@@ -221,17 +223,19 @@ impl Chunk {
                 coppa = coalesce(g.coppa, p.coppa),
                 audio = coalesce(g.audio, p.audio),
                 analytics = coalesce(g.analytics, p.analytics),
+                streaks = coalesce(g.streaks, p.streaks),
                 updated_at = now()
-             FROM unnest($1::uuid[], $2::text[], $3::bool[], $4::bool[], $5::bool[])
-                AS g (id, timezone, coppa, audio, analytics)
+             FROM unnest($1::uuid[], $2::text[], $3::bool[], $4::bool[], $5::bool[], $6::bool[])
+                AS g (id, timezone, coppa, audio, analytics, streaks)
              WHERE p.id = g.id AND p.deleted_at IS NULL
              RETURNING p.id",
         )
         .bind(&ids)
         .bind(&zones)
-        .bind(consent(|c| c.coppa))
-        .bind(consent(|c| c.audio))
-        .bind(consent(|c| c.analytics))
+        .bind(given(|parent| parent.consents.coppa))
+        .bind(given(|parent| parent.consents.audio))
+        .bind(given(|parent| parent.consents.analytics))
+        .bind(given(|parent| parent.streaks))
         .fetch_all(&mut *transaction)
         .await
         .map_err(database)?

@@ -30,4 +30,5 @@ mod slots;
 
 pub use cache::{CacheConfig, FRESH, Known, Registry, Unavailable};
 pub use import::{ImportError, Imported, import};
+pub use listen::CHILDREN_CHANNEL;
 pub use metrics::describe_metrics;

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::cache::{PROBE_EVERY, READ_TIMEOUT, Shared};
 
-/// Payload: a child's id. Sent by the triggers.
-const CHILDREN: &str = "rivulet_registry";
+/// A change of a child, or of its parent, tells of the child on this channel, at commit. Payload: its id.
+pub const CHILDREN_CHANNEL: &str = "rivulet_registry";
 /// No payload.
 const KEYS: &str = "rivulet_keys";
 
@@ -49,7 +49,7 @@ async fn listen(shared: &Shared, lost: &mut bool) -> Result<Infallible, sqlx::Er
     // A new connection is a new epoch, which sqlx must not begin behind our back.
     listener.eager_reconnect(false);
     let echo = format!("rivulet_echo_{}", Uuid::new_v4().simple());
-    within(listener.listen_all([CHILDREN, KEYS, &echo])).await?;
+    within(listener.listen_all([CHILDREN_CHANNEL, KEYS, &echo])).await?;
     shared.confirmation.lock().begin_epoch(Instant::now());
     read_keys(shared, &mut listener).await?;
 
@@ -75,7 +75,7 @@ async fn listen(shared: &Shared, lost: &mut bool) -> Result<Infallible, sqlx::Er
             return Err(sqlx::Error::Protocol("the connection was lost".to_owned()));
         };
         match notice.channel() {
-            CHILDREN => {
+            CHILDREN_CHANNEL => {
                 if let Ok(id) = notice.payload().parse() {
                     shared.slots.forget(id);
                     counter!("rivulet_registry_invalidations_total").increment(1);

@@ -36,17 +36,25 @@ async fn consents_left_out_stay_and_every_change_is_remembered() {
     let bed = migrated().await;
     let pool = &bed.pool;
     let parent = parent();
-    put_parent(pool, parent, ZONE, coppa(true)).await.unwrap();
+    put_parent(pool, parent, ZONE, coppa(true), None)
+        .await
+        .unwrap();
     assert_eq!(consents(pool, parent).await, (true, false, false));
 
     let audio = Consents {
         audio: Some(true),
         ..Consents::default()
     };
-    put_parent(pool, parent, New_York, audio).await.unwrap();
+    put_parent(pool, parent, New_York, audio, None)
+        .await
+        .unwrap();
     assert_eq!(consents(pool, parent).await, (true, true, false));
-    put_parent(pool, parent, New_York, audio).await.unwrap();
-    put_parent(pool, parent, ZONE, coppa(false)).await.unwrap();
+    put_parent(pool, parent, New_York, audio, None)
+        .await
+        .unwrap();
+    put_parent(pool, parent, ZONE, coppa(false), None)
+        .await
+        .unwrap();
     assert_eq!(consents(pool, parent).await, (false, true, false));
 
     let expected = [("coppa", true), ("audio", true), ("coppa", false)];
@@ -63,7 +71,9 @@ async fn children_need_a_living_parent_and_may_move() {
     assert!(matches!(unknown, Err(Error::UnknownParent)));
 
     let second = parent();
-    put_parent(pool, second, ZONE, coppa(true)).await.unwrap();
+    put_parent(pool, second, ZONE, coppa(true), None)
+        .await
+        .unwrap();
     put_child(pool, kid, second, AgeGroup::MindMasters)
         .await
         .unwrap();
@@ -83,7 +93,7 @@ async fn deletion_is_final_covers_the_children_and_may_be_repeated() {
     let (second, other) = family(pool).await;
     delete_parent(pool, first).await.unwrap();
     delete_parent(pool, first).await.unwrap();
-    let again = put_parent(pool, first, ZONE, coppa(true)).await;
+    let again = put_parent(pool, first, ZONE, coppa(true), None).await;
     assert!(matches!(again, Err(Error::Deleted)));
     // Nor can one of its children be saved by moving it.
     let moved = put_child(pool, kid, second, AgeGroup::WonderCubs).await;

@@ -11,6 +11,7 @@ use rivulet_consumer::{
     ledger,
     positions::{self, Advance},
 };
+use rivulet_events::{ChildId, changes};
 use sqlx::{PgConnection, PgPool, postgres::PgBindIterExt as _};
 
 use self::partitions::{Known, Partition};
@@ -72,6 +73,7 @@ impl Store {
         batch.exclude(&counted);
         seen::remember(&mut tx, &batch.events).await?;
         tables::add(&mut tx, &batch.rollup).await?;
+        tell(&mut tx, batch.rollup.days()).await?;
         quarantine(&mut tx, batch).await?;
         let steps = advances(batch);
         let accounts: Vec<_> = batch
@@ -125,6 +127,23 @@ pub(crate) async fn keep_house(
 pub(crate) async fn ensure_partitions(pool: &PgPool, rollup: &Rollup) -> Result<(), sqlx::Error> {
     let needed = rollup.dates().into_iter().flat_map(Partition::rollups_of);
     Known::default().ensure(pool, needed).await
+}
+
+/// Tells who listens which days the transaction has changed: at its commit, or never.
+pub(crate) async fn tell(
+    conn: &mut PgConnection,
+    days: impl IntoIterator<Item = (ChildId, NaiveDate)>,
+) -> Result<(), sqlx::Error> {
+    let payloads = changes::payloads(days);
+    if payloads.is_empty() {
+        return Ok(());
+    }
+    sqlx::query("SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload")
+        .bind(changes::CHANNEL)
+        .bind(payloads)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 fn partitions_of(batch: &Prepared) -> Vec<Partition> {

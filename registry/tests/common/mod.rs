@@ -40,7 +40,7 @@ pub(crate) fn coppa(granted: bool) -> Consents {
 /// A registered child of a parent who granted `coppa`.
 pub(crate) async fn family(pool: &PgPool) -> (ParentId, ChildId) {
     let (parent, child) = (parent(), child());
-    families::put_parent(pool, parent, ZONE, coppa(true))
+    families::put_parent(pool, parent, ZONE, coppa(true), None)
         .await
         .unwrap();
     families::put_child(pool, child, parent, AgeGroup::WonderCubs)

@@ -1,0 +1,285 @@
+//! Live streams on a real PostgreSQL. Commits are told as the aggregator tells them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on should say so"
+)]
+
+mod common;
+
+use std::{collections::VecDeque, time::Duration};
+
+use chrono::{Days, NaiveDate};
+use reqwest::{Response, StatusCode};
+use rivulet_events::{ChildId, changes};
+use rivulet_registry::keys::{self, Scope};
+use serde_json::{Value, json};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use common::{Api, Family, insert_day, make_month, today};
+
+/// A client's end of a stream.
+struct Stream {
+    response: Response,
+    text: String,
+    events: VecDeque<(String, Value)>,
+}
+
+impl Stream {
+    async fn open(api: &Api, credential: &str, path: &str, last: Option<&str>) -> Self {
+        let mut request = api.client.get(format!("{}{path}", api.url));
+        request = request.bearer_auth(credential);
+        if let Some(id) = last {
+            request = request.header("last-event-id", id);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        assert!(!response.headers().contains_key("content-encoding"));
+        Self {
+            response,
+            text: String::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    async fn of(api: &Api, family: &Family) -> Self {
+        let path = format!("/v1/children/{}/live", family.child);
+        Self::open(api, &family.token, &path, None).await
+    }
+
+    /// The next update's id and data; `None` when the stream has ended.
+    async fn next(&mut self) -> Option<(String, Value)> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            let chunk = self.response.chunk();
+            let chunk = tokio::time::timeout(Duration::from_secs(60), chunk).await;
+            let chunk = chunk.expect("nothing was told").ok().flatten()?;
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+            while let Some(end) = self.text.find("\n\n") {
+                let event: String = self.text.drain(..end + 2).collect();
+                let field = |name: &str| {
+                    let value =
+                        |line: &str| line.strip_prefix(name).map(|value| value.trim().to_owned());
+                    event.lines().find_map(value)
+                };
+                if field("event:").as_deref() == Some("update") {
+                    let data = serde_json::from_str(&field("data:").unwrap()).unwrap();
+                    self.events.push_back((field("id:").unwrap(), data));
+                }
+            }
+        }
+    }
+
+    async fn update(&mut self) -> (String, Value) {
+        self.next().await.expect("the stream has ended")
+    }
+}
+
+fn days(update: &Value) -> Vec<&str> {
+    let days = update["days"].as_array().unwrap();
+    days.iter()
+        .map(|day| day["local_date"].as_str().unwrap())
+        .collect()
+}
+
+/// As an aggregator's commit: a day has one event more.
+async fn commit(pool: &PgPool, child: Uuid, day: NaiveDate) {
+    let mut tx = pool.begin().await.unwrap();
+    change(&mut tx, child, day).await;
+    tx.commit().await.unwrap();
+}
+
+async fn change(conn: &mut PgConnection, child: Uuid, day: NaiveDate) {
+    sqlx::query(
+        "UPDATE daily_child_metrics SET events = events + 1 WHERE child_id = $1 AND local_date = $2",
+    )
+    .bind(child)
+    .bind(day)
+    .execute(&mut *conn)
+    .await
+    .unwrap();
+    for payload in changes::payloads([(ChildId::new(child), day)]) {
+        sqlx::query("SELECT pg_notify($1, $2)")
+            .bind(changes::CHANNEL)
+            .bind(payload)
+            .execute(&mut *conn)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_committed_is_told_and_nothing_else() {
+    let api = Api::start().await;
+    let (today, pool) = (today(), &api.bed.pool);
+    let yesterday = today - Days::new(1);
+    let family = api
+        .family(&[today - Days::new(100), yesterday, today])
+        .await;
+    let other = api.family(&[today]).await;
+    let mut stream = Stream::of(&api, &family).await;
+
+    let (first, update) = stream.update().await;
+    assert_eq!(update["child_id"], json!(family.child));
+    assert_eq!(update["timezone"], "Pacific/Auckland");
+    assert_eq!(update["today"], json!(today));
+    assert_eq!(days(&update), [yesterday.to_string(), today.to_string()]);
+    assert_eq!(update["streak"]["streak_today"], 2);
+    let path = format!("/v1/children/{}/daily", family.child);
+    let daily = api.json(&family.token, &path).await;
+    assert_eq!(update["days"], daily["days"], "as the endpoint has them");
+
+    // Somebody else's, and what was rolled back, are not told; a change is, once.
+    commit(pool, other.child, today).await;
+    let mut tx = pool.begin().await.unwrap();
+    change(&mut tx, family.child, yesterday).await;
+    tx.rollback().await.unwrap();
+    commit(pool, family.child, today).await;
+    let (second, update) = stream.update().await;
+    assert_ne!(second, first);
+    assert_eq!(days(&update), [today.to_string()]);
+    assert_eq!(update["days"][0]["events"], 5);
+    // Also of a day long past.
+    commit(pool, family.child, today - Days::new(100)).await;
+    let (_, update) = stream.update().await;
+    assert_eq!(days(&update), [(today - Days::new(100)).to_string()]);
+
+    // Many commits, told together or not: the last one counts.
+    for _ in 0..50 {
+        commit(pool, family.child, today).await;
+    }
+    loop {
+        let (_, update) = stream.update().await;
+        if update["days"][0]["events"] == 55 {
+            break;
+        }
+    }
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_back_hears_what_they_missed() {
+    let api = Api::start().await;
+    let (today, pool) = (today(), &api.bed.pool);
+    let family = api.family(&[today]).await;
+    let path = format!("/v1/families/{}/live", family.parent);
+    let mut stream = Stream::open(&api, &family.token, &path, None).await;
+    let (first, _) = stream.update().await;
+    drop(stream);
+
+    // Nothing has changed: nothing is told until something has.
+    let mut stream = Stream::open(&api, &family.token, &path, Some(&first)).await;
+    commit(pool, family.child, today).await;
+    let (second, update) = stream.update().await;
+    assert_eq!(update["days"][0]["events"], 5);
+    drop(stream);
+
+    // Something had: it is told at once.
+    for last in [&first, "nonsense"] {
+        let mut stream = Stream::open(&api, &family.token, &path, Some(last)).await;
+        let (id, update) = stream.update().await;
+        assert_eq!(update["days"][0]["events"], 5);
+        assert_eq!(id, second);
+    }
+    // The connection that hears of commits is lost, and with it a commit.
+    let mut stream = Stream::open(&api, &family.token, &path, Some(&second)).await;
+    let mut tx = pool.begin().await.unwrap();
+    sqlx::query(
+        "UPDATE daily_child_metrics SET events = 100 WHERE child_id = $1 AND local_date = $2",
+    )
+    .bind(family.child)
+    .bind(today)
+    .execute(&mut *tx)
+    .await
+    .unwrap();
+    tx.commit().await.unwrap();
+    let ended: i64 = sqlx::query_scalar(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+         WHERE datname = current_database() AND query LIKE 'LISTEN%rivulet_days%'",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap();
+    assert_eq!(ended, 1);
+    let (_, update) = stream.update().await;
+    assert_eq!(update["days"][0]["events"], 100);
+
+    // A stop does not wait for listeners.
+    api.stop().await;
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_the_right_to_see_it() {
+    let api = Api::start().await;
+    let (today, pool) = (today(), &api.bed.pool);
+    let [ours, theirs] = [api.family(&[today]).await, api.family(&[today]).await];
+    for path in [
+        format!("/v1/children/{}/live", theirs.child),
+        format!("/v1/families/{}/live", theirs.parent),
+        format!("/v1/children/{}/live", Uuid::new_v4()),
+    ] {
+        assert_eq!(api.refusal(&ours.token, &path).await.0, 404, "{path}");
+    }
+    let path = format!("/v1/children/{}/live", ours.child);
+    assert_eq!(api.refusal("rvk_none", &path).await.0, 401);
+    let since = format!("{path}?since=1");
+    assert_eq!(api.refusal(&ours.token, &since).await.0, 400);
+
+    // A family that does not want to see streaks.
+    let mut stream = Stream::of(&api, &ours).await;
+    assert_eq!(stream.update().await.1["streak"]["streak_today"], 1);
+    let shown = async |shown: bool| {
+        sqlx::query("UPDATE parents SET streaks = $2 WHERE id = $1")
+            .bind(ours.parent)
+            .bind(shown)
+            .execute(pool)
+            .await
+            .unwrap();
+    };
+    shown(false).await;
+    let (_, update) = stream.update().await;
+    assert_eq!(
+        (&update["streak"], &update["days"]),
+        (&Value::Null, &json!([]))
+    );
+    let family = format!("/v1/families/{}", ours.parent);
+    let seen = api.json(&ours.token, &family).await;
+    assert_eq!(seen["streaks"], false);
+    assert_eq!(seen["children"][0]["streak_today"], Value::Null);
+    shown(true).await;
+    assert_eq!(stream.update().await.1["streak"]["streak_today"], 1);
+
+    // The child moves to another family: its former parent hears nothing more.
+    sqlx::query("UPDATE children SET parent_id = $2 WHERE id = $1")
+        .bind(ours.child)
+        .bind(theirs.parent)
+        .execute(pool)
+        .await
+        .unwrap();
+    assert!(stream.next().await.is_none());
+    let path = format!("/v1/children/{}/live", ours.child);
+    assert_eq!(api.refusal(&ours.token, &path).await.0, 404);
+
+    // A key that is revoked.
+    let key = keys::create(pool, "second", Scope::Read).await.unwrap();
+    let mut stream = Stream::open(&api, &key, &path, None).await;
+    stream.update().await;
+    keys::revoke(pool, "second").await.unwrap();
+    loop {
+        // The revocation may be heard after the commit.
+        make_month(pool, today).await;
+        commit(pool, ours.child, today).await;
+        match stream.next().await {
+            Some(_) => {}
+            None => break,
+        }
+    }
+    insert_day(pool, ours.child, today - Days::new(1)).await;
+    api.stop().await;
+}
