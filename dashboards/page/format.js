@@ -1,0 +1,85 @@
+// Numbers and dates as the family writes them: by the browser's languages, and in the family's time zone.
+
+import { addDays, asDate } from './days.js';
+
+const locale = [...(navigator.languages ?? [])];
+const utc = (options) => new Intl.DateTimeFormat(locale, { timeZone: 'UTC', ...options });
+
+const plain = new Intl.NumberFormat(locale);
+const short = new Intl.NumberFormat(locale, { notation: 'compact' });
+const share = new Intl.NumberFormat(locale, { style: 'percent', maximumFractionDigits: 0 });
+const minutes = new Intl.NumberFormat(locale, { style: 'unit', unit: 'minute', maximumFractionDigits: 0 });
+const hours = new Intl.NumberFormat(locale, { style: 'unit', unit: 'hour', maximumFractionDigits: 0 });
+const longDay = utc({ weekday: 'long', day: 'numeric', month: 'long' });
+const someDay = utc({ weekday: 'short', day: 'numeric', month: 'short' });
+const shortDay = utc({ day: 'numeric', month: 'short' });
+const dayOfYear = utc({ day: 'numeric', month: 'short', year: 'numeric' });
+const monthOfYear = utc({ month: 'long', year: 'numeric' });
+const shortMonth = utc({ month: 'short' });
+const narrowWeekday = utc({ weekday: 'narrow' });
+const shortWeekday = utc({ weekday: 'short' });
+const longWeekday = utc({ weekday: 'long' });
+
+export const number = (value) => plain.format(value);
+export const compact = (value) => short.format(value);
+export const percent = (value) => share.format(value);
+export const weekdays = {
+  narrow: (day) => narrowWeekday.format(asDate(day)),
+  short: (day) => shortWeekday.format(asDate(day)),
+  long: (day) => longWeekday.format(asDate(day)),
+};
+
+/** `1 hr 24 min`; a time above 0 is at least a minute. */
+export function duration(ms) {
+  const all = ms > 0 ? Math.max(1, Math.round(ms / 60_000)) : 0;
+  if (all < 60) return minutes.format(all);
+  const rest = all % 60;
+  return hours.format((all - rest) / 60) + (rest ? ` ${minutes.format(rest)}` : '');
+}
+
+export const day = {
+  long: (value) => longDay.format(asDate(value)),
+  medium: (value) => someDay.format(asDate(value)),
+  short: (value) => shortDay.format(asDate(value)),
+  year: (value) => dayOfYear.format(asDate(value)),
+  month: (value) => monthOfYear.format(asDate(value)),
+  shortMonth: (value) => shortMonth.format(asDate(value)),
+  range: (from, to) => dayOfYear.formatRange(asDate(from), asDate(to)),
+};
+
+/** A bucket of a chart: a day, week or month. */
+export function bucket(unit, start) {
+  if (unit === 'day') return day.medium(start);
+  return unit === 'week' ? dayOfYear.formatRange(asDate(start), asDate(addDays(start, 6))) : day.month(start);
+}
+
+/** A moment as the clock of the family's wall, or of this device where the browser does not know the zone. */
+function inZone(timezone, options) {
+  try {
+    return new Intl.DateTimeFormat(locale, { ...options, timeZone: timezone });
+  } catch {
+    return new Intl.DateTimeFormat(locale, options);
+  }
+}
+
+export const time = (moment, timezone) =>
+  inZone(timezone, { hour: 'numeric', minute: '2-digit' }).format(new Date(moment));
+
+export const dateOf = (moment, timezone) =>
+  inZone(timezone, { day: 'numeric', month: 'short', year: 'numeric' }).format(new Date(moment));
+
+/** `Europe/Rome` as the browser names it, or the city. */
+export function zone(timezone) {
+  try {
+    const format = new Intl.DateTimeFormat(locale, { timeZone: timezone, timeZoneName: 'longGeneric' });
+    return format.formatToParts(new Date()).find((part) => part.type === 'timeZoneName').value;
+  } catch {
+    return timezone.split('/').at(-1).replaceAll('_', ' ');
+  }
+}
+
+/** What the app named for machines, `bee-friend`, as people write it; other names stay. */
+export function name(text) {
+  const words = /^[\p{Ll}\d]+([-_][\p{Ll}\d]+)*$/u.test(text) ? text.replaceAll(/[-_]/g, ' ') : text;
+  return words.charAt(0).toLocaleUpperCase(locale) + words.slice(1);
+}

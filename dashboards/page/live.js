@@ -1,0 +1,111 @@
+// The live stream: server-sent events, read with fetch because EventSource sends no Authorization.
+
+import { Problem, ask, backoff } from './api.js';
+
+/** The server sends something every 15 s. A connection that is silent for longer than this is dead. */
+const SILENCE = 40_000;
+
+/** Events out of pieces of text, by the rules of HTML's text/event-stream. */
+export class Parser {
+  #rest = '';
+  #event = { type: '', data: [] };
+  #id = null;
+  /** Of the last whole event: one that was cut off must come again. */
+  id = null;
+  retry = null;
+
+  /** The events that a piece completes. */
+  push(piece) {
+    const events = [];
+    const text = this.#rest + piece;
+    // A line may end in CR, LF or both; a CR at the very end may have its LF in the next piece.
+    const lines = text.split(/\r\n|\n|\r(?!$)/);
+    this.#rest = lines.pop();
+    for (const line of lines) {
+      if (line === '') {
+        const { type, data } = this.#event;
+        this.id = this.#id;
+        if (data.length) events.push({ type: type || 'message', data: data.join('\n') });
+        this.#event = { type: '', data: [] };
+        continue;
+      }
+      const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line);
+      if (field === 'event') this.#event.type = value;
+      else if (field === 'data') this.#event.data.push(value);
+      else if (field === 'id' && !value.includes('\0')) this.#id = value;
+      else if (field === 'retry' && /^\d+$/.test(value)) this.retry = Number(value);
+    }
+    return events;
+  }
+}
+
+/**
+ * Follows a stream until `signal` says so, through every failure but a refused token.
+ * `on.update(data)` gets each update, `on.state(true | false)` whether the stream is up,
+ * `on.refused(status)` ends it.
+ */
+export async function follow(token, path, on, signal) {
+  let lastId = null;
+  let first = 1000;
+  let tries = 0;
+  while (!signal.aborted) {
+    const attempt = new AbortController();
+    const stop = () => attempt.abort();
+    signal.addEventListener('abort', stop, { once: true });
+    let watchdog = setTimeout(stop, SILENCE);
+    let after = null;
+    try {
+      const headers = { Accept: 'text/event-stream', ...(lastId != null && { 'Last-Event-ID': lastId }) };
+      const answer = await ask(token, path, { signal: attempt.signal, headers });
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      const parser = new Parser();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        clearTimeout(watchdog);
+        watchdog = setTimeout(stop, SILENCE);
+        // Only what the server says shows that it is there: a proxy may answer before it is.
+        on.state(true);
+        tries = 0;
+        const events = parser.push(value);
+        for (const event of events) if (event.type === 'update') on.update(JSON.parse(event.data));
+        lastId = parser.id ?? lastId;
+        first = parser.retry ?? first;
+      }
+    } catch (error) {
+      if (error instanceof Problem) {
+        after = error.after;
+        if (error.status === 401 || error.status === 403) {
+          on.refused(error.status);
+          return;
+        }
+      }
+    } finally {
+      clearTimeout(watchdog);
+      signal.removeEventListener('abort', stop);
+      attempt.abort();
+    }
+    if (signal.aborted) return;
+    on.state(false);
+    await pause(Math.max(after ?? 0, backoff(tries, first)), signal);
+    tries += 1;
+  }
+}
+
+/** Ends early when the network is back, or when somebody looks again. */
+function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      window.removeEventListener('online', done);
+      document.removeEventListener('visibilitychange', seen);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const seen = () => document.visibilityState === 'visible' && done();
+    const timer = setTimeout(done, ms);
+    window.addEventListener('online', done);
+    document.addEventListener('visibilitychange', seen);
+    signal.addEventListener('abort', done);
+  });
+}
