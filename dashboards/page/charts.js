@@ -110,6 +110,7 @@ class BarChart extends HTMLElement {
         setCursor: [(plot) => {
           const { idx } = plot.cursor;
           const { series: now, labels: names, format: say } = spec();
+          readout.dataset.side = idx > count / 2 ? 'left' : 'right';
           readout.textContent = idx == null ? '' : [
             names[idx],
             ...now.map(({ name, values }) => `${name} ${values[idx] == null ? text.child.none : say(values[idx])}`),

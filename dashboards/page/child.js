@@ -108,26 +108,32 @@ function weekCard(child) {
   </section>`;
 }
 
-function lookingBack(child, period, ready, first, go) {
+/** What was last shown in full: it stays, paler, until what was asked for next is there. */
+let shown = {};
+
+function lookingBack(child, asked, ready, first, go) {
+  if (ready) shown = { child: child.id, period: asked };
+  const stays = !ready && shown.child === child.id;
+  const period = stays ? shown.period : asked;
   const rows = within(child.rows, period.from, period.to);
-  const step = (by) => go({ child: child.id, span: period.span, back: period.back + by });
-  const hasEarlier = period.span !== 'all' && first && period.from > first;
+  const step = (by) => go({ child: child.id, span: asked.span, back: asked.back + by });
+  const hasEarlier = asked.span !== 'all' && first && asked.from > first;
   return html`<section class="back">
     <div class="bar">
       <h2>${text.periods.title}</h2>
       <fieldset class="spans"><legend class="hidden">${text.periods.choose}</legend>
-        ${spans.map((span) => html`<label><input type="radio" name="span" .checked=${span === period.span}
+        ${spans.map((span) => html`<label><input type="radio" name="span" .checked=${span === asked.span}
           @change=${() => go({ child: child.id, span, back: 0 })}><span>${text.periods[span]}</span></label>`)}
       </fieldset>
       <div class="turn">
         <button type="button" class="secondary" ?disabled=${!hasEarlier} @click=${() => step(1)}><span aria-hidden="true">‹ </span>${text.periods.earlier}</button>
-        <p aria-live="polite">${format.day.range(period.from, period.to)}</p>
-        <button type="button" class="secondary" ?disabled=${period.back === 0} @click=${() => step(-1)}>${text.periods.later}<span aria-hidden="true"> ›</span></button>
+        <p aria-live="polite">${format.day.range(asked.from, asked.to)}</p>
+        <button type="button" class="secondary" ?disabled=${asked.back === 0} @click=${() => step(-1)}>${text.periods.later}<span aria-hidden="true"> ›</span></button>
       </div>
     </div>
-    ${!ready ? html`<div class="card nothing" aria-busy="true"><p>${text.periods.loading}</p></div>`
+    ${!ready && !stays ? html`<div class="card nothing" aria-busy="true"><p>${text.periods.loading}</p></div>`
       : rows.length === 0 ? html`<div class="card nothing"><p>${text.periods.nothing}</p></div>`
-        : stretch(child, period, rows)}
+        : html`<div class="grid ${stays ? 'stays' : ''}" aria-busy=${stays ? 'true' : 'false'}>${stretch(child, period, rows)}</div>`}
   </section>`;
 }
 
@@ -137,7 +143,7 @@ function stretch(child, period, rows) {
   const base = { cut, unit: period.unit, say: format.number, axis: format.compact };
   const talked = rows.some((row) => row.messages_sent || row.messages_received);
   const spoke = rows.some((row) => row.speech_windows);
-  return html`<div class="grid">
+  return html`
     <section class="card wide">
       ${chart({
         ...base, key: 'time', title: text.charts.time, help: whyOf('time'), say: format.duration, axis: format.duration,
@@ -191,8 +197,7 @@ function stretch(child, period, rows) {
             { name: text.numbers.heard[0], values: of('adult_words'), tone: 'second' },
           ] })}` : html`<p class="nothing">${text.sections.noWords}</p>`}
       ${badgeList(rows)}
-    </section>
-  </div>`;
+    </section>`;
 }
 
 function subjectTable(lines) {

@@ -1,0 +1,79 @@
+// Children of whom nothing is known, much, or not everything.
+
+import { answerOf, enter, expect, fact, families, openChild, send, test } from './support.js';
+
+test('a child of whom nothing is known yet', async ({ page, line }) => {
+  await enter(page, line, 'new');
+  const card = page.locator('.children > li');
+  await expect(card).toHaveCount(1);
+  await expect(card).toContainText('Nothing yet today.');
+  const [child] = families.new.children;
+  await openChild(page, child);
+  await expect(page.locator('main')).toContainText('Nothing from Child 1 yet');
+  await expect(page.locator('bar-chart')).toHaveCount(0);
+});
+
+test('a family without children', async ({ page, line }) => {
+  await enter(page, line, 'none', { live: false });
+  await expect(page.locator('main')).toContainText('No children yet');
+});
+
+test('a first event makes a new child’s page', async ({ page, line }) => {
+  await enter(page, line, 'first');
+  const [child] = families.first.children;
+  await openChild(page, child);
+  await expect(page.locator('main')).toContainText('Nothing from Child 1 yet');
+  await send([answerOf(child, { badge: 'first-steps' })]);
+  await expect(fact(page.locator('.card.today'), 'Answers')).toHaveText('1');
+  await expect(page.locator('.badges')).toContainText('First steps');
+  await expect(fact(page.locator('.streak'), 'Days in a row')).toHaveText(/^1 day$/);
+});
+
+test('three years, a page at a time', async ({ page, line }) => {
+  const asked = [];
+  page.on('request', (request) => {
+    const { pathname, searchParams } = new URL(request.url());
+    if (pathname.endsWith('/daily')) asked.push([searchParams.get('from'), searchParams.get('to')]);
+  });
+  await enter(page, line, 'long');
+  await openChild(page, families.long.children[0], '&span=year');
+  const earlier = page.getByRole('button', { name: 'Earlier', exact: true });
+  let steps = 0;
+  for (; await earlier.isEnabled(); steps += 1) {
+    const shown = await page.locator('.bar .turn p').textContent();
+    await earlier.click();
+    await expect(page.locator('.bar .turn p')).not.toHaveText(shown);
+    await expect(page.locator('bar-chart canvas')).toHaveCount(5);
+  }
+  expect(steps).toBeGreaterThanOrEqual(2);
+  expect(steps).toBeLessThanOrEqual(3);
+  await page.getByLabel('All').check();
+  await expect(page.locator('bar-chart canvas')).toHaveCount(5);
+  await page.getByText('Show as a table: Answers').click();
+  const rows = page.getByRole('region', { name: 'Answers' }).locator('tbody tr');
+  // All that there are: what PostgreSQL adds up to.
+  expect(await rows.count()).toBeGreaterThanOrEqual(36);
+  const told = fact(page.locator('.grid .card').nth(1), 'Answers');
+  await expect(told).toHaveText(new Intl.NumberFormat('en-GB').format(families.long.answers));
+  const subjects = await page.locator('.subjects small').allTextContents();
+  const sum = subjects.reduce((all, text) => all + Number(text.match(/of ([\d,]+)/)[1].replaceAll(',', '')), 0);
+  expect(sum).toBe(families.long.answers);
+  for (const [from, to] of asked) {
+    expect((Date.parse(to) - Date.parse(from)) / 86_400_000, `${from} to ${to}`).toBeLessThanOrEqual(365);
+  }
+});
+
+test('streaks are nowhere where the family has them off', async ({ page, line }) => {
+  await enter(page, line, 'off');
+  const none = async () => expect(await page.locator('body').innerText()).not.toMatch(/in a row|streak|freeze/i);
+  await expect(page.locator('.children > li')).toContainText('Days active');
+  await none();
+  await openChild(page, families.off.children[0]);
+  await expect(page.locator('bar-chart canvas')).toHaveCount(5);
+  await expect(page.locator('.topics tbody tr').first()).toBeVisible();
+  await none();
+  expect(await page.locator('.calendar').count()).toBe(0);
+  await send([answerOf(families.off.children[0])]);
+  await expect(fact(page.locator('.card.today'), 'Answers')).toHaveText('1');
+  await none();
+});
