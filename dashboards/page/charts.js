@@ -7,8 +7,8 @@ import * as format from './format.js';
 const { uPlot } = window;
 
 /**
- * `<bar-chart .spec=${…}>`: `{key, labels, ticks, series: [{name, values, tone}], format, side}`. Values are 0
- * or more, or null; `side` puts two series beside each other, else the second is drawn over the first.
+ * `<bar-chart .spec=${…}>`: `{key, labels, ticks, month, series: [{name, values, tone}], format, side}`. Values
+ * are 0 or more, or null; `month` is the first label's, from 0, where labels are months; `side` puts two series beside each other, else the second is drawn over the first.
  */
 class BarChart extends HTMLElement {
   #spec;
@@ -62,7 +62,7 @@ class BarChart extends HTMLElement {
   #options() {
     const style = getComputedStyle(this);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-    const { labels, ticks, series, side } = this.#spec;
+    const { labels, ticks, series, side, month } = this.#spec;
     const spec = () => this.#spec;
     const font = `12px ${style.fontFamily}`;
     const count = labels.length;
@@ -82,8 +82,10 @@ class BarChart extends HTMLElement {
           stroke: colour('muted'), font, size: 28, gap: 6,
           grid: { show: false }, ticks: { show: false },
           splits: (plot) => {
-            const step = Math.max(1, Math.ceil(count / Math.max(2, Math.floor(plot.width / 76))));
-            return labels.map((_, index) => index).filter((index) => index % step === 0);
+            const least = Math.ceil(count / Math.max(2, Math.floor(plot.width / 76)));
+            // Months are told in steps that meet every January, which has the year.
+            const step = month == null ? least : [1, 2, 3, 6, 12].find((one) => one >= least) ?? 12;
+            return labels.map((_, index) => index).filter((index) => (index + (month ?? 0)) % step === 0);
           },
           values: (_, splits) => splits.map((index) => ticks[index] ?? ''),
         },
@@ -130,7 +132,8 @@ customElements.define('bar-chart', BarChart);
 export function chart({ key, title, help, cut, unit, series, side = false, sums = true, say, axis = say, increments }) {
   const labels = cut.map(({ start }) => format.bucket(unit, start));
   const tick = unit === 'month' ? monthTick : (start) => format.day.short(start);
-  const ticks = cut.map(({ start }, index) => tick(start, index));
+  const ticks = cut.map(({ start }) => tick(start));
+  const month = unit === 'month' ? Number(cut[0].start.slice(5, 7)) - 1 : null;
   return html`<figure class="chart">
     <figcaption>
       <h3>${title} <small>${text.periods.by[unit]}</small> ${help}</h3>
@@ -139,7 +142,7 @@ export function chart({ key, title, help, cut, unit, series, side = false, sums 
       <p class="hidden">${series.map((one) => `${sentence(one, labels, sums, say)} `)}</p>
     </figcaption>
     <div class="plot" aria-hidden="true">
-      <bar-chart .spec=${{ key, labels, ticks, series, side, format: say, axis, increments }}></bar-chart>
+      <bar-chart .spec=${{ key, labels, ticks, month, series, side, format: say, axis, increments }}></bar-chart>
       <p class="readout"></p>
     </div>
     <details>
@@ -153,8 +156,8 @@ export function chart({ key, title, help, cut, unit, series, side = false, sums 
   </figure>`;
 }
 
-const monthTick = (start, index) =>
-  (index === 0 || start.slice(5, 7) === '01' ? `${format.day.shortMonth(start)} ${start.slice(0, 4)}` : format.day.shortMonth(start));
+const monthTick = (start) =>
+  (start.slice(5, 7) === '01' ? `${format.day.shortMonth(start)} ${start.slice(0, 4)}` : format.day.shortMonth(start));
 
 function sentence({ name, values }, labels, sums, say) {
   const most = Math.max(0, ...values.map((value) => value ?? 0));

@@ -1,6 +1,6 @@
 // One child: today, the week, the days in a row, and looking back.
 
-import { avatar, facts, html, labelOf, nameOf, nothing, renameButton, whyOf } from './parts.js';
+import { avatar, facts, html, labelOf, nameOf, none, nothing, renameButton, whyOf } from './parts.js';
 import { chart } from './charts.js';
 import { addDays, monday, weekday } from './days.js';
 import { accuracy, buckets, most, subjects, total, within } from './numbers.js';
@@ -59,7 +59,7 @@ function todayCard(child) {
       ['accuracy', shareOf([row])],
       ['completions', format.number(row.completions)],
       ['questions', format.number(row.questions_asked)],
-      ['depth', row.max_depth == null ? '–' : format.number(row.max_depth)],
+      ['depth', row.max_depth == null ? none() : format.number(row.max_depth)],
       ['spoken', format.number(row.child_words)],
       ['heard', format.number(row.adult_words)],
     ], 'large') : html`<p class="nothing">${text.child.nothingToday}</p>`}
@@ -68,7 +68,7 @@ function todayCard(child) {
 
 const shareOf = (rows) => {
   const part = accuracy(rows);
-  return part == null ? '–' : format.percent(part);
+  return part == null ? none() : format.percent(part);
 };
 
 /** This week beside as much of last week, so that a Tuesday is not held against a whole week. */
@@ -209,7 +209,7 @@ function subjectTable(lines) {
       <tbody>${lines.map(({ subject, answers, correct, minutes }) => html`<tr>
         <th scope="row">${format.name(subject)}</th>
         <td>${answers ? html`<span>${format.percent(correct / answers)} <small>${text.subjects.of(format.number(correct), format.number(answers))}</small></span>
-          <svg class="share" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"><rect class="all" width="100" height="6"></rect><rect width=${(100 * correct) / answers} height="6"></rect></svg>` : '–'}</td>
+          <svg class="share" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"><rect class="all" width="100" height="6"></rect><rect width=${(100 * correct) / answers} height="6"></rect></svg>` : none()}</td>
         <td class="n">${format.duration(minutes * 60_000)}</td>
       </tr>`)}</tbody>
     </table>`}`;

@@ -1,6 +1,6 @@
 // The children side by side. Every card has a scale of its own: they are not compared with each other.
 
-import { avatar, facts, html, nameOf, renameButton, svg } from './parts.js';
+import { avatar, facts, html, nameOf, none, renameButton, svg } from './parts.js';
 import { addDays, monday } from './days.js';
 import { accuracy, total, within } from './numbers.js';
 import { noChildren } from './states.js';
@@ -51,7 +51,7 @@ function card(child, changed) {
 
 const share = (rows) => {
   const part = accuracy(rows);
-  return part == null ? '–' : format.percent(part);
+  return part == null ? none() : format.percent(part);
 };
 
 function weekBars(child, start, name) {

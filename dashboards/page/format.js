@@ -9,6 +9,8 @@ const plain = new Intl.NumberFormat(locale);
 const short = new Intl.NumberFormat(locale, { notation: 'compact' });
 const share = new Intl.NumberFormat(locale, { style: 'percent', maximumFractionDigits: 0 });
 const minutes = new Intl.NumberFormat(locale, { style: 'unit', unit: 'minute', maximumFractionDigits: 0 });
+const narrowMinutes = new Intl.NumberFormat(locale, { style: 'unit', unit: 'minute', unitDisplay: 'narrow' });
+const narrowHours = new Intl.NumberFormat(locale, { style: 'unit', unit: 'hour', unitDisplay: 'narrow' });
 const hours = new Intl.NumberFormat(locale, { style: 'unit', unit: 'hour', maximumFractionDigits: 0 });
 const longDay = utc({ weekday: 'long', day: 'numeric', month: 'long' });
 const someDay = utc({ weekday: 'short', day: 'numeric', month: 'short' });
@@ -29,12 +31,13 @@ export const weekdays = {
   long: (day) => longWeekday.format(asDate(day)),
 };
 
-/** `1 hr 24 min`; a time above 0 is at least a minute. */
+/** `24 min`, `2 hr`, `2h 13m`; a time above 0 is at least a minute. */
 export function duration(ms) {
   const all = ms > 0 ? Math.max(1, Math.round(ms / 60_000)) : 0;
   if (all < 60) return minutes.format(all);
   const rest = all % 60;
-  return hours.format((all - rest) / 60) + (rest ? ` ${minutes.format(rest)}` : '');
+  const whole = (all - rest) / 60;
+  return rest ? `${narrowHours.format(whole)} ${narrowMinutes.format(rest)}` : hours.format(whole);
 }
 
 export const day = {

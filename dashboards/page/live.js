@@ -57,6 +57,7 @@ export async function follow(token, path, on, signal) {
     try {
       const headers = { Accept: 'text/event-stream', ...(lastId != null && { 'Last-Event-ID': lastId }) };
       const answer = await ask(token, path, { signal: attempt.signal, headers });
+      on.state(true);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       const parser = new Parser();
       for (;;) {
@@ -64,8 +65,8 @@ export async function follow(token, path, on, signal) {
         if (done) break;
         clearTimeout(watchdog);
         watchdog = setTimeout(stop, SILENCE);
-        // Only what the server says shows that it is there: a proxy may answer before it is.
         on.state(true);
+        // Not before: a proxy may answer while the server is away.
         tries = 0;
         const events = parser.push(value);
         for (const event of events) if (event.type === 'update') on.update(JSON.parse(event.data));

@@ -15,6 +15,9 @@ export const whyOf = (key) => {
     @click=${(event) => explain(event.currentTarget, label, meaning)}><span aria-hidden="true">?</span></button>`;
 };
 
+/** Where there is no number. */
+export const none = () => html`<span aria-hidden="true">–</span><span class="hidden">${text.child.none}</span>`;
+
 /** A number's name and its button, which never stands alone on a line. */
 export const labelOf = (key) => {
   const words = text.numbers[key][0].split(' ');

@@ -96,7 +96,7 @@ function newDay(signal) {
 async function reload(signal) {
   try {
     const family = await get(session.token, familyPath(), signal);
-    if (family.today !== state.today) for (const child of state.children) child.asked.clear();
+    if (family.today !== state.today || family.timezone !== state.timezone) for (const child of state.children) child.asked.clear();
     take(family);
     changed();
   } catch (error) {
@@ -110,8 +110,7 @@ function update({ child_id: id, today, timezone, days, streak }) {
   const child = childOf(id);
   if (!child) return;
   const fresh = days.filter((row) => keep(child, row));
-  if (today > state.today) state.today = today;
-  if (timezone) state.timezone = timezone;
+  if (today > state.today || timezone !== state.timezone) reload(ended.signal);
   if (streak && state.streaks) Object.assign(child, { streak, streakToday: streak.streak_today });
   state.asOf = new Date();
   if (fresh.length) refreshSoon(child);

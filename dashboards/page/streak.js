@@ -23,7 +23,7 @@ export function streakCard(child, changed) {
       ['freezes', text.streak.freezes(format.number(streak.freezes_available))],
     ], 'three')}
     <p class="note">${running
-      ? html`${text.streak.since(format.day.long(streak.streak_started_on))}. ${holding ? text.streak.holding(holding) : nothing}`
+      ? html`${text.streak.since(format.day.year(streak.streak_started_on))}. ${holding ? text.streak.holding(holding) : nothing}`
       : text.streak.none}</p>
     ${calendar(child, active, bridged, changed)}
   </section>`;

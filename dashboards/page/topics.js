@@ -1,6 +1,6 @@
 // What it was about.
 
-import { html, labelOf, nothing, whyOf } from './parts.js';
+import { html, labelOf, none, nothing, whyOf } from './parts.js';
 import { state } from './store.js';
 import * as format from './format.js';
 import * as text from './text.js';
@@ -39,10 +39,10 @@ export function topicsCard(child, changed) {
 
 const line = (topic) => html`<tr>
   <th scope="row">${format.name(topic.topic)}</th>
-  <td class="n">${topic.answers ? text.subjects.of(format.number(topic.correct_answers), format.number(topic.answers)) : '–'}</td>
-  <td class="n">${topic.mastery_score == null ? '–' : format.number(Math.round(topic.mastery_score))}</td>
+  <td class="n">${topic.answers ? text.subjects.of(format.number(topic.correct_answers), format.number(topic.answers)) : none()}</td>
+  <td class="n">${topic.mastery_score == null ? none() : format.number(Math.round(topic.mastery_score))}</td>
   <td class="n">${format.number(topic.conversations)}</td>
   <td class="n">${format.number(topic.questions_asked)}</td>
-  <td class="n">${topic.max_depth == null ? '–' : format.number(topic.max_depth)}</td>
+  <td class="n">${topic.max_depth == null ? none() : format.number(topic.max_depth)}</td>
   <td class="n">${format.dateOf(topic.last_seen_at, state.timezone)}</td>
 </tr>`;

@@ -1,7 +1,7 @@
 // Nobody is kept out: axe on every view, in light and dark, at a desk and on a phone.
 
 import AxeBuilder from '@axe-core/playwright';
-import { enter, expect, families, openChild, test } from './support.js';
+import { drawn, enter, expect, families, openChild, test } from './support.js';
 
 const views = {
   'the way in': (page, line) => page.goto(line.origin),
@@ -9,7 +9,7 @@ const views = {
   'a child': async (page, line) => {
     await enter(page, line, 'four');
     await openChild(page, families.four.children[0]);
-    await expect(page.locator('bar-chart canvas')).toHaveCount(5);
+    await drawn(page);
     await page.getByText('Show as a table: Words').click();
   },
   'a new child': async (page, line) => {

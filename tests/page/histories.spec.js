@@ -1,6 +1,6 @@
 // Children of whom nothing is known, much, or not everything.
 
-import { answerOf, enter, expect, fact, families, openChild, send, test } from './support.js';
+import { answerOf, drawn, enter, expect, fact, families, openChild, send, test } from './support.js';
 
 test('a child of whom nothing is known yet', async ({ page, line }) => {
   await enter(page, line, 'new');
@@ -38,17 +38,18 @@ test('three years, a page at a time', async ({ page, line }) => {
   await enter(page, line, 'long');
   await openChild(page, families.long.children[0], '&span=year');
   const earlier = page.getByRole('button', { name: 'Earlier', exact: true });
+  await expect(earlier).toBeEnabled();
   let steps = 0;
   for (; await earlier.isEnabled(); steps += 1) {
     const shown = await page.locator('.bar .turn p').textContent();
     await earlier.click();
     await expect(page.locator('.bar .turn p')).not.toHaveText(shown);
-    await expect(page.locator('bar-chart canvas')).toHaveCount(5);
+    await drawn(page);
   }
   expect(steps).toBeGreaterThanOrEqual(2);
   expect(steps).toBeLessThanOrEqual(3);
   await page.getByLabel('All').check();
-  await expect(page.locator('bar-chart canvas')).toHaveCount(5);
+  await drawn(page);
   await page.getByText('Show as a table: Answers').click();
   const rows = page.getByRole('region', { name: 'Answers' }).locator('tbody tr');
   // All that there are: what PostgreSQL adds up to.
@@ -69,7 +70,7 @@ test('streaks are nowhere where the family has them off', async ({ page, line })
   await expect(page.locator('.children > li')).toContainText('Days active');
   await none();
   await openChild(page, families.off.children[0]);
-  await expect(page.locator('bar-chart canvas')).toHaveCount(5);
+  await drawn(page);
   await expect(page.locator('.topics tbody tr').first()).toBeVisible();
   await none();
   expect(await page.locator('.calendar').count()).toBe(0);

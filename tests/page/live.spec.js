@@ -82,6 +82,23 @@ test('the API is away at first, or overloaded', async ({ page, line }) => {
   await expect(page.locator('.children > li')).toHaveCount(4);
 });
 
+test('the day turns while one looks', async ({ page, line }) => {
+  const day = (iso) => new Intl.DateTimeFormat('en-GB', { weekday: 'long', day: 'numeric', month: 'long', timeZone: 'UTC' })
+    .format(new Date(`${iso}T00:00:00Z`));
+  const yesterday = new Date(Date.parse(`${moving.today}T00:00:00Z`) - 86_400_000).toISOString().slice(0, 10);
+  let isOver = false;
+  await page.route('**/live', (route) => route.abort());
+  await page.route(`**/v1/families/${moving.parent}`, async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...await response.json(), ...(!isOver && { today: yesterday }) } });
+  });
+  await enter(page, line, 'moving', { live: false });
+  await expect(page.locator('h1')).toHaveText(day(yesterday));
+  isOver = true;
+  // By the clock of the family's wall, with nobody sending anything.
+  await expect(page.locator('h1')).toHaveText(day(moving.today));
+});
+
 test('events of the stream are read however they are cut', async ({ page, line }) => {
   await page.goto(line.origin);
   const read = await page.evaluate(async () => {

@@ -1,6 +1,6 @@
 // What a parent does.
 
-import { enter, expect, fact, families, openChild, test } from './support.js';
+import { drawn, enter, expect, fact, families, openChild, test } from './support.js';
 
 const { four } = families;
 
@@ -75,7 +75,7 @@ test('asks what a number means', async ({ page, line }) => {
   await expect(why).toBeFocused();
   // Every one of them has an answer.
   await openChild(page, four.children[0]);
-  await expect(page.locator('bar-chart canvas')).toHaveCount(5);
+  await drawn(page);
   for (const button of await page.locator('.why').all()) {
     await button.click();
     await expect(meaning.locator('p')).not.toBeEmpty();
@@ -122,7 +122,7 @@ test('opens a child and goes back in time', async ({ page, line }) => {
   const first = await shown.textContent();
   await page.getByRole('button', { name: 'Earlier', exact: true }).click();
   await expect(shown).not.toHaveText(first);
-  await expect(page.locator('bar-chart canvas')).toHaveCount(5);
+  await drawn(page);
   await expect(page.locator('.subjects tbody tr')).toHaveCount(4);
   await page.reload();
   await expect(page).toHaveURL(/back=1/);

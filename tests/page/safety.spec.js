@@ -1,6 +1,6 @@
 // Who gets in, what leaves, and how much comes.
 
-import { enter, expect, families, openChild, test, tokenWith } from './support.js';
+import { drawn, enter, expect, families, openChild, test, tokenWith } from './support.js';
 
 const { four, other } = families;
 const now = () => Math.floor(Date.now() / 1000);
@@ -73,7 +73,7 @@ test('a family of four with a year of days is light', async ({ page, line }) => 
   const family = line.received;
   const paint = await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0].startTime);
   await openChild(page, four.children[0], '&span=year');
-  await expect(page.locator('bar-chart canvas')).toHaveCount(5);
+  await drawn(page);
   await expect(page.locator('.topics tbody tr').first()).toBeVisible();
   console.log(`first contentful paint ${Math.round(paint)} ms; on the wire ${family} bytes for the family, `
     + `${line.received} with a year of a child`);

@@ -86,6 +86,12 @@ export async function openChild(page, child, more = '') {
   await expect(page.locator('main.child h1')).toBeVisible();
 }
 
+/** What was asked for is there, and drawn. */
+export async function drawn(page) {
+  await expect(page.locator('.grid')).toHaveAttribute('aria-busy', 'false');
+  await expect(page.locator('bar-chart canvas')).toHaveCount(5);
+}
+
 /** Sends events through ingest; returns when they are accepted. */
 export async function send(events) {
   const answer = await fetch(`http://${given.ingest}/v1/events`, {
