@@ -6,7 +6,7 @@ import { follow } from './live.js';
 import { pageBefore } from './periods.js';
 
 /** The least time between two looks at what the live stream does not bring, ms. */
-const REFRESH = 5_000;
+const REFRESH = 2_000;
 
 /**
  * `phase` is `loading`, `ready`, `failed` (tried again by itself), `expired` or `missing`; `live` whether the

@@ -23,9 +23,11 @@ test('a first event makes a new child’s page', async ({ page, line }) => {
   const [child] = families.first.children;
   await openChild(page, child);
   await expect(page.locator('main')).toContainText('Nothing from Child 1 yet');
-  await send([answerOf(child, { badge: 'first-steps' })]);
+  await send([answerOf(child, { badge: 'first-steps', topic: '<img src=x onerror=alert(1)>' })]);
   await expect(fact(page.locator('.card.today'), 'Answers')).toHaveText('1');
   await expect(page.locator('.badges')).toContainText('First steps');
+  // What an app sends is text, whatever is in it.
+  await expect(page.locator('.topics tbody th')).toHaveText('<img src=x onerror=alert(1)>');
   await expect(fact(page.locator('.streak'), 'Days in a row')).toHaveText(/^1 day$/);
 });
 
