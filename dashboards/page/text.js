@@ -60,7 +60,7 @@ export const child = {
   others: 'Children',
   today: 'Today',
   nothingToday: 'Nothing yet today.',
-  last: (time) => `Last heard from at ${time}`,
+  last: (time) => `Last activity at ${time}`,
   week: 'This week',
   nothingWeek: 'Nothing yet this week.',
   weekBars: (name) => `Time on each day of ${name}’s week`,
