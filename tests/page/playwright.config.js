@@ -3,7 +3,7 @@ import { defineConfig } from '@playwright/test';
 export default defineConfig({
   testDir: '.',
   outputDir: 'failures',
-  workers: 1,
+  workers: 2,
   reporter: [['list']],
   timeout: 90_000,
   expect: { timeout: 30_000 },
