@@ -63,6 +63,8 @@ async function load(signal) {
     state(live) {
       if (live) state.asOf = new Date();
       if (state.live === live) return;
+      // A child may have come or gone meanwhile, of whom the stream says nothing.
+      if (live && state.live === false) reload(signal);
       state.live = live;
       changed();
     },
@@ -108,9 +110,10 @@ async function reload(signal) {
 /** What the stream brings: rows of days that changed, and the streak as it is now. */
 function update({ child_id: id, today, timezone, days, streak }) {
   const child = childOf(id);
+  // A child that is new here, another day, a move, streaks switched on or off: the family says how it is now.
+  if (!child || today > state.today || timezone !== state.timezone || Boolean(streak) !== state.streaks) reload(ended.signal);
   if (!child) return;
   const fresh = days.filter((row) => keep(child, row));
-  if (today > state.today || timezone !== state.timezone) reload(ended.signal);
   if (streak && state.streaks) Object.assign(child, { streak, streakToday: streak.streak_today });
   state.asOf = new Date();
   if (fresh.length) refreshSoon(child);

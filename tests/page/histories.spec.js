@@ -1,6 +1,6 @@
 // Children of whom nothing is known, much, or not everything.
 
-import { answerOf, drawn, enter, expect, fact, families, openChild, send, test } from './support.js';
+import { answerOf, drawn, enter, expect, fact, families, openChild, register, send, test } from './support.js';
 
 test('a child of whom nothing is known yet', async ({ page, line }) => {
   await enter(page, line, 'new');
@@ -79,4 +79,15 @@ test('streaks are nowhere where the family has them off', async ({ page, line })
   await send([answerOf(families.off.children[0])]);
   await expect(fact(page.locator('.card.today'), 'Answers')).toHaveText('1');
   await none();
+});
+
+test('streaks go and come while one looks', async ({ page, line }) => {
+  const { parent, children, timezone } = families.switching;
+  await enter(page, line, 'switching');
+  await openChild(page, children[0]);
+  await expect(page.locator('.calendar')).toBeVisible();
+  await register(`parents/${parent}`, { timezone, streaks: false });
+  await expect(page.locator('.calendar')).toHaveCount(0);
+  await register(`parents/${parent}`, { timezone, streaks: true });
+  await expect(page.locator('.calendar')).toBeVisible();
 });

@@ -105,6 +105,16 @@ export async function send(events) {
   if (body.accepted !== events.length) throw new Error(JSON.stringify(body));
 }
 
+/** Registers a parent or child again, as the product's backend does. */
+export async function register(path, body) {
+  const answer = await fetch(`http://${given.ingest}/v1/admin/${path}`, {
+    method: 'PUT',
+    headers: { Authorization: `Bearer ${given.admin_key}`, 'Content-Type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  if (!answer.ok) throw new Error(await answer.text());
+}
+
 export const answerOf = (child, more = {}) => ({
   type: 'interaction', child_id: child,
   data: { action: 'answer', subject: 'math', topic: 'fractions', is_correct: true, ...more },

@@ -42,7 +42,7 @@ const fn family(
 }
 
 /// Nobody here lives where the browser is.
-const FAMILIES: [Family; 8] = [
+const FAMILIES: [Family; 9] = [
     // The first child missed one day of the year: a freeze kept it.
     family(
         "four",
@@ -55,6 +55,7 @@ const FAMILIES: [Family; 8] = [
     family("none", "Europe/Rome", &[]),
     family("long", "America/St_Johns", &[(3 * 365 + 1, 5)]),
     family("other", "Europe/Rome", &[(60, 7)]),
+    family("switching", "Europe/Rome", &[(30, 6)]),
     Family {
         streaks: false,
         ..family("off", "Asia/Kolkata", &[(90, 6)])
@@ -88,6 +89,7 @@ async fn a_parent_and_a_browser() {
 
     let given = json!({
         "api": api.address, "ingest": ingest.address, "ingest_key": rivulet.ingest_key,
+        "admin_key": rivulet.admin_key,
         "secret": SECRET, "audience": AUDIENCE, "families": families,
     });
     let status = Command::new("npx")
