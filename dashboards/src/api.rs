@@ -15,17 +15,24 @@ use rivulet_events::{ChildId, ParentId};
 use rivulet_registry::Registry;
 use rivulet_telemetry::{Metrics, Readiness, operations};
 use rivulet_tokens::Verifier;
+use rivulet_web::Limiter;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::{CompressionLevel, catch_panic::CatchPanicLayer, compression::CompressionLayer};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
-    listen::Watchers, live, problem::Problem, range::Range, reading::Reading, rows, viewer::Viewer,
+    listen::Watchers,
+    live, page,
+    problem::Problem,
+    range::Range,
+    reading::Reading,
+    rows,
+    viewer::{KeyHash, Viewer},
 };
 
 /// Topics in one answer, the latest first.
@@ -36,6 +43,8 @@ pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) tokens: Option<Verifier>,
     pub(crate) pool: PgPool,
+    pub(crate) limiter: Limiter<KeyHash>,
+    pub(crate) parent_limiter: Limiter<ParentId>,
     pub(crate) watchers: Arc<Watchers>,
     /// Places for live streams.
     pub(crate) listeners: Arc<Semaphore>,
@@ -54,9 +63,11 @@ pub(crate) fn router(app: Arc<App>, readiness: Readiness, metrics: Metrics) -> R
         .route("/v1/children/{id}/live", get(live::child))
         .route("/v1/families/{id}", get(family))
         .route("/v1/families/{id}/live", get(live::family))
+        .merge(page::router())
         .merge(operations(readiness, metrics))
         .fallback(async || Problem::NotFound("there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(CatchPanicLayer::custom(rivulet_web::panicked))
         .with_state(app)
 }
@@ -65,6 +76,8 @@ pub(crate) fn router(app: Arc<App>, readiness: Readiness, metrics: Metrics) -> R
 pub(crate) fn route(path: &str) -> &'static str {
     let rest = match path {
         "/healthz" | "/readyz" | "/metrics" => return "operations",
+        "/" => return "page",
+        path if path.starts_with("/page/") => return "page",
         path => match path.strip_prefix("/v1/families/") {
             Some(id) if id.ends_with("/live") => return "live",
             Some(_) => return "family",
@@ -262,7 +275,7 @@ async fn topics(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Part
 async fn family(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts) -> Response {
     answer(&parts.headers, async {
         let NoParameters {} = parameters(&parts)?;
-        let viewer = viewer(&app, &parts.headers).await?;
+        let viewer = admit(&app, &parts.headers).await?;
         let parent = ParentId::new(uuid(&id)?);
         let (mut reading, members) =
             Reading::family(&app.pool, viewer, parent, Utc::now()).await?;
@@ -299,10 +312,21 @@ async fn family(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Part
 }
 
 async fn open(app: &App, parts: &Parts, id: &str) -> Result<(ChildId, Reading), Problem> {
-    let viewer = viewer(app, &parts.headers).await?;
+    let viewer = admit(app, &parts.headers).await?;
     let child = ChildId::new(uuid(id)?);
     let reading = Reading::child(&app.pool, viewer, child, Utc::now()).await?;
     Ok((child, reading))
+}
+
+/// Who asks, if they have not asked too much.
+pub(crate) async fn admit(app: &App, headers: &HeaderMap) -> Result<Viewer, Problem> {
+    let viewer = viewer(app, headers).await?;
+    let taken = match &viewer {
+        Viewer::Product(key) => app.limiter.take(key, 1),
+        Viewer::Parent(parent) => app.parent_limiter.take(parent, 1),
+    };
+    taken.map_err(Problem::RateLimited)?;
+    Ok(viewer)
 }
 
 pub(crate) async fn viewer(app: &App, headers: &HeaderMap) -> Result<Viewer, Problem> {
@@ -324,12 +348,12 @@ pub(crate) fn parameters<P: DeserializeOwned>(parts: &Parts) -> Result<P, Proble
     Ok(parameters)
 }
 
-/// With a tag by which a client learns that nothing has changed. Nobody between may keep it.
+/// As JSON that nobody between may keep.
 async fn answer<T: Serialize>(
     asked: &HeaderMap,
     work: impl Future<Output = Result<T, Problem>>,
 ) -> Response {
-    let body = match work.await.map(|answer| serde_json::to_string(&answer)) {
+    let body = match work.await.map(|answer| serde_json::to_vec(&answer)) {
         Ok(Ok(body)) => body,
         Ok(Err(error)) => {
             tracing::error!(%error, "an answer could not be written");
@@ -337,7 +361,25 @@ async fn answer<T: Serialize>(
         }
         Err(problem) => return problem.into_response(),
     };
-    let tag = format!("\"{:032x}\"", xxh3_128(body.as_bytes()));
+    let mut response = tagged(asked, "application/json", body);
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "private, no-cache"),
+        (header::VARY, "authorization"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// With a tag by which a client learns that nothing has changed. A weak one: the body may yet be
+/// compressed.
+pub(crate) fn tagged(
+    asked: &HeaderMap,
+    kind: &str,
+    body: impl AsRef<[u8]> + Into<Body>,
+) -> Response {
+    let tag = format!("W/\"{:032x}\"", xxh3_128(body.as_ref()));
     let known = asked.get(header::IF_NONE_MATCH);
     let is_known = known
         .and_then(|known| known.to_str().ok())
@@ -349,19 +391,14 @@ async fn answer<T: Serialize>(
     let mut response = if is_known {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let mut response = Response::new(Body::from(body));
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        let mut response = Response::new(body.into());
+        if let Ok(kind) = HeaderValue::from_str(kind) {
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        }
         response
     };
-    let headers = response.headers_mut();
     if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(header::ETAG, tag);
+        response.headers_mut().insert(header::ETAG, tag);
     }
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("private, no-cache"),
-    );
-    headers.insert(header::VARY, HeaderValue::from_static("authorization"));
     response
 }

@@ -7,6 +7,7 @@
 mod api;
 mod listen;
 mod live;
+mod page;
 mod problem;
 mod range;
 mod reading;

@@ -24,6 +24,9 @@ use uuid::Uuid;
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Who may watch one child at a time: a family's devices, many times over. Whoever has a parent's token
+/// must not be able to take every place.
+const WATCHERS_A_CHILD: usize = 64;
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -78,20 +81,28 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// From now on nothing is missed; all that was before counts as changed.
-    pub(crate) fn start(watchers: &Arc<Watchers>, children: Vec<ChildId>) -> Self {
+    /// From now on nothing is missed; all that was before counts as changed. `None` where too many watch
+    /// one of the children.
+    pub(crate) fn start(watchers: &Arc<Watchers>, children: Vec<ChildId>) -> Option<Self> {
         let mailbox = Arc::new(Mailbox::default());
         let mut all = watchers.0.lock();
+        let crowded = |child| {
+            all.get(child)
+                .is_some_and(|by| by.len() >= WATCHERS_A_CHILD)
+        };
+        if children.iter().any(crowded) {
+            return None;
+        }
         for child in &children {
             all.entry(*child).or_default().push(Arc::clone(&mailbox));
             mailbox.put(*child, Days::All);
         }
         drop(all);
-        Self {
+        Some(Self {
             watchers: Arc::clone(watchers),
             children,
             mailbox,
-        }
+        })
     }
 
     /// Waits until something has changed.
@@ -214,7 +225,7 @@ mod tests {
     async fn who_watches_hears_of_their_own_and_forgets_when_they_leave() {
         let watchers = Arc::new(Watchers::default());
         let [ours, theirs] = [(); 2].map(|()| ChildId::new(Uuid::new_v4()));
-        let watch = Watch::start(&watchers, vec![ours]);
+        let watch = Watch::start(&watchers, vec![ours]).unwrap();
         watch.changed().await;
         assert_eq!(watch.take(), Changes::from([(ours, Days::All)]));
         assert_eq!(watch.take(), Changes::new());
@@ -231,7 +242,11 @@ mod tests {
         watchers.tell(ours, &day("2026-05-02"));
         watchers.tell_everybody();
         assert_eq!(watch.take(), Changes::from([(ours, Days::All)]));
-        drop(watch);
+        let more: Vec<_> = (0..100)
+            .map_while(|_| Watch::start(&watchers, vec![theirs, ours]))
+            .collect();
+        assert_eq!(more.len(), WATCHERS_A_CHILD - 1);
+        drop((watch, more));
         assert!(watchers.0.lock().is_empty());
     }
 }

@@ -31,7 +31,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::{
-    api::{App, NoParameters, parameters, uuid, viewer},
+    api::{App, NoParameters, admit, parameters, uuid, viewer},
     listen::{self, Changes, Days, Watch},
     problem::Problem,
     reading::Reading,
@@ -59,7 +59,7 @@ pub(crate) async fn child(
 ) -> Response {
     let open = async {
         let NoParameters {} = parameters(&parts)?;
-        let viewer = viewer(&app, &parts.headers).await?;
+        let viewer = admit(&app, &parts.headers).await?;
         let child = ChildId::new(uuid(&id)?);
         // Whether it may be seen at all is answered with a status.
         Reading::child(&app.pool, viewer, child, Utc::now()).await?;
@@ -77,7 +77,7 @@ pub(crate) async fn family(
 ) -> Response {
     let open = async {
         let NoParameters {} = parameters(&parts)?;
-        let viewer = viewer(&app, &parts.headers).await?;
+        let viewer = admit(&app, &parts.headers).await?;
         let parent = ParentId::new(uuid(&id)?);
         let (_, members) = Reading::family(&app.pool, viewer, parent, Utc::now()).await?;
         Ok(members
@@ -93,7 +93,9 @@ fn answer(app: &Arc<App>, asked: &HeaderMap, children: Result<Vec<ChildId>, Prob
         Ok(children) => children,
         Err(problem) => return problem.into_response(),
     };
-    let Ok(place) = Arc::clone(&app.listeners).try_acquire_owned() else {
+    let place = Arc::clone(&app.listeners).try_acquire_owned().ok();
+    let watch = Watch::start(&app.watchers, children);
+    let (Some(place), Some(watch)) = (place, watch) else {
         return Problem::Unavailable("too many listen here already").into_response();
     };
     let last = asked.get("last-event-id");
@@ -102,7 +104,7 @@ fn answer(app: &Arc<App>, asked: &HeaderMap, children: Result<Vec<ChildId>, Prob
         credential.insert(header::AUTHORIZATION, value.clone());
     }
     let live = Live {
-        watch: Watch::start(&app.watchers, children),
+        watch,
         app: Arc::clone(app),
         credential,
         known: last.and_then(|id| id.to_str().ok()).map(str::to_owned),

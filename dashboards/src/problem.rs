@@ -6,6 +6,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use rivulet_web::{Throttled, seconds};
 use serde_json::Map;
 
 /// What `Retry-After` says.
@@ -23,6 +24,7 @@ pub(crate) enum Problem {
     /// Also what exists and is somebody else's: nobody learns that it does.
     NotFound(&'static str),
     MethodNotAllowed,
+    RateLimited(Throttled),
     /// What cannot be reached.
     Unavailable(&'static str),
 }
@@ -35,6 +37,7 @@ impl Problem {
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         }
     }
@@ -47,6 +50,7 @@ impl Problem {
             }
             Self::Forbidden(why) | Self::NotFound(why) | Self::Unavailable(why) => why,
             Self::MethodNotAllowed => "this method is not served here",
+            Self::RateLimited(_) => "too many requests with this key or token; try again later",
         }
     }
 }
@@ -56,24 +60,27 @@ impl IntoResponse for Problem {
         let (status, code) = self.status_and_code();
         let mut response = rivulet_web::document(status, code, self.detail(), Map::new());
         let (name, value) = match self {
-            Self::Unauthorized(None) => (header::WWW_AUTHENTICATE, r#"Bearer realm="rivulet""#),
+            Self::Unauthorized(None) => (
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(r#"Bearer realm="rivulet""#),
+            ),
             Self::Unauthorized(Some(_)) => (
                 header::WWW_AUTHENTICATE,
-                r#"Bearer realm="rivulet", error="invalid_token""#,
+                HeaderValue::from_static(r#"Bearer realm="rivulet", error="invalid_token""#),
             ),
             Self::Forbidden(_) => (
                 header::WWW_AUTHENTICATE,
-                r#"Bearer realm="rivulet", error="insufficient_scope""#,
+                HeaderValue::from_static(r#"Bearer realm="rivulet", error="insufficient_scope""#),
             ),
-            Self::Unavailable(_) => {
-                let headers = response.headers_mut();
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER.as_secs().into());
+            Self::Unavailable(_) => (header::RETRY_AFTER, seconds(RETRY_AFTER)),
+            Self::RateLimited(throttled) => {
+                throttled.headers(response.headers_mut());
                 return response;
             }
             _ => return response,
         };
         let headers = response.headers_mut();
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.insert(name, value);
         response
     }
 }

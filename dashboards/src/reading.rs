@@ -115,7 +115,7 @@ impl Reading {
 impl Viewer {
     fn may_see(self, family: Uuid) -> bool {
         match self {
-            Self::Product => true,
+            Self::Product(_) => true,
             Self::Parent(parent) => parent.uuid() == family,
         }
     }

@@ -1,11 +1,11 @@
 //! The role: what it needs, and an orderly end.
 
-use std::{sync::Arc, time::Duration};
+use std::{hash::Hash, num::NonZeroU32, sync::Arc, time::Duration};
 
 use rivulet_registry::{CacheConfig, Registry};
 use rivulet_telemetry::{Metrics, Readiness};
 use rivulet_tokens::{SourceError, Verifier};
-use rivulet_web::{Port, TlsError};
+use rivulet_web::{Limiter, Port, TlsError};
 use sqlx::PgPool;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -16,8 +16,11 @@ use crate::{
     live,
 };
 
-/// How often readiness is looked after.
+/// How often readiness and the rate limiters' memory are looked after.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Seconds of its rate that a sender may use at once: a page asks for a family's numbers all together.
+const BURST: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// Live streams that read at once: about half of the pool's connections.
 const LIVE_READS: usize = 4;
@@ -31,6 +34,10 @@ pub struct Config {
     pub tokens: Option<rivulet_tokens::Config>,
     /// The cache of API keys.
     pub registry: CacheConfig,
+    /// Requests a second by API key and node; ten times as many at once after a pause.
+    pub rate: u32,
+    /// The same by parent, who comes with a token.
+    pub token_rate: u32,
     /// How long requests are still taken after the role said that it is not ready.
     pub shutdown_grace: Duration,
 }
@@ -41,6 +48,8 @@ impl Default for Config {
             port: rivulet_web::Config::default(),
             tokens: None,
             registry: CacheConfig::default(),
+            rate: 1_000,
+            token_rate: 20,
             shutdown_grace: Duration::from_secs(1),
         }
     }
@@ -52,6 +61,9 @@ pub enum Error {
     /// The port's configuration would break a promise.
     #[error(transparent)]
     Port(#[from] rivulet_web::InvalidConfig),
+    /// A rate of 0.
+    #[error("{0} is 0: every request would be refused")]
+    Rate(&'static str),
     /// That of tokens would.
     #[error(transparent)]
     TokenConfig(#[from] rivulet_tokens::InvalidConfig),
@@ -70,6 +82,11 @@ impl Config {
     /// The first setting that cannot work, with what would go wrong.
     pub fn validate(&self) -> Result<(), Error> {
         self.port.validate()?;
+        for (name, rate) in [("rate", self.rate), ("token_rate", self.token_rate)] {
+            if rate == 0 {
+                return Err(Error::Rate(name));
+            }
+        }
         if let Some(tokens) = &self.tokens {
             tokens.validate()?;
         }
@@ -112,6 +129,8 @@ pub async fn serve(
         registry: Registry::start(pool.clone(), config.registry, background.clone()),
         tokens,
         pool,
+        limiter: limiter(config.rate),
+        parent_limiter: limiter(config.token_rate),
         watchers,
         listeners: Arc::new(Semaphore::new(listeners.max(1))),
         live_reads: Semaphore::new(LIVE_READS),
@@ -141,10 +160,19 @@ pub async fn serve(
     Ok(())
 }
 
+/// Of so many requests a second, by whatever tells senders apart.
+fn limiter<K: Clone + Eq + Hash>(rate: u32) -> Limiter<K> {
+    // Validated: not 0.
+    let rate = NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
+    Limiter::new(rate, rate.saturating_mul(BURST))
+}
+
 async fn look_after(app: Arc<App>, readiness: Readiness, max_stale: Duration) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     loop {
         tick.tick().await;
+        app.limiter.tidy();
+        app.parent_limiter.tidy();
         match app.registry.age() {
             Some(age) if age <= max_stale => readiness.pass("registry"),
             Some(_) => readiness.fail("registry", "cut off from PostgreSQL for too long"),

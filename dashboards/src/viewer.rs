@@ -11,11 +11,14 @@ use rivulet_web::{bearer, is_token};
 
 use crate::problem::Problem;
 
+/// SHA-256 of an API key.
+pub(crate) type KeyHash = [u8; 32];
+
 /// Who looks.
 #[derive(Clone, Copy)]
 pub(crate) enum Viewer {
     /// The product, with a key of scope `read`.
-    Product,
+    Product(KeyHash),
     /// A parent, with a token.
     Parent(ParentId),
 }
@@ -30,12 +33,13 @@ impl Viewer {
         let bad = |why: &'static str| Problem::Unauthorized(Some(why.into()));
         if !is_token(credential) {
             // Looked up by its hash, never compared.
-            let grant = registry.key(&sha256(credential)).await;
+            let hash = sha256(credential);
+            let grant = registry.key(&hash).await;
             let grant =
                 grant.map_err(|_| Problem::Unavailable("API keys cannot be checked now"))?;
             let grant = grant.ok_or_else(|| bad("this API key is unknown or was revoked"))?;
             return match grant.scope {
-                Scope::Read => Ok(Self::Product),
+                Scope::Read => Ok(Self::Product(hash)),
                 _ => Err(Problem::Forbidden(
                     "this needs an API key with scope `read`, or a parent's token",
                 )),

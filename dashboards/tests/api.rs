@@ -6,6 +6,7 @@ mod common;
 
 use chrono::{Datelike as _, Days, NaiveDate};
 use reqwest::StatusCode;
+use rivulet_dashboards::Config;
 use rivulet_registry::keys::{self, Scope};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -218,7 +219,7 @@ async fn whoever_may_not_or_asks_for_nonsense_is_told() {
         "/v1/children/7/daily",
         "/v1/families/x",
         "/v1/children",
-        "/",
+        "/page/none.js",
     ] {
         assert_eq!(
             api.refusal(&api.key, path).await,
@@ -244,5 +245,76 @@ async fn whoever_may_not_or_asks_for_nonsense_is_told() {
     make_month(&api.bed.pool, today()).await;
     insert_day(&api.bed.pool, family.child, today()).await;
     assert_eq!(again().await.status(), StatusCode::OK);
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_too_much_is_told_when_to_come_back() {
+    let api = Api::with(Config {
+        token_rate: 1,
+        ..Config::default()
+    })
+    .await;
+    let [greedy, other] = [api.family(&[]).await, api.family(&[]).await];
+    let [daily, ..] = paths(&greedy);
+    let answers = async || api.get(&greedy.token, &daily).await;
+    let mut refused = answers().await;
+    for _ in 0..100 {
+        if refused.status() == StatusCode::TOO_MANY_REQUESTS {
+            break;
+        }
+        refused = answers().await;
+    }
+    let wait: u64 = refused.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(wait >= 1);
+    assert_eq!(refused.headers()["ratelimit-limit"], "10");
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!(problem["code"], "rate_limited");
+    // Nobody else is held up, the product neither.
+    api.json(&other.token, &paths(&other)[0]).await;
+    api.json(&api.key, &daily).await;
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_served_with_what_it_needs_and_compressed() {
+    let api = Api::start().await;
+    let page = async |path: &str, header: (&str, &str)| {
+        let request = api.client.get(format!("{}{path}", api.url));
+        request.header(header.0, header.1).send().await.unwrap()
+    };
+    let index = page("/", ("accept-encoding", "gzip")).await;
+    assert_eq!(index.status(), StatusCode::OK);
+    assert_eq!(index.headers()["content-type"], "text/html");
+    assert_eq!(index.headers()["content-encoding"], "gzip");
+    let policy = index.headers()["content-security-policy"].to_str().unwrap();
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'self';"),
+        "{policy}"
+    );
+    let tag = index.headers()["etag"].to_str().unwrap().to_owned();
+    let again = page("/", ("if-none-match", &tag)).await;
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+
+    // Every file that the page names is there, and none from elsewhere.
+    let text = page("/", ("accept", "*/*")).await.text().await.unwrap();
+    let named: Vec<_> = text
+        .split(['"', '\''])
+        .filter(|part| part.starts_with("/page/"))
+        .collect();
+    assert!(named.len() >= 2, "{text}");
+    for path in named {
+        assert_eq!(
+            page(path, ("accept", "*/*")).await.status(),
+            StatusCode::OK,
+            "{path}"
+        );
+    }
+    let none = page("/page/../Cargo.toml", ("accept", "*/*")).await;
+    assert_eq!(none.status(), StatusCode::NOT_FOUND);
     api.stop().await;
 }

@@ -16,7 +16,6 @@ mod budget;
 mod config;
 mod events;
 mod inflate;
-mod limit;
 mod metrics;
 mod problem;
 mod producer;

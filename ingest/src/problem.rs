@@ -3,11 +3,12 @@
 use std::{borrow::Cow, time::Duration};
 
 use axum::{
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use rivulet_events::batch::BatchError;
 use rivulet_registry::{declarations::Invalid, families};
+use rivulet_web::{Throttled, seconds};
 use serde_json::Map;
 
 /// Why a request as a whole was refused. It alone knows status, stable code and words.
@@ -38,19 +39,6 @@ pub(crate) enum Problem {
     Conflict(String),
     InvalidField(Invalid),
     Internal,
-}
-
-/// The rate limit as its headers tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Throttled {
-    /// Events that may be sent at once after a pause.
-    pub(crate) limit: u32,
-    /// Events that may be sent now.
-    pub(crate) remaining: u32,
-    /// Until this request would pass.
-    pub(crate) wait: Duration,
-    /// Until the whole limit may be used again.
-    pub(crate) reset: Duration,
 }
 
 pub(crate) const ACCEPTED_ENCODINGS: &str = "gzip, zstd, br, deflate, identity";
@@ -113,10 +101,6 @@ impl Problem {
     }
 
     fn headers(&self, headers: &mut HeaderMap) {
-        let seconds = |time: Duration| {
-            let whole = time.as_secs() + u64::from(time.subsec_nanos() > 0);
-            HeaderValue::from(whole.max(1))
-        };
         match self {
             Self::Unauthorized(why) => {
                 let challenge = match why {
@@ -140,11 +124,7 @@ impl Problem {
                 headers.insert(header::ACCEPT_ENCODING, accepted);
             }
             Self::RateLimited(throttled) => {
-                let name = HeaderName::from_static;
-                headers.insert(header::RETRY_AFTER, seconds(throttled.wait));
-                headers.insert(name("ratelimit-limit"), throttled.limit.into());
-                headers.insert(name("ratelimit-remaining"), throttled.remaining.into());
-                headers.insert(name("ratelimit-reset"), seconds(throttled.reset));
+                throttled.headers(headers);
             }
             Self::Unavailable(_, wait) => {
                 headers.insert(header::RETRY_AFTER, seconds(*wait));

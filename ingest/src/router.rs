@@ -15,7 +15,7 @@ use rivulet_registry::{
 };
 use rivulet_telemetry::{Readiness, operations};
 use rivulet_tokens::Verifier;
-use rivulet_web::REQUEST_ID;
+use rivulet_web::{Limiter, REQUEST_ID};
 use sqlx::PgPool;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -28,7 +28,6 @@ use crate::{
     body::{self, Media},
     budget::{Budget, Held},
     events,
-    limit::Limiter,
     metrics::Metrics,
     problem::Problem,
     producer::Producer,

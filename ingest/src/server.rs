@@ -8,7 +8,7 @@ use rivulet_kafka::Cluster;
 use rivulet_registry::Registry;
 use rivulet_telemetry::Readiness;
 use rivulet_tokens::{SourceError, Verifier};
-use rivulet_web::{Port, TlsError};
+use rivulet_web::{Limiter, Port, TlsError};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, InvalidConfig,
     budget::Budget,
-    limit::Limiter,
     metrics::Metrics,
     producer::Producer,
     router::{App, router},

@@ -52,6 +52,9 @@ async fn what_may_be_put_and_deleted() {
         )
         .await;
     }
+    let body = json!({"timezone": "Europe/Rome", "streaks": "no"});
+    let put = server.admin_put(&parent_path, &body).await;
+    refused(put, 422, "invalid_field").await;
     refused(
         server.admin_put(&parent_path, &json!([])).await,
         400,

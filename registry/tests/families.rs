@@ -161,6 +161,41 @@ async fn an_import_is_many_puts() {
 }
 
 #[tokio::test]
+async fn streaks_are_shown_until_they_are_switched_off_and_that_stays() {
+    let bed = migrated().await;
+    let pool = &bed.pool;
+    let parent = parent();
+    let put = async |streaks| {
+        let none = Consents::default();
+        put_parent(pool, parent, ZONE, none, streaks).await.unwrap();
+        shown(pool, parent).await
+    };
+    assert!(put(None).await);
+    assert!(!put(Some(false)).await);
+    assert!(!put(None).await);
+    let line = |more: &str| {
+        let id = parent.uuid();
+        format!("{{\"parent_id\":\"{id}\",\"timezone\":\"Europe/Rome\"{more}}}")
+    };
+    import(line("").as_bytes(), pool).await.unwrap();
+    assert!(!shown(pool, parent).await);
+    import(line(",\"streaks\":true").as_bytes(), pool)
+        .await
+        .unwrap();
+    assert!(shown(pool, parent).await);
+    let wrong = import(line(",\"streaks\":1").as_bytes(), pool).await;
+    assert!(wrong.unwrap_err().to_string().contains("/streaks: must be"));
+}
+
+async fn shown(pool: &PgPool, parent: ParentId) -> bool {
+    sqlx::query_scalar("SELECT streaks FROM parents WHERE id = $1")
+        .bind(parent.uuid())
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
 async fn an_import_names_the_line_and_undoes_its_chunk() {
     let bed = migrated().await;
     let pool = &bed.pool;

@@ -1,14 +1,16 @@
 //! An HTTP port as strangers may reach it, for the roles that have one: how many connections and for
-//! how long, TLS, a name for each request, metrics, and refusals as problem documents.
+//! how long, TLS, rate limits, a name for each request, metrics, and refusals as problem documents.
 
 mod bearer;
 mod connections;
+mod limit;
 mod port;
 mod problem;
 mod request_id;
 mod tls;
 
 pub use bearer::{bearer, is_token};
+pub use limit::{Limiter, Throttled, seconds};
 pub use port::{Config, InvalidConfig, Port};
 pub use problem::{Problem, document, panicked};
 pub use request_id::{HEADER as REQUEST_ID, RequestId};

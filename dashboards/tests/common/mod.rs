@@ -44,6 +44,10 @@ pub struct Family {
 
 impl Api {
     pub async fn start() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    pub async fn with(config: Config) -> Self {
         let bed = TestBed::new().await;
         rivulet_migrations::postgres(&bed.pool).await.unwrap();
         let key = keys::create(&bed.pool, "product", Scope::Read)
@@ -63,7 +67,7 @@ impl Api {
         let config = Config {
             tokens: Some(tokens.clone()),
             shutdown_grace: Duration::ZERO,
-            ..Config::default()
+            ..config
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -102,6 +102,12 @@ pub(crate) struct ApiFlags {
     /// Where the read API, and its `/healthz`, `/readyz` and `/metrics`, are served.
     #[arg(long, env = "RIVULET_API_LISTEN", default_value = "127.0.0.1:8081")]
     api_listen: String,
+    /// Requests a second, by API key and node; ten times as many at once after a pause.
+    #[arg(long, env = "RIVULET_API_RATE", default_value_t = 1_000)]
+    api_rate: u32,
+    /// The same by parent who comes with a token.
+    #[arg(long, env = "RIVULET_API_TOKEN_RATE", default_value_t = 20)]
+    api_token_rate: u32,
 }
 
 #[derive(Args)]
@@ -389,6 +395,8 @@ async fn spawn_api(
         port: port.config()?,
         tokens: port.tokens()?,
         registry: port.registry(),
+        rate: flags.api_rate,
+        token_rate: flags.api_token_rate,
         shutdown_grace: port.shutdown_grace(),
     };
     config.validate()?;
