@@ -27,6 +27,7 @@ const CRATES: [(&str, &str); 11] = [
 struct Metric {
     kind: &'static str,
     unit: String,
+    labels: Vec<String>,
     roles: &'static str,
     meaning: String,
 }
@@ -79,45 +80,79 @@ fn is_metric(text: &str) -> bool {
     })
 }
 
+/// The arguments of a macro's call, from behind its opening bracket.
+fn arguments(code: &str) -> &str {
+    let (mut depth, mut in_text) = (1, false);
+    let end = code.find(|char| {
+        match char {
+            '"' => in_text = !in_text,
+            '(' if !in_text => depth += 1,
+            ')' if !in_text => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    &code[..end.unwrap()]
+}
+
+/// The metric that a macro's first argument names: a literal, or a constant of that crate.
+fn named(arguments: &str, code: &str, folder: &str) -> String {
+    let first = arguments.split(',').next().unwrap().trim();
+    let constant = format!("const {first}: &str = ");
+    let value = match code.split_once(&constant) {
+        Some((_, value)) => value.split(';').next().unwrap(),
+        None => first,
+    };
+    let name = literals(value).into_iter().next();
+    name.unwrap_or_else(|| panic!("{first} is no constant of {folder}"))
+}
+
 /// What the code describes, and the names that it uses.
 fn described() -> (BTreeMap<String, Metric>, BTreeSet<String>) {
     let (mut metrics, mut used) = (BTreeMap::new(), BTreeSet::new());
+    let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (folder, roles) in CRATES {
         let mut files = Vec::new();
         sources(&root().join(folder).join("src"), &mut files);
+        let mut code = String::new();
         for file in files {
-            let code = fs::read_to_string(&file).unwrap();
-            let names = literals(&code).into_iter();
-            used.extend(names.filter(|text| is_metric(text)));
-            for kind in ["counter", "gauge", "histogram"] {
-                for call in code.split(&format!("describe_{kind}!(")).skip(1) {
-                    let call = call.split_once(");").unwrap().0;
-                    let first = call.split(',').next().unwrap().trim();
-                    let mut texts = literals(call);
-                    let meaning = texts.pop().unwrap();
-                    let name = texts.pop().unwrap_or_else(|| {
-                        let constant = format!("const {first}: &str = ");
-                        let value = code.split(&constant).nth(1).unwrap_or_else(|| {
-                            panic!("{first} in {} is no constant of that file", file.display())
-                        });
-                        literals(value.split(';').next().unwrap()).remove(0)
-                    });
-                    let unit = match call.split("Unit::").nth(1) {
-                        Some(unit) => unit.split(',').next().unwrap().to_lowercase(),
-                        None if name.ends_with("_seconds") => "seconds".to_owned(),
-                        None if name.contains("_bytes") => "bytes".to_owned(),
-                        None => "count".to_owned(),
-                    };
-                    let metric = Metric {
-                        kind,
-                        unit,
-                        roles,
-                        meaning,
-                    };
-                    metrics.insert(name, metric);
+            let text = fs::read_to_string(&file).unwrap();
+            used.extend(literals(&text).into_iter().filter(|text| is_metric(text)));
+            code += &text;
+        }
+        for kind in ["counter", "gauge", "histogram"] {
+            let start = format!("{kind}!(");
+            for (at, _) in code.match_indices(&start) {
+                let call = arguments(&code[at + start.len()..]);
+                let name = named(call, &code, folder);
+                if !code[..at].ends_with("describe_") {
+                    let before_arrows = call.rsplit("=>").skip(1).map(str::trim_end);
+                    let of_call = before_arrows.filter_map(|text| text.strip_suffix('"'));
+                    let of_call = of_call.map(|text| text.rsplit('"').next().unwrap().to_owned());
+                    labels.entry(name).or_default().extend(of_call);
+                    continue;
                 }
+                let unit = match call.split("Unit::").nth(1) {
+                    Some(unit) => unit.split(',').next().unwrap().to_lowercase(),
+                    None if name.ends_with("_seconds") => "seconds".to_owned(),
+                    None if name.contains("_bytes") => "bytes".to_owned(),
+                    None => "count".to_owned(),
+                };
+                let metric = Metric {
+                    kind,
+                    unit,
+                    labels: Vec::new(),
+                    roles,
+                    meaning: literals(call).pop().unwrap(),
+                };
+                metrics.insert(name, metric);
             }
         }
+    }
+    for (name, metric) in &mut metrics {
+        let of_calls = labels.remove(name);
+        let of_calls = of_calls.unwrap_or_else(|| panic!("nothing is counted as {name}"));
+        metric.labels.extend(of_calls);
     }
     (metrics, used)
 }
@@ -131,17 +166,21 @@ fn every_metric_is_described_and_in_the_documentation() {
         .filter(|name| !metrics.contains_key(*name))
         .collect();
     assert!(undescribed.is_empty(), "not described: {undescribed:#?}");
-    let mut table =
-        format!("{BEGIN} type | unit | of | meaning |\n| --- | --- | --- | --- | --- |\n");
+    let mut table = format!(
+        "{BEGIN} type | unit | by | of | meaning |\n| --- | --- | --- | --- | --- | --- |\n"
+    );
     for (name, metric) in &metrics {
         let Metric {
             kind,
             unit,
+            labels,
             roles,
             meaning,
         } = metric;
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels = labels.join(", ");
         let meaning = meaning.replace('|', "\\|");
-        table += &format!("| `{name}` | {kind} | {unit} | {roles} | {meaning} |\n");
+        table += &format!("| `{name}` | {kind} | {unit} | {labels} | {roles} | {meaning} |\n");
     }
     let page = root().join("docs/metrics.md");
     let text = fs::read_to_string(&page).unwrap();
