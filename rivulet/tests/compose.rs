@@ -6,10 +6,14 @@ use std::{collections::BTreeSet, path::Path, process::Command};
 
 use serde_json::Value;
 
-fn compose() -> Value {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker-compose.yml");
+fn yaml(file: &str) -> Value {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     // Resolves anchors and merge keys, as the engine does.
     serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+fn compose() -> Value {
+    yaml("docker-compose.yml")
 }
 
 fn services(compose: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -82,6 +86,45 @@ fn every_service_is_pinned_bounded_and_watched() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn grafana_finds_its_boards_and_what_they_read() {
+    const PROVISIONING: &str = "dashboards/grafana/provisioning";
+    let compose = compose();
+    let mounts = words(&compose["services"]["grafana"]["volumes"]);
+    let provider = &yaml(&format!("{PROVISIONING}/dashboards/rivulet.yml"))["providers"][0];
+    let boards = provider["options"]["path"].as_str().unwrap();
+    for (from, to) in [
+        (PROVISIONING, "/etc/grafana/provisioning"),
+        ("dashboards/grafana/boards", boards),
+    ] {
+        let mount = format!("./{from}:{to}:ro");
+        assert!(mounts.contains(&mount.as_str()), "{mount} {mounts:?}");
+    }
+    let sources = yaml(&format!("{PROVISIONING}/datasources/rivulet.yml"));
+    let environment = &compose["services"]["grafana"]["environment"];
+    for source in sources["datasources"].as_array().unwrap() {
+        let url = source["url"]
+            .as_str()
+            .or(source["jsonData"]["host"].as_str());
+        let host = url
+            .unwrap()
+            .trim_start_matches("http://")
+            .split(':')
+            .next()
+            .unwrap();
+        assert!(compose["services"].get(host).is_some(), "{source}");
+        if let Some(password) = source["secureJsonData"]["password"].as_str() {
+            let variable = password.strip_prefix('$').unwrap();
+            assert!(environment.get(variable).is_some(), "{variable}");
+        }
+        let kind = source["type"].as_str().unwrap();
+        assert!(
+            kind != "grafana-clickhouse-datasource"
+                || environment["GF_PLUGINS_PREINSTALL"].as_str() == Some(kind)
+        );
     }
 }
 

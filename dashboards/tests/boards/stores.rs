@@ -1,0 +1,170 @@
+//! The queries to PostgreSQL and ClickHouse, asked of both.
+
+use chrono::{DateTime, Duration, Utc};
+use rivulet_sandbox::TestBed;
+use sqlx::{AssertSqlSafe, Column as _, PgPool, Row as _, TypeInfo as _};
+
+use crate::{CLICKHOUSE, POSTGRES, Query, boards};
+
+/// What the boards show while one is looked at.
+struct Time {
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+}
+
+impl Time {
+    fn last_month() -> Self {
+        let to = Utc::now();
+        Self {
+            from: to - Duration::days(30),
+            to,
+        }
+    }
+
+    /// As Grafana's PostgreSQL source writes its macros.
+    fn postgres(&self, query: &Query) -> String {
+        let [from, to] = [self.from, self.to].map(|at| format!("'{}'", at.format("%FT%TZ")));
+        let text = replaced(&query.text, "$__timeFilter(", |column| {
+            format!("{column} BETWEEN {from} AND {to}")
+        });
+        let text = replaced(&text, "$__timeFrom(", |_| from.clone());
+        let text = replaced(&text, "$__timeTo(", |_| to.clone());
+        known(query, text)
+    }
+
+    /// As the ClickHouse source of Grafana does, in this database in place of `rivulet`.
+    fn clickhouse(&self, query: &Query, database: &str) -> String {
+        let [from, to] = [self.from, self.to].map(|at| format!("toDateTime({})", at.timestamp()));
+        let text = replaced(&query.text, "$__timeFilter(", |column| {
+            format!("{column} >= {from} AND {column} <= {to}")
+        });
+        let days = [self.from, self.to].map(|at| format!("toDate('{}')", at.format("%F")));
+        let text = replaced(&text, "$__dateFilter(", |column| {
+            format!("{column} >= {} AND {column} <= {}", days[0], days[1])
+        });
+        let text = text.replace("$__fromTime", &from).replace("$__toTime", &to);
+        known(query, text.replace("rivulet.", &format!("{database}.")))
+    }
+}
+
+/// Each `$__name(argument)` by what it stands for; `start` is `$__name(`.
+fn replaced(text: &str, start: &str, by: impl Fn(&str) -> String) -> String {
+    let mut parts = text.split(start);
+    let mut done = parts.next().unwrap().to_owned();
+    for part in parts {
+        let mut depth = 1;
+        let end = part.find(|char| {
+            depth += match char {
+                '(' => 1,
+                ')' => -1,
+                _ => 0,
+            };
+            depth == 0
+        });
+        let end = end.unwrap_or_else(|| panic!("{start} is not closed in {text}"));
+        done += &by(part[..end].trim());
+        done += &part[end + 1..];
+    }
+    done
+}
+
+fn known(query: &Query, text: String) -> String {
+    let at = &query.at;
+    assert!(
+        !text.contains("$__"),
+        "{at}: this test does not know a macro of {text}"
+    );
+    text
+}
+
+fn queries(source: &str) -> Vec<Query> {
+    boards()
+        .iter()
+        .flat_map(|board| board.queries(source, "rawSql"))
+        .collect()
+}
+
+/// This many families of one child, the same ones however often it is called, with a month of rollups.
+async fn insert_families(pool: &PgPool, families: i32) {
+    let rows = include_str!("rows.postgres.sql").replace("{families}", &families.to_string());
+    sqlx::raw_sql(AssertSqlSafe(rows))
+        .execute(pool)
+        .await
+        .unwrap();
+}
+
+async fn postgres_with(families: i32) -> TestBed {
+    let bed = TestBed::new().await;
+    rivulet_migrations::postgres(&bed.pool).await.unwrap();
+    insert_families(&bed.pool, families).await;
+    bed
+}
+
+#[tokio::test]
+async fn postgres_answers_every_query() {
+    let (bed, time) = (postgres_with(12).await, Time::last_month());
+    let queries = queries(POSTGRES);
+    assert!(queries.len() > 10, "{}", queries.len());
+    for query in queries {
+        let sql = AssertSqlSafe(time.postgres(&query));
+        let rows = sqlx::query(sql).fetch_all(&bed.pool).await;
+        let rows = rows.unwrap_or_else(|error| panic!("{}: {error}", query.at));
+        let first = rows
+            .first()
+            .unwrap_or_else(|| panic!("{} shows nothing", query.at));
+        if query.target["format"] == "time_series" {
+            let time = first.column(0);
+            let column = (time.name(), time.type_info().name());
+            assert_eq!(column, ("time", "TIMESTAMPTZ"), "{}", query.at);
+        }
+    }
+}
+
+#[tokio::test]
+async fn postgres_tells_nothing_of_four_children_but_how_many_they_are() {
+    let (bed, time) = (postgres_with(4).await, Time::last_month());
+    for query in queries(POSTGRES) {
+        let sql = AssertSqlSafe(time.postgres(&query));
+        let rows = sqlx::query(sql).fetch_all(&bed.pool).await.unwrap();
+        for row in rows {
+            let count = row.try_get::<i64, _>(0);
+            assert!(
+                row.len() == 1 && count.is_ok_and(|count| count == 4),
+                "{} tells of fewer than five children",
+                query.at
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn clickhouse_answers_every_query() {
+    let (bed, time) = (TestBed::new().await, Time::last_month());
+    let database = &bed.clickhouse_database;
+    rivulet_migrations::clickhouse(&bed.clickhouse, database)
+        .await
+        .unwrap();
+    for insert in include_str!("rows.clickhouse.sql").split_inclusive(";\n") {
+        bed.clickhouse.query(insert).execute().await.unwrap();
+    }
+    let mut queries = queries(CLICKHOUSE);
+    queries.push(Query {
+        at: "this test's own rows".to_owned(),
+        text: "SELECT event_type FROM history WHERE $__timeFilter(event_time) \
+               AND $__dateFilter(local_date) AND event_time BETWEEN $__fromTime AND $__toTime \
+               GROUP BY event_type HAVING uniqExact(child_id) >= 40"
+            .to_owned(),
+        target: serde_json::Value::Null,
+    });
+    for query in queries {
+        // To the client a question mark is a place for a value.
+        let sql = time.clickhouse(&query, database).replace('?', "??");
+        let rows = bed.clickhouse.query(&sql).fetch_bytes("JSONEachRow");
+        let rows = match rows {
+            Ok(mut rows) => rows.collect().await,
+            Err(error) => Err(error),
+        };
+        let rows = rows.unwrap_or_else(|error| panic!("{}: {error}", query.at));
+        assert!(!rows.is_empty(), "{} shows nothing", query.at);
+    }
+}
