@@ -240,6 +240,25 @@ fn every_panel_says_what_it_shows_in_which_unit_and_from_where() {
     }
 }
 
+/// Grafana paints what has no value in the colour of the lowest threshold.
+#[test]
+fn nothing_is_green_because_nobody_answers() {
+    for board in boards() {
+        for panel in board.panels() {
+            let defaults = &panel["fieldConfig"]["defaults"];
+            if panel["type"] != "stat" || panel["datasource"]["uid"] != PROMETHEUS {
+                continue;
+            }
+            let lowest = &defaults["thresholds"]["steps"][0]["color"];
+            let told = array(&defaults["mappings"]).any(|mapping| {
+                let options = &mapping["options"];
+                options["match"] == "null+nan" && options["result"]["color"] != "green"
+            });
+            assert!(told || lowest != "green", "{}", panel["title"]);
+        }
+    }
+}
+
 #[test]
 fn every_page_that_a_description_names_is_there() {
     let mut named = 0;
