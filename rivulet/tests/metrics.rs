@@ -10,7 +10,7 @@ use std::{
 };
 
 /// The crates of what runs in production, and who their metrics belong to.
-const CRATES: [(&str, &str); 11] = [
+const CRATES: [(&str, &str); 12] = [
     ("ingest", "ingest"),
     ("web", "ingest, api"),
     ("spill", "ingest"),
@@ -21,6 +21,7 @@ const CRATES: [(&str, &str); 11] = [
     ("sinks", "sink"),
     ("quarantine", "aggregate, sink"),
     ("audit", "verify, all"),
+    ("dashboards", "api"),
     ("telemetry", "all"),
 ];
 
