@@ -70,7 +70,7 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
         move |children| in_clickhouse(client.clone(), children),
     ));
 
-    let load = load_steadily(address.clone(), key.clone(), families);
+    let load = load_steadily(address.clone(), key.clone(), families, LOADS, SECONDS);
     let mut client = Client::connect(&address).await?;
     let mut answers = Vec::new();
     let mut ticks = ticks(MARKERS);
@@ -131,12 +131,19 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn load_steadily(address: String, key: String, families: Vec<Uuid>) -> JoinHandle<Result<()>> {
+/// So many requests of [`EVENTS`] events a second.
+pub(crate) fn load_steadily(
+    address: String,
+    key: String,
+    families: Vec<Uuid>,
+    loads: u32,
+    seconds: u32,
+) -> JoinHandle<Result<()>> {
     tokio::spawn(async move {
         let mut author = Author::new(8);
         let mut client = Client::connect(&address).await?;
-        let mut ticks = ticks(LOADS);
-        for request in 0..(SECONDS * LOADS) as usize {
+        let mut ticks = ticks(loads);
+        for request in 0..(seconds * loads) as usize {
             ticks.tick().await;
             let child = families[request % families.len()];
             let mut visit = author.visit(child, Utc::now().timestamp_millis() - 300_000);
@@ -149,7 +156,7 @@ fn load_steadily(address: String, key: String, families: Vec<Uuid>) -> JoinHandl
     })
 }
 
-fn ticks(a_second: u32) -> tokio::time::Interval {
+pub(crate) fn ticks(a_second: u32) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / a_second);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a command that prints its results")]
 
 mod aggregator;
+mod api;
 mod bed;
 mod copy;
 mod corpus;
@@ -48,6 +49,7 @@ enum What {
     Aggregator,
     Sink,
     Latency,
+    Api,
     /// The baseline of `ingest`, a process of its own.
     #[value(hide = true)]
     PlainHandler,
@@ -75,6 +77,9 @@ async fn main() -> Result<()> {
     }
     if wanted(What::Latency) {
         latency::run(&mut report).await?;
+    }
+    if wanted(What::Api) {
+        api::run(&mut report).await?;
     }
     report.finish();
     Ok(())

@@ -80,6 +80,7 @@ impl Role {
         let listen = match role {
             "ingest" => "RIVULET_LISTEN",
             "aggregate" => "RIVULET_AGGREGATE_LISTEN",
+            "api" => "RIVULET_API_LISTEN",
             _ => "RIVULET_SINK_LISTEN",
         };
         let child = Command::new(rivulet()?)
