@@ -8,7 +8,7 @@ use rivulet_consumer::{Consumer, Handle, Part};
 use rivulet_events::EventType;
 use rivulet_kafka::Cluster;
 use rivulet_quarantine::Breaker;
-use rivulet_telemetry::Readiness;
+use rivulet_telemetry::{Links, Readiness, Span, tracing_is_on};
 use sqlx::PgPool;
 use tokio::{
     sync::mpsc,
@@ -156,19 +156,20 @@ struct Worker {
 
 impl Worker {
     async fn work(mut self, mut parts: mpsc::Receiver<Vec<Part>>) -> Result<(), Error> {
-        let mut ready = next(&mut parts).await?;
-        while let Some(batch) = ready {
-            (ready, ()) = tokio::try_join!(next(&mut parts), self.commit(batch))?;
+        let handle = self.handle.clone();
+        let mut ready = next(&mut parts, &handle).await?;
+        while let Some((batch, span)) = ready {
+            (ready, ()) = tokio::try_join!(next(&mut parts, &handle), self.commit(batch, span))?;
         }
         Ok(())
     }
 
     /// Commits the batch. Where PostgreSQL refuses it, by halves: what it takes is counted, and in
     /// the end single records are left that it does not take.
-    async fn commit(&mut self, batch: Prepared) -> Result<(), Error> {
+    async fn commit(&mut self, batch: Prepared, span: Option<Span>) -> Result<(), Error> {
         let mut waiting = vec![batch];
         while let Some(batch) = waiting.pop() {
-            match self.commit_whole(batch).await? {
+            match self.commit_whole(batch, span.as_ref()).await? {
                 End::Done => {}
                 End::Stopped => break,
                 End::Refused([first, second]) => {
@@ -182,7 +183,11 @@ impl Worker {
 
     /// Commits the batch, however often it takes; parts that were taken from this instance in the
     /// meantime are left to whoever has them now.
-    async fn commit_whole(&mut self, mut batch: Prepared) -> Result<End, Error> {
+    async fn commit_whole(
+        &mut self,
+        mut batch: Prepared,
+        span: Option<&Span>,
+    ) -> Result<End, Error> {
         let mut delay = FIRST_DELAY;
         loop {
             if !batch.parts.iter().all(|part| self.handle.is_current(part)) {
@@ -205,14 +210,18 @@ impl Worker {
                 continue;
             }
             let started = Instant::now();
+            let commit = span.map(|span| span.store("commit", "postgresql"));
             let attempt = tokio::time::timeout(self.timeout, self.store.commit(&mut batch)).await;
+            let ended = |reason| end(commit, reason);
             let error = match attempt {
                 Ok(Ok(())) => {
+                    ended(None);
                     histogram!(TRANSACTION).record(started.elapsed());
                     self.committed(&batch).await;
                     return Ok(End::Done);
                 }
                 Ok(Err(StoreError::Fenced(moved))) => {
+                    ended(Some("fenced"));
                     counter!(FENCED).increment(moved.len() as u64);
                     for (topic, partition) in &moved {
                         tracing::info!(
@@ -239,6 +248,7 @@ impl Worker {
                 verdict => verdict,
             };
             let (Verdict::Passing(reason) | Verdict::Lasting(reason)) = verdict else {
+                ended(Some("refused"));
                 counter!(RETRIES, "reason" => "refused").increment(1);
                 if !batch.is_single() {
                     return Ok(End::Refused(batch.halves()));
@@ -249,6 +259,7 @@ impl Worker {
                 ));
                 continue;
             };
+            ended(Some(reason));
             counter!(RETRIES, "reason" => reason).increment(1);
             self.handle.still_trying();
             if reason == "partition" {
@@ -317,10 +328,28 @@ fn count(kind: EventType, outcome: &'static str, events: u64) {
     }
 }
 
-async fn next(parts: &mut mpsc::Receiver<Vec<Part>>) -> Result<Option<Prepared>, Error> {
-    match parts.recv().await {
-        Some(parts) => prepare(parts).await.map(Some),
-        None => Ok(None),
+/// The next batch, prepared, with its span where one of its requests is traced.
+async fn next(
+    parts: &mut mpsc::Receiver<Vec<Part>>,
+    handle: &Handle,
+) -> Result<Option<(Prepared, Option<Span>)>, Error> {
+    let Some(parts) = parts.recv().await else {
+        return Ok(None);
+    };
+    let span = tracing_is_on().then(|| {
+        let mut links = Links::default();
+        for record in parts.iter().flat_map(|part| &part.records) {
+            links.add(record.link.as_deref());
+        }
+        handle.span(&parts, links)
+    });
+    Ok(Some((prepare(parts).await?, span.flatten())))
+}
+
+/// Ends the span of a transaction, with why it failed if it did.
+fn end(commit: Option<Span>, failed: Option<&'static str>) {
+    if let (Some(commit), Some(reason)) = (commit, failed) {
+        commit.failed(reason);
     }
 }
 

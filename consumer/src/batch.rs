@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rivulet_events::EventType;
+use rivulet_telemetry::Link;
 
 /// Records of several partitions, to be processed together.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Raw {
     pub timestamp: i64,
     /// Its value; empty for a tombstone.
     pub payload: Box<[u8]>,
+    /// The request that it came with, where that is traced.
+    pub link: Option<Box<Link>>,
 }
 
 impl Part {

@@ -26,6 +26,7 @@ pub mod positions;
 mod queues;
 mod state;
 mod telemetry;
+mod trace;
 
 use std::{
     fmt,

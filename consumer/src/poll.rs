@@ -15,7 +15,7 @@ use rdkafka::{
 };
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
-use crate::{Batch, Error, context::Context, state::Taken, telemetry};
+use crate::{Batch, Error, context::Context, state::Taken, telemetry, trace};
 
 /// The longest the thread waits for Kafka before it looks after everything else.
 const WAIT: Duration = Duration::from_millis(100);
@@ -166,8 +166,9 @@ fn keep(
     };
     let payload = message.payload().unwrap_or_default();
     let timestamp = message.timestamp().to_millis().unwrap_or(0);
+    let link = trace::link(&message);
     let mut state = context.state();
-    match state.take(key, message.offset(), timestamp, payload, now) {
+    match state.take(key, message.offset(), timestamp, payload, link, now) {
         Taken::Kept => return Ok(!state.is_full()),
         Taken::Foreign => {}
         Taken::Again => telemetry::redelivered(context.config.name),

@@ -9,6 +9,7 @@ use std::{
 };
 
 use rivulet_events::EventType;
+use rivulet_telemetry::Link;
 
 use crate::batch::{Batch, Part, Raw};
 
@@ -205,6 +206,7 @@ impl State {
         offset: i64,
         timestamp: i64,
         payload: &[u8],
+        link: Option<Box<Link>>,
         now: Instant,
     ) -> Taken {
         let Some(partition) = self.open.get_mut(&key) else {
@@ -217,6 +219,7 @@ impl State {
             offset,
             timestamp,
             payload: payload.into(),
+            link,
         };
         let cost = record.cost();
         let was_ready = partition.is_ready();

@@ -20,6 +20,7 @@ use rivulet_events::{
     parse,
 };
 use rivulet_registry::{Known, keys::Scope};
+use rivulet_telemetry::{Span, SpanKind};
 use rivulet_web::RequestId;
 
 use crate::{
@@ -67,10 +68,25 @@ async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem>
     let children = Children::of(&parsed);
     let family = sender.family();
     let known = ask_registry(app, family, &parsed, &children).await;
-    let (lines, tally) = store(app, family, parsed, &children, &known, &clocks).await?;
+    let span = parts.extensions.get::<Span>();
+    let send = span.map(|span| span.child("send", SpanKind::Producer));
+    let sending = app.producer.begin(send.as_ref());
+    let (lines, tally) = store(app, family, parsed, &children, &known, &clocks, sending).await?;
     app.metrics.events(&tally);
 
-    let totals @ (accepted, _, retry) = tally.totals();
+    let totals @ (accepted, rejected, retry) = tally.totals();
+    if let (Some(span), Some(send)) = (span, send) {
+        send.set("messaging.system", "kafka");
+        send.set("messaging.operation.name", "send");
+        send.set("messaging.operation.type", "send");
+        send.set("messaging.batch.message_count", (accepted + retry) as i64);
+        if retry > 0 {
+            send.failed("retry");
+        }
+        span.set("rivulet.accepted", accepted as i64);
+        span.set("rivulet.rejected", rejected as i64);
+        span.set("rivulet.retry", retry as i64);
+    }
     if retry > 0 && accepted == 0 {
         return Err(Problem::Unavailable(
             "nothing could be stored now; send the same request again",
@@ -252,8 +268,8 @@ async fn store<'a>(
     children: &Children,
     known: &[Known],
     clocks: &Clocks,
+    mut sending: Sending<'_>,
 ) -> Result<(Vec<Line<'a>>, Tally), Problem> {
-    let mut sending = app.producer.begin();
     let mut buffer = Vec::with_capacity(1 << 10);
     let mut lines = Vec::with_capacity(parsed.len());
     for (index, parsed) in parsed.into_iter().enumerate() {

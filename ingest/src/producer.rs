@@ -15,12 +15,12 @@ use rdkafka::{
     ClientContext,
     config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{DeliveryResult, Message as _, ToBytes},
+    message::{DeliveryResult, Header, Message as _, OwnedHeaders, ToBytes},
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
 };
 use rivulet_events::{ChildId, EventType, sabotage::sabotaged};
 use rivulet_kafka::Cluster;
-use rivulet_telemetry::Readiness;
+use rivulet_telemetry::{Readiness, Span, TRACEPARENT};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -98,8 +98,8 @@ impl Producer {
         self.is_up() && queued < self.queue_messages / 2
     }
 
-    /// Begins a request's records.
-    pub(crate) fn begin(&self) -> Sending<'_> {
+    /// Begins a request's records. Where the request is traced, they say of which span they are.
+    pub(crate) fn begin(&self, span: Option<&Span>) -> Sending<'_> {
         let ack = RequestAck {
             // One more than there are records, until all of them are handed over.
             left: AtomicUsize::new(1),
@@ -111,6 +111,7 @@ impl Producer {
             ack: Arc::new(ack),
             sent: Vec::new(),
             failed: Vec::new(),
+            traceparent: span.map(Span::traceparent),
         }
     }
 
@@ -203,6 +204,8 @@ pub(crate) struct Sending<'p> {
     sent: Vec<u32>,
     /// Those that librdkafka did not even queue.
     failed: Vec<Failed>,
+    /// Their header [`TRACEPARENT`].
+    traceparent: Option<String>,
 }
 
 /// A record that Kafka did not take, or may have taken without saying so.
@@ -231,9 +234,15 @@ impl Sending<'_> {
         });
         self.ack.left.fetch_add(1, Ordering::Relaxed);
         let topic = &self.producer.topics[kind as usize];
-        let record = BaseRecord::with_opaque_to(topic, ticket)
+        let mut record = BaseRecord::with_opaque_to(topic, ticket)
             .key(key)
             .payload(payload);
+        if let Some(traceparent) = &self.traceparent {
+            record = record.headers(OwnedHeaders::new_with_capacity(1).insert(Header {
+                key: TRACEPARENT,
+                value: Some(traceparent),
+            }));
+        }
         match self.producer.client.send(record) {
             Ok(()) => self.sent.push(index),
             // The queue is full, which looks the same whether Kafka is slow or gone, or librdkafka

@@ -136,6 +136,9 @@ fn browsers(origins: &[Origin]) -> CorsLayer {
             header::CONTENT_ENCODING,
             HeaderName::from_static("x-sent-at"),
             REQUEST_ID,
+            // What a traced page adds by itself; without leave for it the browser would not send at all.
+            HeaderName::from_static("traceparent"),
+            HeaderName::from_static("tracestate"),
         ])
         .expose_headers([
             header::RETRY_AFTER,

@@ -114,7 +114,7 @@ impl Spill {
         let Ok(found) = self.queue.first(not_before, DRAINED_AT_ONCE).await else {
             return false;
         };
-        let mut sending = producer.begin();
+        let mut sending = producer.begin(None);
         let mut sent = Vec::with_capacity(found.len());
         for (index, spilled) in found.iter().enumerate() {
             match unpack(&spilled.record.bytes) {

@@ -306,6 +306,9 @@ async fn browsers_may_post_events_from_anywhere_and_do_nothing_else() {
     let allowed = preflight(server.url("/v1/events"), "POST").await.unwrap();
     assert_eq!(allowed.status(), StatusCode::OK);
     assert_eq!(allowed.headers()["access-control-allow-origin"], "*");
+    // A page that is traced sends it along, and browsers ask for every header.
+    let headers = &allowed.headers()["access-control-allow-headers"];
+    assert!(headers.to_str().unwrap().contains("traceparent"));
     assert!(
         !allowed
             .headers()

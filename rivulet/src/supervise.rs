@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rivulet_telemetry::{Collector, Traces};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::services::warn_once;
 
 /// How long roles may take to drain before the process ends regardless. Below the 45 s that
 /// docker-compose.yml grants before SIGKILL.
@@ -31,6 +34,7 @@ pub(crate) async fn stop_signal() {
 pub(crate) struct Roles {
     pub(crate) shutdown: CancellationToken,
     tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+    traces: Option<Traces>,
 }
 
 impl Roles {
@@ -38,7 +42,25 @@ impl Roles {
         Self {
             shutdown: CancellationToken::new(),
             tasks: JoinSet::new(),
+            traces: None,
         }
+    }
+
+    /// The same with tracing, where that is switched on. `service` is what the spans are of, unless the
+    /// environment names it.
+    pub(crate) fn traced(service: &'static str) -> anyhow::Result<Self> {
+        let mut roles = Self::new();
+        if let Some(collector) = Collector::from_env()? {
+            tracing::info!("{collector}");
+            if collector.is_exposed() {
+                warn_once(
+                    "the collector of spans is spoken to in plain text: everybody on the way can read them, \
+                     and OTEL_EXPORTER_OTLP_HEADERS; an https:// URL encrypts and verifies",
+                );
+            }
+            roles.traces = Some(collector.install(service)?);
+        }
+        Ok(roles)
     }
 
     /// Starts a role, or part of one. It must end when `shutdown` is cancelled, and only then.
@@ -75,6 +97,9 @@ impl Roles {
             () = drain => tracing::info!("stopped"),
             () = tokio::time::sleep(DRAIN) => bail!("a role did not stop within {DRAIN:?}; ended regardless"),
             () = stop_signal() => bail!("ended at once by a second signal"),
+        }
+        if let Some(traces) = self.traces {
+            traces.flush().await;
         }
         outcome
     }

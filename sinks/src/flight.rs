@@ -3,11 +3,12 @@
 //! A crash between any two steps is repaired by whoever owns the partition next: it finds the range
 //! begun, forms the same one again and inserts it under the same token.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, slice, sync::Arc, time::Duration};
 
 use rivulet_consumer::{Handle, positions};
 use rivulet_kafka::Cluster;
 use rivulet_quarantine::{Breaker, Share};
+use rivulet_telemetry::Span;
 use sqlx::PgPool;
 
 use crate::{
@@ -42,6 +43,19 @@ pub(crate) enum Landing {
 
 /// Brings a range to its end.
 pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
+    let links = std::mem::take(&mut range.links);
+    let span = crew.handle.span(slice::from_ref(&range.part), links);
+    let landing = fly_in(span.as_ref(), &crew, range).await;
+    match (&span, &landing) {
+        (Some(span), Landing::Fenced) => span.failed("fenced"),
+        (Some(span), Landing::Lost) => span.failed("lost"),
+        (None, _) | (_, Landing::Done) => {}
+    }
+    landing
+}
+
+async fn fly_in(span: Option<&Span>, crew: &Crew, mut range: Range) -> Landing {
+    let step = |name, database| span.map(|span| span.store(name, database));
     let rows = std::mem::take(&mut range.rows).freeze();
     let topic = Arc::clone(&range.part.topic);
     let unfit = range.quarantined.len() as u64;
@@ -52,13 +66,15 @@ pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
         unfit,
         code: code.as_deref(),
     };
-    if !admitted(&crew, &range, share).await {
+    if !admitted(crew, &range, share).await {
         return Landing::Lost;
     }
-    let begun = match persist(&crew, &range, || ledger::begin(&crew.pool, &range, &rows)).await {
+    let begin = step("begin", "postgresql");
+    let begun = match persist(crew, &range, || ledger::begin(&crew.pool, &range, &rows)).await {
         Ok(begun) => begun,
         Err(landing) => return landing,
     };
+    drop(begin);
     let mut inserted = 0;
     if let Begun::Insert { suppressed } = begun {
         for offset in rows.offsets(&suppressed) {
@@ -69,11 +85,13 @@ pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
             crew.handle.still_trying();
             crew.handle.is_current(&range.part)
         };
+        let insert = step("insert", "clickhouse");
         let Some(poisonous) = crew.warehouse.insert(&range, &rows, is_ours).await else {
             return Landing::Lost;
         };
+        drop(insert);
         inserted = rows.len() - poisonous.len();
-        let poisonous = match quarantined(&crew, &range, &poisonous).await {
+        let poisonous = match quarantined(crew, &range, &poisonous).await {
             Some(records) => records,
             None => return Landing::Lost,
         };
@@ -83,12 +101,13 @@ pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
         if let Some(record) = poisonous.first() {
             share.unfit += poisonous.len() as u64;
             let code = Some(&*record.code);
-            if !admitted(&crew, &range, Share { code, ..share }).await {
+            if !admitted(crew, &range, Share { code, ..share }).await {
                 return Landing::Lost;
             }
         }
+        let _finish = step("finish", "postgresql");
         let finish = || ledger::finish(&crew.pool, &range, &poisonous);
-        if let Err(landing) = persist(&crew, &range, finish).await {
+        if let Err(landing) = persist(crew, &range, finish).await {
             return landing;
         }
         poisonous

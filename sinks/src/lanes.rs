@@ -188,6 +188,7 @@ mod tests {
                     offset,
                     timestamp: 0,
                     payload: vec![0; 100].into(),
+                    link: None,
                 })
                 .collect(),
         }

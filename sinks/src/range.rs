@@ -9,6 +9,7 @@ use rivulet_consumer::{
     ledger::{self, Account},
 };
 use rivulet_events::{EventType, Record};
+use rivulet_telemetry::Links;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -50,6 +51,8 @@ pub(crate) struct Range {
     pub(crate) newest_received_at: i64,
     /// When the first record was taken.
     pub(crate) opened: Instant,
+    /// The requests that its records came with, for its span.
+    pub(crate) links: Links,
 }
 
 impl Range {
@@ -78,6 +81,7 @@ impl Range {
             oldest_received_at: i64::MAX,
             newest_received_at: 0,
             opened: now,
+            links: Links::default(),
         }
     }
 
@@ -127,12 +131,15 @@ impl Range {
             offset,
             timestamp,
             payload,
+            link,
         } = raw;
+        self.links.add(link.as_deref());
         self.part.records.clear();
         self.part.records.push(Raw {
             offset,
             timestamp,
             payload: Box::default(),
+            link: None,
         });
         let hour = ledger::hour(timestamp);
         if self.hours.last().is_none_or(|(_, last)| *last != hour) {

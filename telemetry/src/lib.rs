@@ -1,9 +1,14 @@
-//! Logs, metrics and the health endpoints every role serves.
+//! Logs, metrics, traces and the health endpoints every role serves.
 
+mod collector;
 mod health;
 mod logs;
 mod metrics;
+mod span;
 
+pub use collector::{Collector, InvalidCollector, Traces};
 pub use health::{Readiness, operations, serve_operations};
 pub use logs::{LogFormat, logs};
 pub use metrics::{InstallError, Metrics, metrics};
+pub use opentelemetry::trace::SpanKind;
+pub use span::{Link, Links, Span, TRACEPARENT, tracing_is_on};

@@ -16,6 +16,7 @@ use hyper_util::{
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
+use rivulet_telemetry::Span;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -23,6 +24,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::{
     Problem, RequestId, TlsError, TlsFiles,
@@ -268,22 +270,52 @@ impl Drop for Open {
     }
 }
 
-/// One request with its id, its metric and its line in the access log.
+/// One request with its span. Whoever handles it finds that among the request's extensions.
 async fn observed(
     role: &'static str,
     route: fn(&str) -> &'static str,
     inner: TowerToHyperService<Router>,
     mut request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
+    let route = route(request.uri().path());
+    // Probes would be most of what a quiet system traces.
+    let span = match route {
+        "operations" => None,
+        _ => Span::of_request(request.method(), route, request.headers()),
+    };
+    let Some(span) = span else {
+        return counted(role, route, inner, request).await;
+    };
+    request.extensions_mut().insert(span.clone());
+    // Not for a filter to take away: it adds nothing but the id to the lines that are there.
+    let lines = tracing::error_span!("request", trace_id = span.trace_id());
+    let response = counted(role, route, inner, request)
+        .instrument(lines)
+        .await?;
+    span.answered(response.status(), code(&response));
+    Ok(response)
+}
+
+/// The code of its problem, if it is one.
+fn code(response: &Response) -> &'static str {
+    let problem = response.extensions().get::<Problem>();
+    problem.map_or("ok", |problem| problem.0)
+}
+
+/// One request with its id, its metric and its line in the access log.
+async fn counted(
+    role: &'static str,
+    route: &'static str,
+    inner: TowerToHyperService<Router>,
+    mut request: Request<Incoming>,
+) -> Result<Response, Infallible> {
     use hyper::service::Service as _;
     let started = Instant::now();
-    let route = route(request.uri().path());
     let request_id = RequestId::of(request.headers());
     request.extensions_mut().insert(request_id.clone());
     let mut response = inner.call(request).await?;
     let took = started.elapsed();
-    let code = response.extensions().get::<Problem>();
-    let code = code.map_or("ok", |code| code.0);
+    let code = code(&response);
     counter!("rivulet_http_requests_total", "role" => role, "route" => route, "code" => code)
         .increment(1);
     histogram!("rivulet_http_request_seconds", "role" => role, "route" => route).record(took);

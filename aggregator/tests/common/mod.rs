@@ -158,6 +158,7 @@ pub(crate) fn part(
                 offset,
                 timestamp: 0,
                 payload: payload.into(),
+                link: None,
             })
             .collect(),
     }

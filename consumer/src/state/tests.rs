@@ -38,7 +38,7 @@ fn state(now: Instant) -> State {
 
 fn take(state: &mut State, key: Key, offsets: &[i64], now: Instant) {
     for offset in offsets {
-        assert_eq!(state.take(key, *offset, 0, b"x", now), Taken::Kept);
+        assert_eq!(state.take(key, *offset, 0, b"x", None, now), Taken::Kept);
     }
 }
 
@@ -51,10 +51,10 @@ fn parts_follow_each_other_over_gaps_and_redeliveries() {
     let now = Instant::now();
     let mut state = state(now);
     state.open(message(0), at(5, None, 20), now);
-    assert_eq!(state.take(message(0), 4, 0, b"", now), Taken::Again);
+    assert_eq!(state.take(message(0), 4, 0, b"", None, now), Taken::Again);
     take(&mut state, message(0), &[5, 7], now);
-    assert_eq!(state.take(message(0), 7, 0, b"", now), Taken::Again);
-    assert_eq!(state.take(message(1), 0, 0, b"", now), Taken::Foreign);
+    assert_eq!(state.take(message(0), 7, 0, b"", None, now), Taken::Again);
+    assert_eq!(state.take(message(1), 0, 0, b"", None, now), Taken::Foreign);
     let first = state.cut(now).parts.remove(0);
     assert_eq!((first.expected, first.next_offset()), (5, 8));
     assert_eq!(offsets(&first), [5, 7]);
@@ -109,7 +109,7 @@ fn a_batch_goes_when_it_is_full_or_has_waited() {
     state.cut(later);
     assert_eq!(state.due_in(later), None);
 
-    state.take(message(0), 4, 0, &[0; 1_000], later);
+    state.take(message(0), 4, 0, &[0; 1_000], None, later);
     assert!(state.is_full(), "by its bytes");
     state.void(message(0), later);
     assert_eq!(state.due_in(later), None);
@@ -160,7 +160,7 @@ fn what_was_handed_out_is_void_once_the_partition_is_opened_again() {
     assert!(state.is_current(part.key(), part.epoch));
     assert!(state.void(message(0), now));
     assert!(!state.is_current(part.key(), part.epoch));
-    assert_eq!(state.take(message(0), 2, 0, b"", now), Taken::Foreign);
+    assert_eq!(state.take(message(0), 2, 0, b"", None, now), Taken::Foreign);
     assert!(!state.void(message(0), now), "asked for already");
 
     state.open(message(0), at(1, None, 9), now);

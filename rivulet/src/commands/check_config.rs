@@ -60,11 +60,12 @@ impl CheckConfig {
                 .map_err(Into::into),
         );
         tell("client tokens", self.tokens().await);
+        tell("tracing", tracing());
         tell("PostgreSQL", self.postgres().await);
         tell("Kafka", self.kafka().await);
         tell("ClickHouse", self.clickhouse().await);
         if failures > 0 {
-            bail!("{failures} of 6 checks failed");
+            bail!("{failures} of 7 checks failed");
         }
         Ok(())
     }
@@ -101,4 +102,11 @@ impl CheckConfig {
         rivulet_migrations::check_clickhouse(&client, database).await?;
         Ok("answers, and its schema is there".to_owned())
     }
+}
+
+fn tracing() -> anyhow::Result<String> {
+    Ok(match rivulet_telemetry::Collector::from_env()? {
+        Some(collector) => collector.to_string(),
+        None => "is off".to_owned(),
+    })
 }

@@ -425,7 +425,7 @@ pub(crate) async fn spawn_operations(
 impl Ingest {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let metrics = rivulet_telemetry::metrics()?;
-        let mut roles = Roles::new();
+        let mut roles = Roles::traced("rivulet-ingest")?;
         spawn_ingest(
             &mut roles,
             &self.flags,
@@ -443,7 +443,7 @@ impl Ingest {
 impl Aggregate {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let metrics = rivulet_telemetry::metrics()?;
-        let mut roles = Roles::new();
+        let mut roles = Roles::traced("rivulet-aggregate")?;
         spawn_aggregate(
             &mut roles,
             &self.flags,
@@ -461,7 +461,7 @@ impl Aggregate {
 impl Sink {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let metrics = rivulet_telemetry::metrics()?;
-        let mut roles = Roles::new();
+        let mut roles = Roles::traced("rivulet-sink")?;
         let Self {
             postgres,
             kafka,
@@ -486,7 +486,7 @@ impl Sink {
 impl Api {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let metrics = rivulet_telemetry::metrics()?;
-        let mut roles = Roles::new();
+        let mut roles = Roles::traced("rivulet-api")?;
         spawn_api(&mut roles, &self.flags, &self.port, &self.postgres, metrics).await?;
         roles.run().await
     }
@@ -495,7 +495,7 @@ impl Api {
 impl All {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let metrics = rivulet_telemetry::metrics()?;
-        let mut roles = Roles::new();
+        let mut roles = Roles::traced("rivulet")?;
         let Self {
             postgres,
             kafka,
