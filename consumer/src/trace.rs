@@ -24,6 +24,9 @@ impl Handle {
     /// `None` where none of those is traced.
     #[must_use]
     pub fn span(&self, parts: &[Part], links: Links) -> Option<Span> {
+        if !tracing_is_on() {
+            return None;
+        }
         let mut topics: Vec<_> = parts.iter().map(|part| &*part.topic).collect();
         topics.dedup();
         let topic = match topics[..] {

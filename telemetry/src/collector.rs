@@ -129,7 +129,9 @@ impl fmt::Display for Collector {
         } else {
             ""
         };
-        let endpoint = &self.endpoint;
+        // There may be a key in the query.
+        let mut endpoint = self.endpoint.clone();
+        endpoint.set_query(None);
         write!(
             f,
             "{ratio} of all requests are traced{but}; spans go to {endpoint}"
@@ -348,6 +350,15 @@ mod tests {
             assert!(refused.starts_with(name), "{refused}");
             assert!(!refused.contains("planted"), "{refused}");
         }
+    }
+
+    #[test]
+    fn people_are_told_where_spans_go_without_a_key() {
+        let vars = [("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c/otlp?key=planted")];
+        let collector = read(&vars).unwrap().unwrap();
+        let path = "https://c/otlp/v1/traces";
+        assert_eq!(collector.endpoint.as_str(), format!("{path}?key=planted"));
+        assert!(collector.to_string().ends_with(&format!(" go to {path}")));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use chrono::{DateTime, NaiveDate};
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
+    message::{Header, Headers as _, OwnedMessage},
 };
 use rivulet_kafka::Cluster;
 use rivulet_simulator::recount::{Identity, identity};
@@ -71,11 +72,33 @@ fn ends_blocking(
 /// # Errors
 /// Kafka does not deliver them.
 pub async fn raw_records(cluster: &Cluster) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let bytes = |bytes: Option<&[u8]>| bytes.unwrap_or_default().to_vec();
+    let raw = |record: OwnedMessage| (bytes(record.key()), bytes(record.payload()));
+    Ok(records(cluster).await?.into_iter().map(raw).collect())
+}
+
+/// Every record's headers, name and value, in the order of its partition.
+///
+/// # Errors
+/// Kafka does not deliver them.
+pub async fn headers(cluster: &Cluster) -> Result<Vec<Vec<(String, String)>>> {
+    let text = |header: Header<'_, &[u8]>| {
+        let value = String::from_utf8_lossy(header.value.unwrap_or_default());
+        (header.key.to_owned(), value.into_owned())
+    };
+    let headers = |record: OwnedMessage| match record.headers() {
+        Some(headers) => headers.iter().map(text).collect(),
+        None => Vec::new(),
+    };
+    Ok(records(cluster).await?.into_iter().map(headers).collect())
+}
+
+async fn records(cluster: &Cluster) -> Result<Vec<OwnedMessage>> {
     let cluster = cluster.clone();
     tokio::task::spawn_blocking(move || read(&cluster)).await?
 }
 
-fn read(cluster: &Cluster) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+fn read(cluster: &Cluster) -> Result<Vec<OwnedMessage>> {
     let consumer = consumer(cluster)?;
     let mut left = ends_blocking(cluster, &consumer)?;
     left.retain(|_, end| *end > 0);
@@ -98,8 +121,7 @@ fn read(cluster: &Cluster) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         if left.get(&at).is_some_and(|end| record.offset() + 1 >= *end) {
             left.remove(&at);
         }
-        let bytes = |bytes: Option<&[u8]>| bytes.unwrap_or_default().to_vec();
-        records.push((bytes(record.key()), bytes(record.payload())));
+        records.push(record.detach());
     }
     Ok(records)
 }

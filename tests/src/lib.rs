@@ -12,7 +12,7 @@ mod place;
 mod process;
 mod rivulet;
 
-pub use kafka::{Copy, first_copies, raw_records};
+pub use kafka::{Copy, first_copies, headers, raw_records};
 pub use link::{Link, Mode};
 pub use place::Place;
 pub use process::Role;
