@@ -1,4 +1,4 @@
--- One row per distinct event that `analytics` allows. docs/history.md is the analyst's page.
+-- One row per distinct event that `analytics` allows. docs/analysts.md is the analyst's page.
 --
 -- The sort key is the identity of an event (type, child, id, id-day) with the child first, so that
 -- copies of an event always meet, and so that one child's events lie together for dashboards and

@@ -1,4 +1,4 @@
--- Ready-made views for analysts, all over `history`; docs/history.md documents their columns.
+-- Ready-made views for analysts, all over `history`; docs/analysts.md documents their columns.
 -- "Active" means here what it means on a parent's dashboard: an interaction other than `view`, a
 -- message the child wrote, or a speech window with words of the child.
 -- A ratio whose denominator is 0 is NULL.
