@@ -12,6 +12,7 @@ mod copy;
 mod corpus;
 mod drain;
 mod events;
+mod history;
 mod ingest;
 mod latency;
 mod load;
@@ -39,6 +40,9 @@ struct Cli {
     /// How often each side of a comparison is measured; the figure is the median.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
     rounds: u32,
+    /// How many events `history` is measured on.
+    #[arg(long, default_value_t = 50_000_000)]
+    events: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -50,6 +54,8 @@ enum What {
     Sink,
     Latency,
     Api,
+    /// What analysts ask of a year of events: ten minutes and 5 GB, so not one of `all`.
+    History,
     /// The baseline of `ingest`, a process of its own.
     #[value(hide = true)]
     PlainHandler,
@@ -80,6 +86,9 @@ async fn main() -> Result<()> {
     }
     if wanted(What::Api) {
         api::run(&mut report).await?;
+    }
+    if cli.what == What::History {
+        history::run(&mut report, cli.rounds, cli.events).await?;
     }
     report.finish();
     Ok(())

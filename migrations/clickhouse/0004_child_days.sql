@@ -19,6 +19,13 @@
 -- What the rows must be, from the events: exact, and slow over a year. `since` is the first local date.
 -- An event's id may be made 35 days before its local date, which bounds the months that are read.
 CREATE OR REPLACE VIEW {database}.child_days_recounted AS
+WITH
+    -- As tuples, because groupArray leaves NULLs out.
+    arraySort(groupArrayIf((activity_id, subject, topic, part.events, starts, answers, correct_answers, hints, skips,
+        completions, duration_ms, response_time_ms, response_time_count, rating_sum, rating_count),
+        event_type = 'interaction')) AS day_activities,
+    arraySort(groupArrayIf((conversation_id, part.events, child_messages, questions, aha_moments, filtered, max_depth),
+        event_type = 'message')) AS day_conversations
 SELECT
     local_date,
     child_id,
@@ -35,11 +42,28 @@ SELECT
     sum(child_vocalizations) AS child_vocalizations,
     sum(utterances) AS utterances,
     sum(new_words) AS new_words,
-    arraySort(groupArrayIf((activity_id, subject, topic, part.events, starts, answers, correct_answers, hints, skips,
-        completions, duration_ms, response_time_ms, response_time_count, rating_sum, rating_count),
-        event_type = 'interaction')) AS activities,
-    arraySort(groupArrayIf((conversation_id, part.events, child_messages, questions, aha_moments, filtered, max_depth),
-        event_type = 'message')) AS conversations,
+    day_activities.1 AS `activities.activity_id`,
+    day_activities.2 AS `activities.subject`,
+    day_activities.3 AS `activities.topic`,
+    day_activities.4 AS `activities.interactions`,
+    day_activities.5 AS `activities.starts`,
+    day_activities.6 AS `activities.answers`,
+    day_activities.7 AS `activities.correct_answers`,
+    day_activities.8 AS `activities.hints`,
+    day_activities.9 AS `activities.skips`,
+    day_activities.10 AS `activities.completions`,
+    day_activities.11 AS `activities.duration_ms`,
+    day_activities.12 AS `activities.response_time_ms`,
+    day_activities.13 AS `activities.response_time_count`,
+    day_activities.14 AS `activities.rating_sum`,
+    day_activities.15 AS `activities.rating_count`,
+    day_conversations.1 AS `conversations.conversation_id`,
+    day_conversations.2 AS `conversations.messages`,
+    day_conversations.3 AS `conversations.child_messages`,
+    day_conversations.4 AS `conversations.questions`,
+    day_conversations.5 AS `conversations.aha_moments`,
+    day_conversations.6 AS `conversations.filtered`,
+    day_conversations.7 AS `conversations.max_depth`,
     max(last_received_at) AS last_received_at
 FROM
 (
@@ -108,14 +132,14 @@ CREATE TABLE IF NOT EXISTS {database}.child_day_rollup
     child_vocalizations  UInt64 CODEC(T64, ZSTD(1)),
     utterances           UInt64 CODEC(T64, ZSTD(1)),
     new_words            UInt64 CODEC(T64, ZSTD(1)),
-    activities           Array(Tuple(
+    activities           Nested(
         activity_id Nullable(UUID), subject LowCardinality(String), topic LowCardinality(Nullable(String)),
         interactions UInt32, starts UInt32, answers UInt32, correct_answers UInt32, hints UInt32, skips UInt32,
         completions UInt32, duration_ms UInt64, response_time_ms UInt64, response_time_count UInt32,
-        rating_sum UInt32, rating_count UInt32)) CODEC(ZSTD(1)),
-    conversations        Array(Tuple(
+        rating_sum UInt32, rating_count UInt32),
+    conversations        Nested(
         conversation_id UUID, messages UInt32, child_messages UInt32, questions UInt32, aha_moments UInt32,
-        filtered UInt32, max_depth Nullable(UInt8))) CODEC(ZSTD(1)),
+        filtered UInt32, max_depth Nullable(UInt8)),
     last_received_at     DateTime64(3, 'UTC') COMMENT 'received_at of the event that expires last',
     recounted_at         DateTime64(6, 'UTC') COMMENT 'When the recount began: the newest row is read'
 )
@@ -134,9 +158,11 @@ REFRESH EVERY 1 DAY OFFSET 2 HOUR RANDOMIZE FOR 1 HOUR APPEND TO {database}.chil
 SELECT *, now64(6, 'UTC') AS recounted_at
 FROM {database}.child_days_recounted(since = '2000-01-01');
 
--- What analysts and boards read.
+-- What analysts and boards read: this view and the two below.
 CREATE OR REPLACE VIEW {database}.child_days AS
-SELECT * EXCEPT (last_received_at)
+SELECT
+    local_date, child_id, age_group, events, qualifying_events, sessions, active_ms, speech_windows, speech_ms,
+    child_words, adult_words, conversational_turns, child_vocalizations, utterances, new_words, recounted_at
 FROM {database}.child_day_rollup FINAL
 SETTINGS do_not_merge_across_partitions_select_final = 1;
 
@@ -144,25 +170,23 @@ SETTINGS do_not_merge_across_partitions_select_final = 1;
 CREATE OR REPLACE VIEW {database}.child_day_activities AS
 SELECT
     local_date, child_id, age_group,
-    activity_id, subject, topic, interactions, starts, answers, correct_answers, hints, skips, completions,
-    duration_ms, response_time_ms, response_time_count, rating_sum, rating_count
-FROM {database}.child_days
-ARRAY JOIN
     activities.activity_id AS activity_id, activities.subject AS subject, activities.topic AS topic,
     activities.interactions AS interactions, activities.starts AS starts, activities.answers AS answers,
     activities.correct_answers AS correct_answers, activities.hints AS hints, activities.skips AS skips,
     activities.completions AS completions, activities.duration_ms AS duration_ms,
     activities.response_time_ms AS response_time_ms, activities.response_time_count AS response_time_count,
-    activities.rating_sum AS rating_sum, activities.rating_count AS rating_count;
+    activities.rating_sum AS rating_sum, activities.rating_count AS rating_count
+FROM {database}.child_day_rollup FINAL
+ARRAY JOIN activities
+SETTINGS do_not_merge_across_partitions_select_final = 1;
 
 -- One row for each child, local date and conversation. One across midnight has two rows.
 CREATE OR REPLACE VIEW {database}.child_day_conversations AS
 SELECT
     local_date, child_id, age_group,
-    conversation_id, messages, child_messages, questions, aha_moments, filtered, max_depth
-FROM {database}.child_days
-ARRAY JOIN
     conversations.conversation_id AS conversation_id, conversations.messages AS messages,
     conversations.child_messages AS child_messages, conversations.questions AS questions,
-    conversations.aha_moments AS aha_moments, conversations.filtered AS filtered,
-    conversations.max_depth AS max_depth;
+    conversations.aha_moments AS aha_moments, conversations.filtered AS filtered, conversations.max_depth AS max_depth
+FROM {database}.child_day_rollup FINAL
+ARRAY JOIN conversations
+SETTINGS do_not_merge_across_partitions_select_final = 1;

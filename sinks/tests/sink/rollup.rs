@@ -44,17 +44,10 @@ impl Bed {
 
     /// The rollup, which is what the history says.
     async fn exact(&self) -> Vec<String> {
-        let rows = self
-            .strings(
-                "SELECT toString(tuple(* EXCEPT recounted_at)) FROM child_days ORDER BY local_date, child_id",
-            )
-            .await;
-        let recount = self
-            .strings(
-                "SELECT toString(tuple(* EXCEPT last_received_at))
-                 FROM child_days_recounted(since = '2000-01-01') ORDER BY local_date, child_id",
-            )
-            .await;
+        let query = "SELECT toString(tuple(* EXCEPT recounted_at)) FROM child_day_rollup FINAL ORDER BY local_date, child_id";
+        let rows = self.strings(query).await;
+        let query = "SELECT toString(tuple(*)) FROM child_days_recounted(since = '2000-01-01') ORDER BY local_date, child_id";
+        let recount = self.strings(query).await;
         assert_eq!(rows, recount);
         let events = self.number("SELECT sum(events) FROM child_days").await;
         assert_eq!(events, self.number("SELECT count() FROM history").await);
