@@ -107,7 +107,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     config.validate()?;
-    let readiness = Readiness::new(&["accepting", "registry"]);
+    let readiness = Readiness::new("api", &["accepting", "registry"]);
     let background = CancellationToken::new();
     let _stop_background = background.clone().drop_guard();
     let tokens = match &config.tokens {

@@ -67,7 +67,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     config.validate()?;
-    let readiness = Readiness::new(&["accepting", "kafka", "registry"]);
+    let readiness = Readiness::new("ingest", &["accepting", "kafka", "registry"]);
     let background = CancellationToken::new();
     let _stop_background = background.clone().drop_guard();
     let fatal = CancellationToken::new();

@@ -13,7 +13,7 @@ struct Consumer {
 
 impl Consumer {
     fn start(bed: &TestBed, limit: f64) -> Self {
-        let readiness = Readiness::new(&[]);
+        let readiness = Readiness::new("test", &[]);
         let breaker = Breaker::new("counter", bed.pool.clone(), readiness.clone(), limit);
         Self { breaker, readiness }
     }

@@ -8,6 +8,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use metrics::{Unit, describe_gauge, gauge};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -20,30 +21,51 @@ type Checks = BTreeMap<&'static str, Result<(), Cow<'static, str>>>;
 ///
 /// Every check fails until it passed once: a role that never looked is not ready.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<Mutex<Checks>>);
+pub struct Readiness {
+    role: &'static str,
+    checks: Arc<Mutex<Checks>>,
+}
 
 impl Readiness {
-    /// A role with these checks, all failing.
+    /// A role with these checks, all failing. Create it after the metrics are installed, which tell of
+    /// them too.
     #[must_use]
-    pub fn new(checks: &[&'static str]) -> Self {
-        let waiting = |name: &&'static str| (*name, Err(Cow::Borrowed("not checked yet")));
-        Self(Arc::new(Mutex::new(checks.iter().map(waiting).collect())))
+    pub fn new(role: &'static str, checks: &[&'static str]) -> Self {
+        describe_gauge!(
+            "rivulet_ready",
+            Unit::Count,
+            "1 while what the role needs is there, 0 while it is not, by role and check: as `/readyz`"
+        );
+        let this = Self {
+            role,
+            checks: Arc::default(),
+        };
+        for check in checks {
+            this.fail(check, "not checked yet");
+        }
+        this
     }
 
     /// The check holds now.
     pub fn pass(&self, name: &'static str) {
-        self.0.lock().insert(name, Ok(()));
+        self.set(name, Ok(()));
     }
 
     /// The check does not hold, and why. The reason is shown to anybody who asks `/readyz`.
     pub fn fail(&self, name: &'static str, reason: impl Into<Cow<'static, str>>) {
-        self.0.lock().insert(name, Err(reason.into()));
+        self.set(name, Err(reason.into()));
+    }
+
+    fn set(&self, name: &'static str, state: Result<(), Cow<'static, str>>) {
+        let ready = f64::from(u8::from(state.is_ok()));
+        gauge!("rivulet_ready", "role" => self.role, "check" => name).set(ready);
+        self.checks.lock().insert(name, state);
     }
 
     /// Whether every check holds.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.lock().values().all(Result::is_ok)
+        self.checks.lock().values().all(Result::is_ok)
     }
 
     fn report(&self) -> BTreeMap<&'static str, String> {
@@ -55,7 +77,7 @@ impl Readiness {
                     .map_or_else(ToString::to_string, |()| "ok".to_owned()),
             )
         };
-        self.0.lock().iter().map(text).collect()
+        self.checks.lock().iter().map(text).collect()
     }
 }
 

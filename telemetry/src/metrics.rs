@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
 
-/// How often histogram buckets are drained; without it a quiet process that is not scraped grows.
+/// How often histogram buckets are drained, without which a quiet process that is not scraped grows, and
+/// the process is measured.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Bucket bounds in seconds for every `*_seconds` histogram: 1 ms to 2 min.
@@ -52,10 +54,14 @@ pub fn metrics() -> Result<Metrics, InstallError> {
         .set_buckets_for_metric(Matcher::Suffix("_rows".into()), COUNTS)?
         .install_recorder()?;
     let upkeep = handle.clone();
+    // CPU, memory, file descriptors and threads, under Prometheus' own names, `process_…`.
+    let process = Collector::default();
+    process.describe();
     tokio::spawn(async move {
         let mut tick = tokio::time::interval(UPKEEP);
         loop {
             tick.tick().await;
+            process.collect();
             upkeep.run_upkeep();
         }
     });

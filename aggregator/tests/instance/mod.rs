@@ -32,7 +32,7 @@ impl Instance {
             ..Config::default()
         };
         let shutdown = CancellationToken::new();
-        let readiness = Readiness::new(&["kafka", "positions", READINESS_CHECK]);
+        let readiness = Readiness::new("aggregate", &["kafka", "positions", READINESS_CHECK]);
         let task = tokio::spawn(run(
             config,
             bed.cluster.clone(),

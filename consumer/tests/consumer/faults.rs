@@ -214,7 +214,7 @@ async fn positions_that_come_late_are_waited_for() {
     let refused = Consumer::start(
         config.clone(),
         pool.clone(),
-        Readiness::new(&[]),
+        Readiness::new("test", &[]),
         CancellationToken::new(),
     );
     assert!(matches!(refused.await, Err(Error::Patience(..))));

@@ -194,7 +194,7 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(config: Config, pool: PgPool) -> Self {
-        let readiness = Readiness::new(&["kafka", "positions"]);
+        let readiness = Readiness::new("test", &["kafka", "positions"]);
         let shutdown = CancellationToken::new();
         let consumer = Consumer::start(config, pool.clone(), readiness.clone(), shutdown.clone());
         Self {

@@ -25,6 +25,8 @@ fn metrics() -> BTreeMap<String, Metric> {
     let rows = page.lines().filter(|line| line.starts_with("| `rivulet_"));
     let own = [
         "| up | gauge | | |",
+        "| process_cpu_seconds_total | counter | | |",
+        "| process_resident_memory_bytes | gauge | | |",
         "| ALERTS | gauge | | `alertname`, `alertstate`, `severity` |",
     ];
     let metric = |row: &str| {

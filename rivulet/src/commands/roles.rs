@@ -334,7 +334,10 @@ async fn spawn_aggregate(
     kafka: &Kafka,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
-    let readiness = Readiness::new(&["kafka", "positions", rivulet_aggregator::READINESS_CHECK]);
+    let readiness = Readiness::new(
+        "aggregate",
+        &["kafka", "positions", rivulet_aggregator::READINESS_CHECK],
+    );
     spawn_operations(
         roles,
         "aggregate's operations",
@@ -363,7 +366,7 @@ async fn spawn_sink(
     clickhouse: &ClickHouse,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
-    let readiness = Readiness::new(&["kafka", "positions", rivulet_sinks::CHECK]);
+    let readiness = Readiness::new("sink", &["kafka", "positions", rivulet_sinks::CHECK]);
     spawn_operations(
         roles,
         "sink's operations",

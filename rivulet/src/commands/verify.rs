@@ -89,7 +89,7 @@ impl Verify {
             );
             let metrics = rivulet_telemetry::metrics()?;
             let mut roles = Roles::new();
-            let readiness = Readiness::new(&["verify"]);
+            let readiness = Readiness::new("verify", &["verify"]);
             let (name, listen) = ("verify's operations", &self.verify_listen);
             spawn_operations(&mut roles, name, listen, &readiness, metrics).await?;
             let every = Duration::from_secs(seconds);

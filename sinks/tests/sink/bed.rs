@@ -98,7 +98,7 @@ impl Bed {
     }
 
     pub(crate) fn start_with(&self, client: &Client, config: Config) -> Sink {
-        let readiness = Readiness::new(&[rivulet_sinks::CHECK, "kafka", "positions"]);
+        let readiness = Readiness::new("sink", &[rivulet_sinks::CHECK, "kafka", "positions"]);
         let shutdown = CancellationToken::new();
         let config = Config {
             // Its own: Kafka waits 45 s for the instances of a test that ended without leaving.
