@@ -11,27 +11,34 @@ use axum::{
     routing::get,
 };
 use chrono::{Datelike as _, Days, NaiveDate, Utc};
-use rivulet_events::{ChildId, ParentId};
+use rivulet_events::{ChildId, ParentId, data::AgeGroup};
 use rivulet_registry::Registry;
 use rivulet_telemetry::{Metrics, Readiness, operations};
 use rivulet_tokens::Verifier;
 use rivulet_web::Limiter;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, value::RawValue};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::{CompressionLevel, catch_panic::CatchPanicLayer, compression::CompressionLayer};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{Array, Object, OpenApi, Ref, Type},
+};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
+    docs,
     listen::Watchers,
-    live, page,
+    live,
+    openapi::{Conditional, OfChild, OfFamily, Refusals, Unchanged},
+    page,
     problem::Problem,
-    range::Range,
+    range::{LONGEST, Range},
     reading::Reading,
-    rows,
+    rows::{self, Day, Metric, Streak, Topic, Week},
     viewer::{KeyHash, Viewer},
 };
 
@@ -54,7 +61,12 @@ pub(crate) struct App {
     pub(crate) stopping: CancellationToken,
 }
 
-pub(crate) fn router(app: Arc<App>, readiness: Readiness, metrics: Metrics) -> Router {
+pub(crate) fn router(
+    app: Arc<App>,
+    readiness: Readiness,
+    metrics: Metrics,
+    document: OpenApi,
+) -> Router {
     Router::new()
         .route("/v1/children/{id}/daily", get(daily))
         .route("/v1/children/{id}/learning", get(learning))
@@ -65,6 +77,7 @@ pub(crate) fn router(app: Arc<App>, readiness: Readiness, metrics: Metrics) -> R
         .route("/v1/families/{id}/live", get(live::family))
         .merge(page::router())
         .merge(operations(readiness, metrics))
+        .merge(docs::routes(document))
         .fallback(async || Problem::NotFound("there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
@@ -78,6 +91,8 @@ pub(crate) fn route(path: &str) -> &'static str {
         "/healthz" | "/readyz" | "/metrics" => return "operations",
         "/" => return "page",
         path if path.starts_with("/page/") => return "page",
+        "/openapi.json" | "/docs" => return "docs",
+        path if path.starts_with("/docs/") => return "docs",
         path => match path.strip_prefix("/v1/families/") {
             Some(id) if id.ends_with("/live") => return "live",
             Some(_) => return "family",
@@ -98,23 +113,31 @@ pub(crate) fn route(path: &str) -> &'static str {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NoParameters {}
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct DailyParameters {
+    /// The first day, of the family's time zone. Without it, thirty days up to the last.
     from: Option<NaiveDate>,
+    /// The last day, 366 in all at most. Without it, today.
     to: Option<NaiveDate>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct LearningParameters {
+    /// How long one number is for.
     #[serde(default)]
+    #[param(inline)]
     period: Period,
+    /// The first day, of the family's time zone. Without it, thirty days up to the last.
     from: Option<NaiveDate>,
+    /// The last day, 366 in all at most. Without it, today.
     to: Option<NaiveDate>,
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Period {
     #[default]
@@ -148,29 +171,124 @@ fn monday(day: NaiveDate) -> NaiveDate {
     day.checked_sub_days(since).unwrap_or(day)
 }
 
-#[derive(Serialize)]
-struct Daily {
+/// A child's days.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Daily {
     child_id: Uuid,
+    /// The family's: the name of an IANA time zone.
     timezone: &'static str,
+    /// The day that it is there.
     today: NaiveDate,
     from: NaiveDate,
     to: NaiveDate,
+    #[schema(schema_with = days)]
     days: Box<RawValue>,
 }
 
-#[derive(Serialize)]
-struct Learning {
+fn days() -> Array {
+    Array::builder()
+        .items(Ref::from_schema_name(Day::name()))
+        .max_items(usize::try_from(LONGEST).ok())
+        .description(Some("Oldest first; a day without events is left out."))
+        .build()
+}
+
+/// A child's learning by period and subject.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Learning {
     child_id: Uuid,
+    /// The family's: the name of an IANA time zone.
     timezone: &'static str,
+    /// The day that it is there.
     today: NaiveDate,
+    #[schema(inline, value_type = Period)]
     period: &'static str,
     from: NaiveDate,
     to: NaiveDate,
+    /// Of every period that any of the days is in. None where its denominator is 0.
+    #[schema(value_type = Vec<Metric>)]
     metrics: Box<RawValue>,
 }
 
-/// The days of `daily_child_metrics` that have events.
-async fn daily(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts) -> Response {
+/// What a child has met.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Topics {
+    child_id: Uuid,
+    #[schema(schema_with = topics_of_a_child)]
+    topics: Vec<Value>,
+    /// Whether there are others.
+    more: bool,
+}
+
+fn topics_of_a_child() -> Array {
+    Array::builder()
+        .items(Ref::from_schema_name(Topic::name()))
+        .max_items(Some(TOPICS))
+        .description(Some("The latest first."))
+        .build()
+}
+
+/// A family's children side by side.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Family {
+    parent_id: Uuid,
+    /// The name of an IANA time zone.
+    timezone: &'static str,
+    /// The day that it is there.
+    today: NaiveDate,
+    /// This week's Monday.
+    week_start: NaiveDate,
+    /// Whether the family is shown streaks.
+    streaks: bool,
+    children: Vec<ChildOfFamily>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ChildOfFamily {
+    child_id: Uuid,
+    #[schema(schema_with = age_groups)]
+    age_group: String,
+    /// As a parent sees it; null where the family is shown none.
+    #[schema(value_type = Option<u64>)]
+    streak_today: Option<i64>,
+    /// Null before the first active day.
+    last_active_date: Option<NaiveDate>,
+    /// Null without events.
+    #[schema(value_type = Option<Week>)]
+    this_week: Option<Value>,
+    /// Null without events.
+    #[schema(value_type = Option<Week>)]
+    last_week: Option<Value>,
+}
+
+fn age_groups() -> Object {
+    let groups = AgeGroup::ALL.iter().map(|group| group.as_str());
+    Object::builder()
+        .schema_type(Type::String)
+        .enum_values(Some(groups))
+        .build()
+}
+
+/// A child's days
+///
+/// The rows of `daily_child_metrics`.
+#[utoipa::path(
+    get,
+    path = "/v1/children/{id}/daily",
+    tag = "reading",
+    params(OfChild, DailyParameters, Conditional),
+    responses(
+        (status = 200, description = "The days that have events", body = Daily,
+         headers(("ETag" = String, description = "For `If-None-Match`."))),
+        Unchanged,
+        Refusals,
+    ),
+)]
+pub(crate) async fn daily(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    parts: Parts,
+) -> Response {
     answer(&parts.headers, async {
         let asked: DailyParameters = parameters(&parts)?;
         let (child, mut reading) = open(&app, &parts, &id).await?;
@@ -180,7 +298,7 @@ async fn daily(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts
                  SELECT {DAY} FROM daily_child_metrics
                  WHERE child_id = $1 AND local_date BETWEEN $2 AND $3
              ) d",
-            DAY = rows::DAY,
+            DAY = Day::COLUMNS,
         );
         let days: String = sqlx::query_scalar(AssertSqlSafe(sql))
             .bind(child.uuid())
@@ -200,19 +318,38 @@ async fn daily(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts
     .await
 }
 
-/// The view `learning_metrics`, of the periods that any of the days asked for is in.
-async fn learning(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts) -> Response {
+/// A child's learning, by period and subject
+///
+/// The rows of `learning_metrics`, of every period that any of the days is in.
+#[utoipa::path(
+    get,
+    path = "/v1/children/{id}/learning",
+    tag = "reading",
+    params(OfChild, LearningParameters, Conditional),
+    responses(
+        (status = 200, description = "Numbers to chart", body = Learning,
+         headers(("ETag" = String, description = "For `If-None-Match`."))),
+        Unchanged,
+        Refusals,
+    ),
+)]
+pub(crate) async fn learning(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    parts: Parts,
+) -> Response {
     answer(&parts.headers, async {
         let asked: LearningParameters = parameters(&parts)?;
         let (child, mut reading) = open(&app, &parts, &id).await?;
         let range = Range::of(asked.from, asked.to, reading.today)?;
-        let metrics: String = sqlx::query_scalar(
+        let sql = format!(
             "SELECT coalesce(json_agg(m ORDER BY period_start, subject, metric_type), '[]')::text FROM (
-                 SELECT period_start, subject, metric_type, metric_value, metric_unit, sample_count
-                 FROM learning_metrics
+                 SELECT {METRIC} FROM learning_metrics
                  WHERE child_id = $1 AND period = $2 AND period_start BETWEEN $3 AND $4
              ) m",
-        )
+            METRIC = Metric::COLUMNS,
+        );
+        let metrics: String = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(child.uuid())
         .bind(asked.period.as_str())
         .bind(asked.period.start(range.from))
@@ -232,8 +369,26 @@ async fn learning(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Pa
     .await
 }
 
+/// A child's streak
+///
 /// The row of `streaks`, and what the parent sees today.
-async fn streak(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts) -> Response {
+#[utoipa::path(
+    get,
+    path = "/v1/children/{id}/streak",
+    tag = "reading",
+    params(OfChild, Conditional),
+    responses(
+        (status = 200, description = "Days in a row", body = Streak,
+         headers(("ETag" = String, description = "For `If-None-Match`."))),
+        Unchanged,
+        Refusals,
+    ),
+)]
+pub(crate) async fn streak(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    parts: Parts,
+) -> Response {
     answer(&parts.headers, async {
         let NoParameters {} = parameters(&parts)?;
         let (child, mut reading) = open(&app, &parts, &id).await?;
@@ -242,37 +397,76 @@ async fn streak(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Part
     .await
 }
 
+/// What a child has met
+///
 /// The rows of `topic_progress`, the latest topics first.
-async fn topics(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts) -> Response {
+#[utoipa::path(
+    get,
+    path = "/v1/children/{id}/topics",
+    tag = "reading",
+    params(OfChild, Conditional),
+    responses(
+        (status = 200, description = "Topics over all time", body = Topics,
+         headers(("ETag" = String, description = "For `If-None-Match`."))),
+        Unchanged,
+        Refusals,
+    ),
+)]
+pub(crate) async fn topics(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    parts: Parts,
+) -> Response {
     answer(&parts.headers, async {
         let NoParameters {} = parameters(&parts)?;
         let (child, mut reading) = open(&app, &parts, &id).await?;
-        let found: Value = sqlx::query_scalar(
+        let sql = format!(
             "SELECT coalesce(json_agg(t ORDER BY last_seen_at DESC, topic), '[]') FROM (
-                 SELECT topic, interactions, answers, correct_answers, duration_ms, messages,
-                        questions_asked, conversations, max_depth, first_depth_5_at, first_seen_at,
-                        last_seen_at, mastery_score, withheld_events, updated_at
-                 FROM topic_progress WHERE child_id = $1
+                 SELECT {TOPIC} FROM topic_progress WHERE child_id = $1
                  ORDER BY last_seen_at DESC, topic LIMIT $2 + 1
              ) t",
-        )
-        .bind(child.uuid())
-        .bind(TOPICS as i64)
-        .fetch_one(&mut *reading.tx)
-        .await?;
+            TOPIC = Topic::COLUMNS,
+        );
+        let found: Value = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(child.uuid())
+            .bind(TOPICS as i64)
+            .fetch_one(&mut *reading.tx)
+            .await?;
         let mut topics = match found {
             Value::Array(topics) => topics,
             _ => Vec::new(),
         };
         let more = topics.len() > TOPICS;
         topics.truncate(TOPICS);
-        Ok(json!({"child_id": child.uuid(), "topics": topics, "more": more}))
+        Ok(Topics {
+            child_id: child.uuid(),
+            topics,
+            more,
+        })
     })
     .await
 }
 
-/// A family's children side by side: the streak, this week and the one before.
-async fn family(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Parts) -> Response {
+/// A family's children side by side
+///
+/// Of each the streak, this week and the one before.
+#[utoipa::path(
+    get,
+    path = "/v1/families/{id}",
+    tag = "reading",
+    params(OfFamily, Conditional),
+    responses(
+        (status = 200, description = "Its children", body = Family,
+         headers(("ETag" = String, description = "For `If-None-Match`."))),
+        Unchanged,
+        Refusals,
+    ),
+)]
+pub(crate) async fn family(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    parts: Parts,
+) -> Response {
     answer(&parts.headers, async {
         let NoParameters {} = parameters(&parts)?;
         let viewer = admit(&app, &parts.headers).await?;
@@ -297,16 +491,23 @@ async fn family(State(app): State<Arc<App>>, Path(id): Path<String>, parts: Part
             .fetch_one(&mut *reading.tx)
             .await?;
             let week = |start: NaiveDate| weeks.get(start.to_string()).cloned();
-            children.push(json!({
-                "child_id": member.id, "age_group": member.age_group, "streak_today": streak,
-                "last_active_date": last_active, "this_week": week(this_week),
-                "last_week": week(last_week),
-            }));
+            children.push(ChildOfFamily {
+                child_id: member.id,
+                age_group: member.age_group,
+                streak_today: streak,
+                last_active_date: last_active,
+                this_week: week(this_week),
+                last_week: week(last_week),
+            });
         }
-        Ok(json!({
-            "parent_id": parent.uuid(), "timezone": reading.timezone.name(), "today": reading.today,
-            "week_start": this_week, "streaks": reading.streaks, "children": children,
-        }))
+        Ok(Family {
+            parent_id: parent.uuid(),
+            timezone: reading.timezone.name(),
+            today: reading.today,
+            week_start: this_week,
+            streaks: reading.streaks,
+            children,
+        })
     })
     .await
 }

@@ -5,8 +5,10 @@
 //! out no other row, whatever a query here asks for.
 
 mod api;
+mod docs;
 mod listen;
 mod live;
+mod openapi;
 mod page;
 mod problem;
 mod range;
@@ -15,4 +17,5 @@ mod role;
 mod rows;
 mod viewer;
 
+pub use openapi::openapi;
 pub use role::{Config, Error, serve};

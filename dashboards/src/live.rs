@@ -27,15 +27,17 @@ use rivulet_events::{ChildId, ParentId};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use utoipa::ToSchema;
 use uuid::Uuid;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::{
     api::{App, NoParameters, admit, parameters, uuid, viewer},
     listen::{self, Changes, Days, Watch},
+    openapi::{LastEventId, OfChild, OfFamily, Refusals},
     problem::Problem,
     reading::Reading,
-    rows,
+    rows::{self, Day, Streak},
 };
 
 /// After so long without an event a comment is sent, which keeps proxies from closing the connection,
@@ -51,7 +53,23 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Days up to today that are told to whoever comes: as far back as events are taken.
 const WINDOW: u64 = 31;
 
-/// `/v1/children/{id}/live`
+/// What changes of a child
+///
+/// Server-sent events, as long as the connection lasts. Each event `update` is the JSON of an `Update`: at
+/// first all of the last 31 days, then what was committed, about a quarter of a second later. Whoever comes
+/// back with `Last-Event-ID` hears nothing until something has changed. A comment every 15 s keeps the
+/// connection open.
+#[utoipa::path(
+    get,
+    path = "/v1/children/{id}/live",
+    tag = "reading",
+    params(OfChild, LastEventId),
+    responses(
+        (status = 200, description = "A stream", body = String, content_type = "text/event-stream",
+         example = "retry:1840\n\nevent:update\nid:9c8e…\ndata:{\"child_id\":\"…\",\"timezone\":\"Europe/Rome\",…}\n\n"),
+        Refusals,
+    ),
+)]
 pub(crate) async fn child(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -68,8 +86,23 @@ pub(crate) async fn child(
     answer(&app, &parts.headers, open.await)
 }
 
-/// `/v1/families/{id}/live`: all of a family's children in one stream, because browsers open six
-/// connections to a server.
+/// What changes of any child of a family
+///
+/// Server-sent events, as long as the connection lasts. Each event `update` is the JSON of an `Update`: at
+/// first all of the last 31 days, then what was committed, about a quarter of a second later. Whoever comes
+/// back with `Last-Event-ID` hears nothing until something has changed. A comment every 15 s keeps the
+/// connection open.
+#[utoipa::path(
+    get,
+    path = "/v1/families/{id}/live",
+    tag = "reading",
+    params(OfFamily, LastEventId),
+    responses(
+        (status = 200, description = "A stream", body = String, content_type = "text/event-stream",
+         example = "retry:1840\n\nevent:update\nid:9c8e…\ndata:{\"child_id\":\"…\",\"timezone\":\"Europe/Rome\",…}\n\n"),
+        Refusals,
+    ),
+)]
 pub(crate) async fn family(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -158,12 +191,19 @@ struct Told {
     streak: u64,
 }
 
-#[derive(Serialize)]
-struct Update<'a> {
+/// What is new of a child: the `data` of an event of a live stream.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Update<'a> {
     child_id: Uuid,
+    /// The family's: the name of an IANA time zone.
     timezone: &'static str,
+    /// The day that it is there.
     today: NaiveDate,
+    /// Those that changed, as they are now.
+    #[schema(value_type = Vec<Day>)]
     days: Vec<&'a RawValue>,
+    /// As it is now; null where the family is shown none.
+    #[schema(value_type = Option<Streak>)]
     streak: &'a Value,
 }
 

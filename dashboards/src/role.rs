@@ -9,11 +9,12 @@ use rivulet_web::{Limiter, Port, TlsError};
 use sqlx::PgPool;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
 
 use crate::{
     api::{App, route, router},
     listen::Watchers,
-    live,
+    live, openapi,
 };
 
 /// How often readiness and the rate limiters' memory are looked after.
@@ -38,6 +39,8 @@ pub struct Config {
     pub rate: u32,
     /// The same by parent, who comes with a token.
     pub token_rate: u32,
+    /// Endpoints that another role serves, to be described along with this role's.
+    pub others: Option<OpenApi>,
     /// How long requests are still taken after the role said that it is not ready.
     pub shutdown_grace: Duration,
 }
@@ -50,6 +53,7 @@ impl Default for Config {
             registry: CacheConfig::default(),
             rate: 1_000,
             token_rate: 20,
+            others: None,
             shutdown_grace: Duration::from_secs(1),
         }
     }
@@ -139,7 +143,12 @@ pub async fn serve(
     let port = Port::new(
         "api",
         config.port,
-        router(Arc::clone(&app), readiness.clone(), metrics),
+        router(
+            Arc::clone(&app),
+            readiness.clone(),
+            metrics,
+            openapi::of_all(config.others),
+        ),
         route,
     )?;
     let look_after = look_after(app, readiness.clone(), config.registry.max_stale);

@@ -1,18 +1,241 @@
 //! What is asked of PostgreSQL both by requests and by live streams.
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use rivulet_events::ChildId;
 use serde_json::{Value, json, value::RawValue};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
+use uuid::Uuid;
 
 use crate::{problem::Problem, reading::Reading};
 
-/// The columns of a day: all of `daily_child_metrics` but the child.
-pub(crate) const DAY: &str = "local_date, events, sessions, active_ms, interactions, starts, answers, \
-    correct_answers, hints, skips, completions, response_time_ms, response_time_count, xp, stars, \
-    messages_sent, messages_received, questions_asked, conversations_started, aha_moments, \
-    messages_filtered, tokens_used, max_depth, speech_windows, speech_ms, child_words, adult_words, \
-    conversational_turns, child_vocalizations, utterances, new_words, max_unique_words, topics, badges, \
-    qualifying_events, first_event_at, last_event_at, withheld_events, updated_at";
+/// A row as it is answered: what SQL names and what the OpenAPI document says are one list.
+macro_rules! row {
+    ($(#[$about:meta])* $name:ident {
+        $(#[$of_first:meta])* $first:ident: $first_type:ty,
+        $($(#[$of:meta])* $column:ident: $type:ty,)+
+    }) => {
+        $(#[$about])*
+        #[derive(ToSchema)]
+        #[expect(dead_code, reason = "PostgreSQL writes it")]
+        pub(crate) struct $name {
+            $(#[$of_first])* $first: $first_type,
+            $($(#[$of])* $column: $type,)+
+        }
+
+        impl $name {
+            /// For a `SELECT`.
+            pub(crate) const COLUMNS: &str =
+                concat!(stringify!($first), $(", ", stringify!($column)),+);
+        }
+    };
+}
+
+row!(
+    /// A child's day.
+    Day {
+        /// In the family's time zone, fixed when an event arrived.
+        local_date: NaiveDate,
+        /// All events.
+        events: u64,
+        /// Sessions started.
+        sessions: u64,
+        /// Time the app was in use.
+        active_ms: u64,
+        /// Whatever the action.
+        interactions: u64,
+        starts: u64,
+        answers: u64,
+        correct_answers: u64,
+        hints: u64,
+        skips: u64,
+        completions: u64,
+        /// Sum over the answers that have one.
+        response_time_ms: u64,
+        /// How many those are.
+        response_time_count: u64,
+        xp: u64,
+        stars: u64,
+        /// By the child.
+        messages_sent: u64,
+        /// By the assistant.
+        messages_received: u64,
+        /// By the child.
+        questions_asked: u64,
+        conversations_started: u64,
+        aha_moments: u64,
+        messages_filtered: u64,
+        tokens_used: u64,
+        /// The deepest `depth_level`; null if no message had one.
+        max_depth: Option<u64>,
+        /// Speech events.
+        speech_windows: u64,
+        /// Sum of their lengths.
+        speech_ms: u64,
+        child_words: u64,
+        adult_words: u64,
+        conversational_turns: u64,
+        child_vocalizations: u64,
+        utterances: u64,
+        new_words: u64,
+        /// Of one window; null without speech.
+        max_unique_words: Option<u64>,
+        /// Each once, sorted by byte.
+        topics: Vec<String>,
+        /// Each once, sorted by byte.
+        badges: Vec<String>,
+        /// What makes the day count for a streak.
+        qualifying_events: u64,
+        first_event_at: DateTime<Utc>,
+        last_event_at: DateTime<Utc>,
+        /// Those that analysts do not get to see.
+        withheld_events: u64,
+        /// When the row was last written.
+        updated_at: DateTime<Utc>,
+    }
+);
+
+row!(
+    /// One number of a period and subject.
+    Metric {
+        /// A day, a Monday or the first of a month.
+        period_start: NaiveDate,
+        /// `general` where the app named none.
+        subject: String,
+        metric_type: MetricType,
+        metric_value: f64,
+        metric_unit: MetricUnit,
+        /// The denominator: of time the interactions, of the score the events.
+        sample_count: u64,
+    }
+);
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "PostgreSQL writes it")]
+enum MetricType {
+    CompletionRate,
+    Accuracy,
+    TimeSpent,
+    ResponseSpeed,
+    DifficultyRating,
+    Satisfaction,
+    EngagementScore,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "PostgreSQL writes it")]
+enum MetricUnit {
+    Ratio,
+    Minutes,
+    Seconds,
+    #[schema(rename = "1-5")]
+    OneToFive,
+    #[schema(rename = "0-100")]
+    OfHundred,
+}
+
+row!(
+    /// A child and a topic, over all time.
+    Topic {
+        topic: String,
+        interactions: u64,
+        answers: u64,
+        correct_answers: u64,
+        /// Time on task.
+        duration_ms: u64,
+        messages: u64,
+        questions_asked: u64,
+        /// Conversations begun.
+        conversations: u64,
+        /// The deepest `depth_level`; null if no message had one.
+        max_depth: Option<u64>,
+        /// When a message first was 5 deep or more.
+        first_depth_5_at: Option<DateTime<Utc>>,
+        first_seen_at: DateTime<Utc>,
+        last_seen_at: DateTime<Utc>,
+        /// `100 * (correct_answers + 1) / (answers + 2)`; null without answers.
+        #[schema(minimum = 0, maximum = 100)]
+        mastery_score: Option<f64>,
+        /// Those that analysts do not get to see.
+        withheld_events: u64,
+        /// When the row was last written.
+        updated_at: DateTime<Utc>,
+    }
+);
+
+/// A child's week, from Monday: the sums of its days, the largest of what is largest, and all topics and
+/// badges.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "PostgreSQL writes it")]
+struct ActiveDays {
+    /// Days that count for a streak.
+    #[schema(maximum = 7)]
+    active_days: u64,
+}
+
+/// The row of `weekly_summaries`.
+pub(crate) struct Week;
+
+impl ToSchema for Week {}
+
+impl PartialSchema for Week {
+    fn schema() -> RefOr<Schema> {
+        let mut week = ActiveDays::schema();
+        if let (RefOr::T(Schema::Object(week)), RefOr::T(Schema::Object(day))) =
+            (&mut week, Day::schema())
+        {
+            let of_week = |column: &String| column != "local_date";
+            let columns = day.properties.into_iter();
+            week.properties
+                .extend(columns.filter(|(column, _)| of_week(column)));
+            week.required
+                .extend(day.required.into_iter().filter(of_week));
+        }
+        week
+    }
+}
+
+/// Days without a gap, the first and the last among them.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "PostgreSQL writes it")]
+struct Days {
+    from: NaiveDate,
+    to: NaiveDate,
+}
+
+/// Days in a row.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "PostgreSQL writes it")]
+pub(crate) struct Streak {
+    child_id: Uuid,
+    /// The family's: the name of an IANA time zone.
+    timezone: String,
+    /// The day that it is there.
+    today: NaiveDate,
+    /// Whether the family is shown streaks.
+    shown: bool,
+    /// What a parent sees today: it falls to 0 as days pass that cannot be bridged.
+    streak_today: u64,
+    /// As of `last_active_date`.
+    current_streak: u64,
+    longest_streak: u64,
+    /// The first day of the current streak; null before the first active day.
+    streak_started_on: Option<NaiveDate>,
+    last_active_date: Option<NaiveDate>,
+    /// Missed days that the streak would survive.
+    #[schema(maximum = 2)]
+    freezes_available: u64,
+    /// Which rule it was reckoned by; null before the first active day.
+    rule_version: Option<u64>,
+    /// Days with something that counts, in order.
+    active_days: Vec<Days>,
+    /// When the row was last written; null before the first active day.
+    updated_at: Option<DateTime<Utc>>,
+}
 
 /// JSON as PostgreSQL wrote it: a year of days is 300 kB, which need not be taken apart.
 pub(crate) fn raw(json: String) -> Result<Box<RawValue>, Problem> {
@@ -31,7 +254,8 @@ pub(crate) async fn days(
     let sql = format!(
         "SELECT local_date, row_to_json(d)::text FROM (
              SELECT {DAY} FROM daily_child_metrics WHERE child_id = $1 AND local_date = ANY ($2)
-         ) d ORDER BY local_date"
+         ) d ORDER BY local_date",
+        DAY = Day::COLUMNS,
     );
     let rows: Vec<(NaiveDate, String)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(child.uuid())

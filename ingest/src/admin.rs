@@ -13,8 +13,25 @@ use rivulet_registry::{declarations, families, keys::Scope};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{auth, problem::Problem, router::App};
+use crate::{
+    auth,
+    openapi::{Child, OfDelete, OfPut, Parent},
+    problem::Problem,
+    router::App,
+};
 
+/// Register a family, or change it
+///
+/// A family that was deleted does not come back (409).
+#[utoipa::path(
+    put,
+    path = "/v1/admin/parents/{id}",
+    tag = "registry",
+    params(("id" = Uuid, Path, description = "The parent's id, as the product knows it.")),
+    request_body = Parent,
+    responses((status = 204, description = "Done"), OfPut),
+    security(("key" = ["admin"])),
+)]
 pub(crate) async fn put_parent(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -31,6 +48,18 @@ pub(crate) async fn put_parent(
     answer(put.await)
 }
 
+/// Register a child, or change it
+///
+/// 409: the child was deleted, or its parent is unknown or was deleted.
+#[utoipa::path(
+    put,
+    path = "/v1/admin/children/{id}",
+    tag = "registry",
+    params(("id" = Uuid, Path, description = "The child's id, as the product knows it.")),
+    request_body = Child,
+    responses((status = 204, description = "Done"), OfPut),
+    security(("key" = ["admin"])),
+)]
 pub(crate) async fn put_child(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -46,6 +75,17 @@ pub(crate) async fn put_child(
     answer(put.await)
 }
 
+/// Mark a family deleted
+///
+/// And all of its children.
+#[utoipa::path(
+    delete,
+    path = "/v1/admin/parents/{id}",
+    tag = "registry",
+    params(("id" = Uuid, Path, description = "The parent's id, as the product knows it.")),
+    responses((status = 204, description = "Done, now or before"), OfDelete),
+    security(("key" = ["admin"])),
+)]
 pub(crate) async fn delete_parent(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -59,6 +99,17 @@ pub(crate) async fn delete_parent(
     answer(delete.await)
 }
 
+/// Mark a child deleted
+///
+/// Its events are refused from then on.
+#[utoipa::path(
+    delete,
+    path = "/v1/admin/children/{id}",
+    tag = "registry",
+    params(("id" = Uuid, Path, description = "The child's id, as the product knows it.")),
+    responses((status = 204, description = "Done, now or before"), OfDelete),
+    security(("key" = ["admin"])),
+)]
 pub(crate) async fn delete_child(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,

@@ -29,6 +29,7 @@ use crate::{
     body::Media,
     budget::Held,
     metrics::Tally,
+    openapi::{Batch, OfEvents, Receipt},
     problem::Problem,
     producer::{Failed, Sending},
     router::{App, Body as Admitted},
@@ -36,6 +37,33 @@ use crate::{
 
 const X_SENT_AT: HeaderName = HeaderName::from_static("x-sent-at");
 
+/// Post a batch of events
+///
+/// Takes an API key with scope `ingest`, or a client token, which speaks for one family. Answers 200
+/// once the request was understood, whatever became of the single events: `results` says. An event that
+/// is sent again, with the same `id` and `occurred_at`, is counted once. The body may have a
+/// `Content-Encoding` of gzip, zstd, br or deflate, and has 1 MiB at most as sent and 8 MiB inflated.
+/// Web pages may post from everywhere, unless the operator or the key names the origins that may.
+#[utoipa::path(
+    post,
+    path = "/v1/events",
+    tag = "events",
+    params(
+        ("verbose" = Option<bool>, Query,
+         description = "`false`: list only what is not plainly accepted (warnings and spills are listed)."),
+        ("X-Sent-At" = Option<DateTime<Utc>>, Header, description = "As `sent_at` in the body, and wins."),
+    ),
+    request_body(
+        description = "As NDJSON, one event a line.",
+        content((Batch = "application/json"), (String = "application/x-ndjson")),
+    ),
+    responses(
+        (status = 200, description = "Understood: what became of each event", body = Receipt,
+         headers(("Retry-After" = u64, description = "Seconds to wait before what was not stored is sent again."))),
+        OfEvents,
+    ),
+    security(("key" = ["ingest"]), ("token" = [])),
+)]
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     match take(&app, &parts, body).await {

@@ -17,6 +17,7 @@ mod config;
 mod events;
 mod inflate;
 mod metrics;
+mod openapi;
 mod problem;
 mod producer;
 mod router;
@@ -24,5 +25,6 @@ mod server;
 mod spill;
 
 pub use config::{Config, InvalidConfig};
+pub use openapi::openapi;
 pub use server::{Error, serve};
 pub use spill::SpillConfig;

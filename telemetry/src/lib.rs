@@ -4,11 +4,13 @@ mod collector;
 mod health;
 mod logs;
 mod metrics;
+mod openapi;
 mod span;
 
 pub use collector::{Collector, InvalidCollector, Traces};
 pub use health::{Readiness, operations, serve_operations};
 pub use logs::{LogFormat, logs};
 pub use metrics::{InstallError, Metrics, metrics};
+pub use openapi::openapi;
 pub use opentelemetry::trace::SpanKind;
 pub use span::{Link, Links, Span, TRACEPARENT, tracing_is_on};

@@ -4,6 +4,7 @@
 mod bearer;
 mod connections;
 mod limit;
+pub mod openapi;
 mod port;
 mod problem;
 mod request_id;
@@ -12,6 +13,6 @@ mod tls;
 pub use bearer::{bearer, is_token};
 pub use limit::{Limiter, Throttled, seconds};
 pub use port::{Config, InvalidConfig, Port};
-pub use problem::{Problem, document, panicked};
+pub use problem::{Problem, document, internal, panicked};
 pub use request_id::{HEADER as REQUEST_ID, RequestId};
 pub use tls::{TlsError, TlsFiles};

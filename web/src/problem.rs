@@ -43,6 +43,12 @@ pub fn document(
 #[must_use]
 pub fn panicked(_: Box<dyn Any + Send>) -> Response {
     tracing::error!("a request handler panicked");
+    internal()
+}
+
+/// What is answered where something went wrong that should not: nothing of internals.
+#[must_use]
+pub fn internal() -> Response {
     document(
         StatusCode::INTERNAL_SERVER_ERROR,
         "internal",

@@ -400,6 +400,7 @@ async fn spawn_api(
         registry: port.registry(),
         rate: flags.api_rate,
         token_rate: flags.api_token_rate,
+        others: Some(rivulet_ingest::openapi()),
         shutdown_grace: port.shutdown_grace(),
     };
     config.validate()?;

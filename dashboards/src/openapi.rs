@@ -1,0 +1,158 @@
+//! The OpenAPI document: of this role's endpoints, and of all.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::IntoResponse as _,
+};
+use rivulet_web::openapi::{complete, refusals};
+use serde_json::Map;
+use utoipa::{
+    IntoParams, IntoResponses, OpenApi as _,
+    openapi::{Header, Object, OpenApi, RefOr, Response, Server, Type},
+};
+use uuid::Uuid;
+
+use crate::{api, live, problem::Problem, rows::Week};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Rivulet",
+        description = "Telemetry of children's learning apps: events in, exact numbers for parents out.\n\n\
+            Whatever is refused is answered with a problem document (RFC 9457) with a stable `code`. A \
+            path that is not here is `404` `not_found`, another method `405` `method_not_allowed`.",
+    ),
+    paths(
+        api::daily,
+        api::learning,
+        api::streak,
+        api::topics,
+        live::child,
+        api::family,
+        live::family,
+    ),
+    components(schemas(
+        api::Daily,
+        api::Learning,
+        crate::rows::Streak,
+        api::Topics,
+        api::Family,
+        Week,
+        live::Update<'_>,
+        rivulet_web::openapi::Problem,
+    )),
+    security(("key" = ["read"]), ("token" = [])),
+    tags(
+        (name = "reading", description = "Backends and parents read what is known of a child. A key with \
+            scope `read` sees every family. A parent's token sees that parent's children and nothing else: \
+            whoever is somebody else's, is not registered or was deleted is the same `404`."),
+        (name = "operations", description = "For those who run it."),
+    ),
+)]
+struct Document;
+
+/// What can be asked of this role.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    let mut document = Document::openapi();
+    document.merge(rivulet_telemetry::openapi());
+    document.servers = Some(vec![Server::new("/")]);
+    complete(&mut document);
+    document
+}
+
+/// The same with what can be asked of others, whose paths have servers of their own.
+pub(crate) fn of_all(others: Option<OpenApi>) -> OpenApi {
+    let mut document = openapi();
+    let Some(mut others) = others else {
+        return document;
+    };
+    // Where both serve a path, it is the same.
+    for (path, item) in &mut document.paths.paths {
+        if let Some(theirs) = others.paths.paths.remove(path) {
+            let servers = document.servers.iter().chain(&theirs.servers);
+            item.servers = Some(servers.flatten().cloned().collect());
+        }
+    }
+    document.merge(others);
+    document
+}
+
+/// The path's id, of a child.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct OfChild {
+    /// The child's id, as in the registry.
+    id: Uuid,
+}
+
+/// The path's id, of a family.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct OfFamily {
+    /// The parent's id, as in the registry.
+    id: Uuid,
+}
+
+/// For whoever asked before.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct Conditional {
+    /// The `ETag` of an answer that the client has.
+    #[param(rename = "If-None-Match")]
+    if_none_match: Option<String>,
+}
+
+/// For whoever listened before.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct LastEventId {
+    /// The `id` of the last event that the client got, from any node.
+    #[param(rename = "Last-Event-ID")]
+    last_event_id: Option<String>,
+}
+
+/// What the client has is what there is.
+pub(crate) struct Unchanged;
+
+impl IntoResponses for Unchanged {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let tag = Header::builder().schema(Object::with_type(Type::String));
+        let unchanged = Response::builder()
+            .description("Nothing has changed")
+            .header("ETag", tag.build());
+        BTreeMap::from([("304".to_owned(), unchanged.build().into())])
+    }
+}
+
+/// Why the reading of numbers is refused.
+pub(crate) struct Refusals;
+
+impl IntoResponses for Refusals {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let problems = [
+            Problem::InvalidParameter("`from` is after `to`".into()),
+            Problem::Unauthorized(None),
+            Problem::Forbidden("this needs an API key with scope `read`, or a parent's token"),
+            Problem::NotFound("no child of this id can be seen here"),
+            Problem::Unavailable("the numbers cannot be read now"),
+        ];
+        let mut answers: Vec<_> = problems.into_iter().map(Problem::into_response).collect();
+        let mut limited = rivulet_web::document(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limited",
+            "too many requests with this API key or token; wait as long as `Retry-After` says",
+            Map::new(),
+        );
+        let headers = limited.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        answers.extend([limited, rivulet_web::internal()]);
+        refusals(answers)
+    }
+}

@@ -1,0 +1,199 @@
+//! What every endpoint has in common, for the OpenAPI document.
+
+use std::collections::BTreeMap;
+
+use axum::{body, http::HeaderName, response::Response as Answer};
+use futures_util::FutureExt as _;
+use serde_json::Value;
+use utoipa::{
+    ToSchema,
+    openapi::{
+        AllOf, Content, Header, Object, OpenApi, Ref, RefOr, Required, Response, Schema, Type,
+        example::Example,
+        path::{Operation, Parameter, ParameterIn, PathItem},
+        schema::SchemaType,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+
+/// Why a request was refused (RFC 9457).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct Problem {
+    /// `about:blank`: what there is to know is in `code`.
+    r#type: String,
+    /// The status in words.
+    title: String,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What happened, in a word that does not change between releases.
+    code: String,
+    /// What happened and what to do, for people. The words may change.
+    detail: String,
+    /// With `invalid_field`: which field of the body (a JSON pointer, RFC 6901).
+    #[schema(required = false)]
+    pointer: String,
+}
+
+/// Refusals as they are answered: the document's statuses, codes, headers and examples are those of the
+/// answers themselves. [`Problem`] must be among the document's schemas.
+pub fn refusals(answers: impl IntoIterator<Item = Answer>) -> BTreeMap<String, RefOr<Response>> {
+    type Codes = Vec<(&'static str, Value)>;
+    let mut statuses: BTreeMap<String, (Response, Codes)> = BTreeMap::new();
+    for answer in answers {
+        let status = answer.status();
+        let code = answer.extensions().get::<crate::problem::Problem>();
+        let code = code.map_or("", |problem| problem.0);
+        let reason = status.canonical_reason().unwrap_or_default();
+        let (response, codes) = statuses
+            .entry(status.as_u16().to_string())
+            .or_insert_with(|| (Response::new(reason), Vec::new()));
+        for name in answer.headers().keys() {
+            if let Some(header) = header(name) {
+                response.headers.insert(title_case(name), header);
+            }
+        }
+        // A problem is written before its answer is made: there is nothing to wait for.
+        let body = body::to_bytes(answer.into_body(), 1 << 16).now_or_never();
+        let body = body.and_then(Result::ok).unwrap_or_default();
+        codes.push((code, serde_json::from_slice(&body).unwrap_or_default()));
+    }
+    statuses
+        .into_iter()
+        .map(|(status, (mut response, codes))| {
+            let of = Object::builder()
+                .property("status", one_of(status.parse::<u16>()))
+                .property("code", one_of(codes.iter().map(|(code, _)| *code)))
+                .build();
+            let schema = AllOf::builder()
+                .item(Ref::from_schema_name("Problem"))
+                .item(of);
+            let examples = codes.into_iter().map(|(code, body)| {
+                let example = Example::builder().value(Some(body));
+                (code.to_owned(), RefOr::T(example.build()))
+            });
+            let content = Content::builder().schema(Some(Schema::from(schema.build())));
+            let content = content.examples_from_iter(examples).build();
+            response
+                .content
+                .insert("application/problem+json".to_owned(), content);
+            (status, RefOr::T(response))
+        })
+        .collect()
+}
+
+/// A value of these.
+pub fn one_of(values: impl IntoIterator<Item = impl Into<Value>>) -> Object {
+    Object::builder()
+        .schema_type(SchemaType::AnyValue)
+        .enum_values(Some(values))
+        .build()
+}
+
+/// The headers of refusals that are worth a word.
+fn header(name: &HeaderName) -> Option<Header> {
+    let (kind, about) = match name.as_str() {
+        "retry-after" => (
+            Type::Integer,
+            "Seconds to wait before the same request is sent again.",
+        ),
+        "ratelimit-limit" => (Type::Integer, "What may be used at once after a pause."),
+        "ratelimit-remaining" => (Type::Integer, "What of it may be used now."),
+        "ratelimit-reset" => (Type::Integer, "Seconds until all of it may be used again."),
+        "www-authenticate" => (Type::String, "What to send (RFC 6750)."),
+        "accept-encoding" => (Type::String, "What would be read."),
+        _ => return None,
+    };
+    let mut schema = Object::with_type(kind);
+    if schema.schema_type == SchemaType::Type(Type::Integer) {
+        schema.minimum = Some(0.into());
+    }
+    Some(
+        Header::builder()
+            .schema(schema)
+            .description(Some(about))
+            .build(),
+    )
+}
+
+/// `Retry-After`, from `retry-after`.
+fn title_case(name: &HeaderName) -> String {
+    let word = |word: &str| match word.split_at_checked(1) {
+        Some((first, rest)) => first.to_ascii_uppercase() + rest,
+        None => String::new(),
+    };
+    name.as_str()
+        .split('-')
+        .map(word)
+        .collect::<Vec<_>>()
+        .join("-")
+}
+
+/// Adds what every endpoint has: credentials, and `X-Request-Id`.
+pub fn complete(document: &mut OpenApi) {
+    let credential = |format: &str, about: &str| {
+        let scheme = Http::builder()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format(format);
+        SecurityScheme::Http(scheme.description(Some(about)).build())
+    };
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(
+        "key",
+        credential(
+            "API key",
+            "`rivulet keys create --name NAME --scope ingest|read|admin`. A key has one scope, which \
+             each endpoint names: to post events, to read numbers, to change the registry.",
+        ),
+    );
+    components.add_security_scheme(
+        "token",
+        credential(
+            "JWT",
+            "A token that the product's backend makes for one family; `sub` is the parent's id. For \
+             ingest it is a client token, for reading a parent's token, with an audience for each.",
+        ),
+    );
+    let text = || Object::with_type(Type::String);
+    let given = Parameter::builder()
+        .name("X-Request-Id")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "The client's own name for this request, to find it again: 1 to 128 letters, digits and \
+             `-_.:`. Another one is given instead of any other.",
+        ))
+        .schema(Some(text()))
+        .build();
+    let answered = Header::builder()
+        .schema(text())
+        .description(Some(
+            "The request's name: as the client gave it, or a new UUID.",
+        ))
+        .build();
+    for path in document.paths.paths.values_mut() {
+        path.parameters.get_or_insert_default().push(given.clone());
+        for operation in operations(path) {
+            for response in operation.responses.responses.values_mut() {
+                if let RefOr::T(response) = response {
+                    response
+                        .headers
+                        .insert("X-Request-Id".to_owned(), answered.clone());
+                }
+            }
+        }
+    }
+}
+
+/// What can be done at a path.
+pub fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut path.get,
+        &mut path.put,
+        &mut path.post,
+        &mut path.delete,
+    ]
+    .into_iter()
+    .flatten()
+}
