@@ -249,15 +249,16 @@ struct ChildOfFamily {
     #[schema(schema_with = age_groups)]
     age_group: String,
     /// As a parent sees it; null where the family is shown none.
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, required = true)]
     streak_today: Option<i64>,
     /// Null before the first active day.
+    #[schema(required = true)]
     last_active_date: Option<NaiveDate>,
     /// Null without events.
-    #[schema(value_type = Option<Week>)]
+    #[schema(value_type = Option<Week>, required = true)]
     this_week: Option<Value>,
     /// Null without events.
-    #[schema(value_type = Option<Week>)]
+    #[schema(value_type = Option<Week>, required = true)]
     last_week: Option<Value>,
 }
 

@@ -62,11 +62,11 @@ const WINDOW: u64 = 31;
 #[utoipa::path(
     get,
     path = "/v1/children/{id}/live",
+    operation_id = "child_live",
     tag = "reading",
     params(OfChild, LastEventId),
     responses(
-        (status = 200, description = "A stream", body = String, content_type = "text/event-stream",
-         example = "retry:1840\n\nevent:update\nid:9c8e…\ndata:{\"child_id\":\"…\",\"timezone\":\"Europe/Rome\",…}\n\n"),
+        (status = 200, description = "A stream of such events", body = LiveEvent, content_type = "text/event-stream"),
         Refusals,
     ),
 )]
@@ -88,18 +88,15 @@ pub(crate) async fn child(
 
 /// What changes of any child of a family
 ///
-/// Server-sent events, as long as the connection lasts. Each event `update` is the JSON of an `Update`: at
-/// first all of the last 31 days, then what was committed, about a quarter of a second later. Whoever comes
-/// back with `Last-Event-ID` hears nothing until something has changed. A comment every 15 s keeps the
-/// connection open.
+/// As `/v1/children/{id}/live`, of all of the family's children: browsers open six connections to a server.
 #[utoipa::path(
     get,
     path = "/v1/families/{id}/live",
+    operation_id = "family_live",
     tag = "reading",
     params(OfFamily, LastEventId),
     responses(
-        (status = 200, description = "A stream", body = String, content_type = "text/event-stream",
-         example = "retry:1840\n\nevent:update\nid:9c8e…\ndata:{\"child_id\":\"…\",\"timezone\":\"Europe/Rome\",…}\n\n"),
+        (status = 200, description = "A stream of such events", body = LiveEvent, content_type = "text/event-stream"),
         Refusals,
     ),
 )]
@@ -191,6 +188,24 @@ struct Told {
     streak: u64,
 }
 
+/// An event of a live stream.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct LiveEvent {
+    event: EventName,
+    /// For `Last-Event-ID`.
+    id: String,
+    /// The JSON of an `Update`.
+    data: String,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum EventName {
+    Update,
+}
+
 /// What is new of a child: the `data` of an event of a live stream.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Update<'a> {
@@ -203,7 +218,7 @@ pub(crate) struct Update<'a> {
     #[schema(value_type = Vec<Day>)]
     days: Vec<&'a RawValue>,
     /// As it is now; null where the family is shown none.
-    #[schema(value_type = Option<Streak>)]
+    #[schema(value_type = Option<Streak>, required = true)]
     streak: &'a Value,
 }
 

@@ -14,7 +14,11 @@ use utoipa::{
 };
 use uuid::Uuid;
 
-use crate::{api, live, problem::Problem, rows::Week};
+use crate::{
+    api, live,
+    problem::Problem,
+    rows::{Day, Streak, Topic, Week},
+};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -36,10 +40,13 @@ use crate::{api, live, problem::Problem, rows::Week};
     components(schemas(
         api::Daily,
         api::Learning,
-        crate::rows::Streak,
+        Day,
+        Streak,
         api::Topics,
+        Topic,
         api::Family,
         Week,
+        live::LiveEvent,
         live::Update<'_>,
         rivulet_web::openapi::Problem,
     )),
@@ -104,8 +111,8 @@ pub(crate) struct OfFamily {
 #[expect(dead_code, reason = "only its description is used")]
 pub(crate) struct Conditional {
     /// The `ETag` of an answer that the client has.
-    #[param(rename = "If-None-Match")]
-    if_none_match: Option<String>,
+    #[param(rename = "If-None-Match", required = false)]
+    if_none_match: String,
 }
 
 /// For whoever listened before.
@@ -114,8 +121,8 @@ pub(crate) struct Conditional {
 #[expect(dead_code, reason = "only its description is used")]
 pub(crate) struct LastEventId {
     /// The `id` of the last event that the client got, from any node.
-    #[param(rename = "Last-Event-ID")]
-    last_event_id: Option<String>,
+    #[param(rename = "Last-Event-ID", required = false)]
+    last_event_id: String,
 }
 
 /// What the client has is what there is.

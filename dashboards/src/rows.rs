@@ -22,7 +22,8 @@ macro_rules! row {
         #[expect(dead_code, reason = "PostgreSQL writes it")]
         pub(crate) struct $name {
             $(#[$of_first])* $first: $first_type,
-            $($(#[$of])* $column: $type,)+
+            // Always there, also where it is null.
+            $($(#[$of])* #[schema(required = true)] $column: $type,)+
         }
 
         impl $name {
@@ -224,16 +225,20 @@ pub(crate) struct Streak {
     current_streak: u64,
     longest_streak: u64,
     /// The first day of the current streak; null before the first active day.
+    #[schema(required = true)]
     streak_started_on: Option<NaiveDate>,
+    #[schema(required = true)]
     last_active_date: Option<NaiveDate>,
     /// Missed days that the streak would survive.
     #[schema(maximum = 2)]
     freezes_available: u64,
     /// Which rule it was reckoned by; null before the first active day.
+    #[schema(required = true)]
     rule_version: Option<u64>,
     /// Days with something that counts, in order.
     active_days: Vec<Days>,
     /// When the row was last written; null before the first active day.
+    #[schema(required = true)]
     updated_at: Option<DateTime<Utc>>,
 }
 

@@ -57,6 +57,19 @@ const SPEECH: [&str; 12] = [
 ];
 const SESSION: [&str; 4] = ["action", "active_ms", "kind", "device_type"];
 
+impl EventType {
+    /// The names of the fields of its `data`, in the order of the contract's table.
+    #[must_use]
+    pub const fn fields(self) -> &'static [&'static str] {
+        match self {
+            Self::Interaction => &INTERACTION,
+            Self::Message => &MESSAGE,
+            Self::Speech => &SPEECH,
+            Self::Session => &SESSION,
+        }
+    }
+}
+
 /// `data`, its fields in the order of the contract's table.
 pub(crate) enum Slots<'a> {
     Interaction([Field<'static, 'a>; 13]),

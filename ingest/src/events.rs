@@ -29,7 +29,7 @@ use crate::{
     body::Media,
     budget::Held,
     metrics::Tally,
-    openapi::{Batch, OfEvents, Receipt},
+    openapi::{Batch, NDJSON, OfEvents, Receipt, SentAt},
     problem::Problem,
     producer::{Failed, Sending},
     router::{App, Body as Admitted},
@@ -47,15 +47,16 @@ const X_SENT_AT: HeaderName = HeaderName::from_static("x-sent-at");
 #[utoipa::path(
     post,
     path = "/v1/events",
+    operation_id = "post_events",
     tag = "events",
     params(
         ("verbose" = Option<bool>, Query,
          description = "`false`: list only what is not plainly accepted (warnings and spills are listed)."),
-        ("X-Sent-At" = Option<DateTime<Utc>>, Header, description = "As `sent_at` in the body, and wins."),
+        SentAt,
     ),
     request_body(
         description = "As NDJSON, one event a line.",
-        content((Batch = "application/json"), (String = "application/x-ndjson")),
+        content((Batch = "application/json"), (String = "application/x-ndjson", example = json!(NDJSON))),
     ),
     responses(
         (status = 200, description = "Understood: what became of each event", body = Receipt,

@@ -1,8 +1,6 @@
 //! The OpenAPI document of this role's endpoints.
 
 mod event;
-#[cfg(test)]
-mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,7 +13,7 @@ use rivulet_web::{
     openapi::{complete, refusals},
 };
 use utoipa::{
-    IntoResponses, OpenApi as _, ToSchema,
+    IntoParams, IntoResponses, OpenApi as _, ToSchema,
     openapi::{
         Array, Object, OneOf, OpenApi, Ref, RefOr, Response, Schema, Server, Type,
         schema::{AdditionalProperties, Discriminator},
@@ -82,8 +80,35 @@ pub fn openapi() -> OpenApi {
     document
 }
 
+/// The device's clock.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct SentAt {
+    /// As `sent_at` in the body, and wins.
+    #[param(rename = "X-Sent-At", required = false)]
+    sent_at: DateTime<Utc>,
+}
+
+/// An event on a line.
+pub(crate) const NDJSON: &str = concat!(
+    r#"{"id":"0197a1b2-1111-7222-8333-444444444444","type":"message","#,
+    r#""child_id":"0f9e8d7c-2222-4222-8333-444444444444","occurred_at":"2026-05-04T09:30:00.250Z","#,
+    r#""data":{"conversation_id":"0f9e8d7c-3333-4222-8333-444444444444","sequence":1,"role":"user"}}"#,
+    "\n"
+);
+
 /// What was done on a device, or several, of one family or several.
 #[derive(ToSchema)]
+#[schema(example = json!({
+    "sent_at": "2026-05-04T09:30:01Z",
+    "events": [{
+        "id": "0197a1b2-1111-7222-8333-444444444444", "type": "interaction",
+        "child_id": "0f9e8d7c-2222-4222-8333-444444444444", "occurred_at": "2026-05-04T09:30:00.250Z",
+        "device": {"platform": "ios", "app_version": "4.12.1"},
+        "data": {"action": "answer", "subject": "math", "is_correct": true, "response_time_ms": 2300},
+    }],
+}))]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(crate) struct Batch {
     /// The device's clock at this attempt. Where it is off by more than a minute, the times of the
@@ -100,7 +125,8 @@ fn events_of_a_batch() -> Array {
         .max_items(Some(max))
         .description(Some(format!(
             "At most {max}, 64 KiB each and 32 levels deep, unless the operator set other limits. \
-             Unknown fields are dropped with a warning. Strings are trimmed; NUL is refused."
+             Unknown fields are dropped with a warning, strings are trimmed. \
+             Refused are NUL in a string, an integer with a fraction or exponent (1.0), and sound in any form."
         )))
         .build()
 }
@@ -141,6 +167,7 @@ pub(crate) struct Outcome {
     /// Its place in the request, from 0.
     index: u64,
     /// Its `id` as it was sent; null where that is no string of at most 64 bytes.
+    #[schema(required = true)]
     id: Option<String>,
     outcome: Fate,
     /// With `accepted`, where Kafka is down and the event is safe on this server's disk until it is back.

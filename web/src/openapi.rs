@@ -50,8 +50,8 @@ pub fn refusals(answers: impl IntoIterator<Item = Answer>) -> BTreeMap<String, R
             .entry(status.as_u16().to_string())
             .or_insert_with(|| (Response::new(reason), Vec::new()));
         for name in answer.headers().keys() {
-            if let Some(header) = header(name) {
-                response.headers.insert(title_case(name), header);
+            if let Some((name, header)) = header(name) {
+                response.headers.insert(name.to_owned(), header);
             }
         }
         // A problem is written before its answer is made: there is nothing to wait for.
@@ -91,43 +91,35 @@ pub fn one_of(values: impl IntoIterator<Item = impl Into<Value>>) -> Object {
         .build()
 }
 
-/// The headers of refusals that are worth a word.
-fn header(name: &HeaderName) -> Option<Header> {
-    let (kind, about) = match name.as_str() {
+/// The headers of refusals that are worth a word: as they are commonly written, and what they say.
+fn header(name: &HeaderName) -> Option<(&'static str, Header)> {
+    let (name, kind, about) = match name.as_str() {
         "retry-after" => (
+            "Retry-After",
             Type::Integer,
             "Seconds to wait before the same request is sent again.",
         ),
-        "ratelimit-limit" => (Type::Integer, "What may be used at once after a pause."),
-        "ratelimit-remaining" => (Type::Integer, "What of it may be used now."),
-        "ratelimit-reset" => (Type::Integer, "Seconds until all of it may be used again."),
-        "www-authenticate" => (Type::String, "What to send (RFC 6750)."),
-        "accept-encoding" => (Type::String, "What would be read."),
+        "ratelimit-limit" => (
+            "RateLimit-Limit",
+            Type::Integer,
+            "What may be used at once after a pause.",
+        ),
+        "ratelimit-remaining" => (
+            "RateLimit-Remaining",
+            Type::Integer,
+            "What of it may be used now.",
+        ),
+        "ratelimit-reset" => (
+            "RateLimit-Reset",
+            Type::Integer,
+            "Seconds until all of it may be used again.",
+        ),
+        "www-authenticate" => ("WWW-Authenticate", Type::String, "What to send (RFC 6750)."),
+        "accept-encoding" => ("Accept-Encoding", Type::String, "What would be read."),
         _ => return None,
     };
-    let mut schema = Object::with_type(kind);
-    if schema.schema_type == SchemaType::Type(Type::Integer) {
-        schema.minimum = Some(0.into());
-    }
-    Some(
-        Header::builder()
-            .schema(schema)
-            .description(Some(about))
-            .build(),
-    )
-}
-
-/// `Retry-After`, from `retry-after`.
-fn title_case(name: &HeaderName) -> String {
-    let word = |word: &str| match word.split_at_checked(1) {
-        Some((first, rest)) => first.to_ascii_uppercase() + rest,
-        None => String::new(),
-    };
-    name.as_str()
-        .split('-')
-        .map(word)
-        .collect::<Vec<_>>()
-        .join("-")
+    let header = Header::builder().schema(Object::with_type(kind));
+    Some((name, header.description(Some(about)).build()))
 }
 
 /// Adds what every endpoint has: credentials, and `X-Request-Id`.
