@@ -1,0 +1,112 @@
+//! The OpenAPI document says what ingest and api do: Schemathesis asks them everything that it describes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rivulet_sandbox::TestBed;
+use rivulet_tests::Rivulet;
+use tokio::process::Command;
+use uuid::Uuid;
+
+fn program(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/openapi")
+        .join(file)
+}
+
+async fn run(command: &mut Command, missing: &str) {
+    // It says on the test's own output what it finds.
+    let done = command.status().await;
+    let done = done.unwrap_or_else(|error| panic!("{error}: {missing}"));
+    assert!(done.success(), "{done}: see above. {missing}");
+}
+
+/// A Python that has Schemathesis, which the first run installs.
+async fn python() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.dev/tools/openapi");
+    let wanted = fs::read(program("requirements.txt")).unwrap();
+    let stamp = folder.join("installed");
+    if fs::read(&stamp).is_ok_and(|there| there == wanted) {
+        return folder.join("bin/python");
+    }
+    let _ = fs::remove_dir_all(&folder);
+    run(
+        Command::new("python3").args(["-m", "venv"]).arg(&folder),
+        "the test needs Python 3.10 or later with venv (Debian: python3-venv)",
+    )
+    .await;
+    run(
+        Command::new(folder.join("bin/pip"))
+            .args(["install", "--quiet", "--requirement"])
+            .arg(program("requirements.txt")),
+        "the test needs PyPI once",
+    )
+    .await;
+    // Last: it says that the installation is complete.
+    fs::write(stamp, wanted).unwrap();
+    folder.join("bin/python")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_is_true() {
+    let python = python().await;
+    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
+    let read_key = rivulet
+        .command(&["keys", "create", "--name", "read", "--scope", "read"])
+        .await
+        .unwrap();
+    let [ingest, _aggregate, api] = rivulet.start(["ingest", "aggregate", "api"]).await.unwrap();
+    let [ingest, api] = [ingest, api].map(|role| {
+        let url = format!("http://{}", role.address);
+        (role, url)
+    });
+    let mut simulate = vec![
+        "simulate",
+        "--children",
+        "12",
+        "--history",
+        "12",
+        "--duration",
+        "2",
+    ];
+    simulate.extend(["--url", &ingest.1, "--ingest-key", &rivulet.ingest_key]);
+    simulate.extend(["--admin-key", &rivulet.admin_key]);
+    rivulet.command(&simulate).await.unwrap();
+    // Whoever did most, once the aggregator has told of it.
+    let most = async {
+        loop {
+            let found = sqlx::query_as(
+                "SELECT c.id, c.parent_id FROM topic_progress t
+             JOIN children c ON c.id = t.child_id AND c.deleted_at IS NULL
+             JOIN parents p ON p.id = c.parent_id AND p.deleted_at IS NULL
+             JOIN learning_metrics m ON m.child_id = c.id AND m.period_start > current_date - 20
+             GROUP BY 1, 2 ORDER BY count(*) DESC LIMIT 1",
+            )
+            .fetch_optional(&rivulet.bed.pool);
+            match found.await.unwrap() {
+                Some(found) => break found,
+                None => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    };
+    let (child, parent): (Uuid, Uuid) = tokio::time::timeout(Duration::from_secs(120), most)
+        .await
+        .unwrap();
+    run(
+        Command::new(python)
+            .arg(program("check.py"))
+            .args([&api.1, &ingest.1])
+            .args([child.to_string(), parent.to_string()])
+            .env("READ_KEY", read_key)
+            .env("INGEST_KEY", &rivulet.ingest_key)
+            .env("ADMIN_KEY", &rivulet.admin_key)
+            .env("NO_PROXY", "127.0.0.1"),
+        "",
+    )
+    .await;
+}
