@@ -113,19 +113,22 @@ function update({ child_id: id, today, timezone, days, streak }) {
   // A child that is new here, another day, a move, streaks switched on or off: the family says how it is now.
   if (!child || today > state.today || timezone !== state.timezone || Boolean(streak) !== state.streaks) reload(ended.signal);
   if (!child) return;
-  const fresh = days.filter((row) => keep(child, row));
+  const fresh = days.filter((row) => keep(child, row, true));
   if (streak && state.streaks) Object.assign(child, { streak, streakToday: streak.streak_today });
   state.asOf = new Date();
   if (fresh.length) refreshSoon(child);
   changed({ child, days: fresh });
 }
 
-/** Whether it is news. An answer may have been overtaken by the stream. */
-function keep(child, row) {
+/**
+ * Whether it is news. The stream is always right; an answer may have been overtaken by it. `events` tells, for it
+ * only grows; `updated_at` does not, for it is when the last transaction began, not when it ended.
+ */
+function keep(child, row, isLive = false) {
   const known = child.rows.get(row.local_date);
-  if (known && Date.parse(known.updated_at) > Date.parse(row.updated_at)) return false;
+  if (known && !isLive && known.events > row.events) return false;
   child.rows.set(row.local_date, row);
-  return known?.updated_at !== row.updated_at;
+  return JSON.stringify(known) !== JSON.stringify(row);
 }
 
 /** Asks until there is an answer; null if there will be none. `failed` is told of each try that was for nothing. */
