@@ -11,39 +11,37 @@ use axum::{
     routing::get,
 };
 use chrono::{Datelike as _, Days, NaiveDate, Utc};
-use rivulet_events::{ChildId, ParentId, data::AgeGroup};
+use rivulet_events::{ChildId, ParentId};
 use rivulet_registry::Registry;
 use rivulet_telemetry::{Metrics, Readiness, operations};
 use rivulet_tokens::Verifier;
 use rivulet_web::Limiter;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::{CompressionLevel, catch_panic::CatchPanicLayer, compression::CompressionLayer};
-use utoipa::{
-    IntoParams, ToSchema,
-    openapi::{Array, Object, OpenApi, Ref, Type},
-};
+use utoipa::{IntoParams, ToSchema, openapi::OpenApi};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
+    answers::{ChildOfFamily, Daily, Family, Learning, Topics},
     docs,
     listen::Watchers,
     live,
     openapi::{Conditional, OfChild, OfFamily, Refusals, Unchanged},
     page,
     problem::Problem,
-    range::{LONGEST, Range},
+    range::Range,
     reading::Reading,
-    rows::{self, Day, Metric, Streak, Topic, Week},
+    rows::{self, Day, Metric, Streak, Topic},
     viewer::{KeyHash, Viewer},
 };
 
 /// Topics in one answer, the latest first.
-const TOPICS: usize = 500;
+pub(crate) const TOPICS: usize = 500;
 
 /// What every request shares.
 pub(crate) struct App {
@@ -139,7 +137,7 @@ struct LearningParameters {
 
 #[derive(Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Period {
+pub(crate) enum Period {
     #[default]
     Daily,
     Weekly,
@@ -169,105 +167,6 @@ impl Period {
 fn monday(day: NaiveDate) -> NaiveDate {
     let since = Days::new(day.weekday().num_days_from_monday().into());
     day.checked_sub_days(since).unwrap_or(day)
-}
-
-/// A child's days.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Daily {
-    child_id: Uuid,
-    /// The family's: the name of an IANA time zone.
-    timezone: &'static str,
-    /// The day that it is there.
-    today: NaiveDate,
-    from: NaiveDate,
-    to: NaiveDate,
-    #[schema(schema_with = days)]
-    days: Box<RawValue>,
-}
-
-fn days() -> Array {
-    Array::builder()
-        .items(Ref::from_schema_name(Day::name()))
-        .max_items(usize::try_from(LONGEST).ok())
-        .description(Some("Oldest first; a day without events is left out."))
-        .build()
-}
-
-/// A child's learning by period and subject.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Learning {
-    child_id: Uuid,
-    /// The family's: the name of an IANA time zone.
-    timezone: &'static str,
-    /// The day that it is there.
-    today: NaiveDate,
-    #[schema(inline, value_type = Period)]
-    period: &'static str,
-    from: NaiveDate,
-    to: NaiveDate,
-    /// Of every period that any of the days is in. None where its denominator is 0.
-    #[schema(value_type = Vec<Metric>)]
-    metrics: Box<RawValue>,
-}
-
-/// What a child has met.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Topics {
-    child_id: Uuid,
-    #[schema(schema_with = topics_of_a_child)]
-    topics: Vec<Value>,
-    /// Whether there are others.
-    more: bool,
-}
-
-fn topics_of_a_child() -> Array {
-    Array::builder()
-        .items(Ref::from_schema_name(Topic::name()))
-        .max_items(Some(TOPICS))
-        .description(Some("The latest first."))
-        .build()
-}
-
-/// A family's children side by side.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Family {
-    parent_id: Uuid,
-    /// The name of an IANA time zone.
-    timezone: &'static str,
-    /// The day that it is there.
-    today: NaiveDate,
-    /// This week's Monday.
-    week_start: NaiveDate,
-    /// Whether the family is shown streaks.
-    streaks: bool,
-    children: Vec<ChildOfFamily>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct ChildOfFamily {
-    child_id: Uuid,
-    #[schema(schema_with = age_groups)]
-    age_group: String,
-    /// As a parent sees it; null where the family is shown none.
-    #[schema(value_type = Option<u64>, required = true)]
-    streak_today: Option<i64>,
-    /// Null before the first active day.
-    #[schema(required = true)]
-    last_active_date: Option<NaiveDate>,
-    /// Null without events.
-    #[schema(value_type = Option<Week>, required = true)]
-    this_week: Option<Value>,
-    /// Null without events.
-    #[schema(value_type = Option<Week>, required = true)]
-    last_week: Option<Value>,
-}
-
-fn age_groups() -> Object {
-    let groups = AgeGroup::ALL.iter().map(|group| group.as_str());
-    Object::builder()
-        .schema_type(Type::String)
-        .enum_values(Some(groups))
-        .build()
 }
 
 /// A child's days
@@ -351,12 +250,12 @@ pub(crate) async fn learning(
             METRIC = Metric::COLUMNS,
         );
         let metrics: String = sqlx::query_scalar(AssertSqlSafe(sql))
-        .bind(child.uuid())
-        .bind(asked.period.as_str())
-        .bind(asked.period.start(range.from))
-        .bind(range.to)
-        .fetch_one(&mut *reading.tx)
-        .await?;
+            .bind(child.uuid())
+            .bind(asked.period.as_str())
+            .bind(asked.period.start(range.from))
+            .bind(range.to)
+            .fetch_one(&mut *reading.tx)
+            .await?;
         Ok(Learning {
             child_id: child.uuid(),
             timezone: reading.timezone.name(),

@@ -4,6 +4,7 @@
 //! and nothing else: PostgreSQL itself, as the role `rivulet_parent` with row-level security, hands
 //! out no other row, whatever a query here asks for.
 
+mod answers;
 mod api;
 mod docs;
 mod listen;

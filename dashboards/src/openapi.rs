@@ -15,7 +15,7 @@ use utoipa::{
 use uuid::Uuid;
 
 use crate::{
-    api, live,
+    answers, api, live,
     problem::Problem,
     rows::{Day, Streak, Topic, Week},
 };
@@ -38,13 +38,13 @@ use crate::{
         live::family,
     ),
     components(schemas(
-        api::Daily,
-        api::Learning,
+        answers::Daily,
+        answers::Learning,
         Day,
         Streak,
-        api::Topics,
+        answers::Topics,
         Topic,
-        api::Family,
+        answers::Family,
         Week,
         live::LiveEvent,
         live::Update<'_>,
