@@ -1,13 +1,12 @@
 //! The OpenAPI document: of this role's endpoints, and of all.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use axum::{
-    http::{HeaderValue, StatusCode, header},
-    response::IntoResponse as _,
+use axum::response::IntoResponse as _;
+use rivulet_web::{
+    Throttled,
+    openapi::{complete, refusals},
 };
-use rivulet_web::openapi::{complete, refusals};
-use serde_json::Map;
 use utoipa::{
     IntoParams, IntoResponses, OpenApi as _,
     openapi::{Header, Object, OpenApi, RefOr, Response, Server, Type},
@@ -148,18 +147,15 @@ impl IntoResponses for Refusals {
             Problem::Unauthorized(None),
             Problem::Forbidden("this needs an API key with scope `read`, or a parent's token"),
             Problem::NotFound("no child of this id can be seen here"),
+            Problem::RateLimited(Throttled {
+                limit: 200,
+                remaining: 0,
+                wait: Duration::from_secs(1),
+                reset: Duration::from_secs(10),
+            }),
             Problem::Unavailable("the numbers cannot be read now"),
         ];
-        let mut answers: Vec<_> = problems.into_iter().map(Problem::into_response).collect();
-        let mut limited = rivulet_web::document(
-            StatusCode::TOO_MANY_REQUESTS,
-            "rate_limited",
-            "too many requests with this API key or token; wait as long as `Retry-After` says",
-            Map::new(),
-        );
-        let headers = limited.headers_mut();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        answers.extend([limited, rivulet_web::internal()]);
-        refusals(answers)
+        let answers = problems.into_iter().map(Problem::into_response);
+        refusals(answers.chain([rivulet_web::internal()]))
     }
 }
