@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure as must};
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::{
@@ -13,6 +14,9 @@ use crate::{
     sandbox::{Sandbox, say},
     stack::Stack,
 };
+
+/// Seconds; the longest that a token may be good for.
+const DAY: &str = "86400";
 
 impl Sandbox {
     /// Brings Rivulet up on the running services, and the simulated family app if `demo`; returns
@@ -42,7 +46,7 @@ impl Sandbox {
         } else if take_down(home, &Simulator).await? {
             eprintln!("simulator: stopped");
         }
-        guide(home, visitor)
+        guide(home, visitor).await
     }
 
     /// `export NAME=value` lines for a shell to source.
@@ -104,7 +108,29 @@ async fn register_visitor(home: &Home, admin_key: &str) -> Result<Visitor> {
     Ok(visitor)
 }
 
-fn guide(home: &Home, visitor: Visitor) -> Result<String> {
+/// A line with a link to the parents' page of the largest family, if tokens can be made here.
+async fn page(home: &Home) -> Result<String> {
+    let mut database = PgConnection::connect(&Stack::of(home)?.database_url).await?;
+    let parent: Uuid = sqlx::query_scalar(
+        "SELECT parent_id FROM children GROUP BY parent_id ORDER BY count(*) DESC, parent_id LIMIT 1",
+    )
+    .fetch_one(&mut database)
+    .await?;
+    let parent = parent.to_string();
+    let token = rivulet(home, &["keys", "token", "--parent", &parent, "--ttl", DAY]);
+    Ok(token.map_or_else(
+        |_| String::new(),
+        |token| {
+            let api = api_url(home).unwrap_or_default();
+            format!(
+                "\nLook at the page of a family (the link is good for a day):\n\n  {api}/#token={}\n",
+                token.trim()
+            )
+        },
+    ))
+}
+
+async fn guide(home: &Home, visitor: Visitor) -> Result<String> {
     let state = home.state();
     let keys = state.keys.context("no keys yet")?;
     let stack = Stack::of(home)?;
@@ -116,6 +142,7 @@ fn guide(home: &Home, visitor: Visitor) -> Result<String> {
         "data": {"action": "answer", "subject": "math", "topic": "fractions", "is_correct": true},
     }]});
     let child = visitor.child;
+    let page = page(home).await?;
     Ok(format!(
         "
 Rivulet is up.
@@ -136,7 +163,8 @@ over HTTP,
 and, a few seconds later, in the history for analysts:
 
   curl -sS {clickhouse} --data-binary \"SELECT * FROM rivulet.history WHERE child_id = '{child}' FORMAT Vertical\"
-
+{page}
+Every endpoint, to try it:          {api}/docs/
 Addresses and keys for your shell:  source <(./dev env)
 Logs:                               {logs}
 Stop it:                            ./dev down
