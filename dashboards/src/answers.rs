@@ -27,7 +27,7 @@ pub(crate) struct Daily {
     pub(crate) from: NaiveDate,
     pub(crate) to: NaiveDate,
     #[schema(schema_with = days)]
-    pub(crate) days: Box<RawValue>,
+    pub(crate) days: Vec<Day>,
 }
 
 fn days() -> Array {

@@ -36,7 +36,7 @@ use crate::{
     problem::Problem,
     range::Range,
     reading::Reading,
-    rows::{self, Day, Metric, Streak, Topic},
+    rows::{self, Metric, Streak, Topic},
     viewer::{KeyHash, Viewer},
 };
 
@@ -193,26 +193,13 @@ pub(crate) async fn daily(
         let asked: DailyParameters = parameters(&parts)?;
         let (child, mut reading) = open(&app, &parts, &id).await?;
         let range = Range::of(asked.from, asked.to, reading.today)?;
-        let sql = format!(
-            "SELECT coalesce(json_agg(d ORDER BY local_date), '[]')::text FROM (
-                 SELECT {DAY} FROM daily_child_metrics
-                 WHERE child_id = $1 AND local_date BETWEEN $2 AND $3
-             ) d",
-            DAY = Day::COLUMNS,
-        );
-        let days: String = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(child.uuid())
-            .bind(range.from)
-            .bind(range.to)
-            .fetch_one(&mut *reading.tx)
-            .await?;
         Ok(Daily {
             child_id: child.uuid(),
             timezone: reading.timezone.name(),
             today: reading.today,
             from: range.from,
             to: range.to,
-            days: rows::raw(days)?,
+            days: rows::range(&mut reading, child, range).await?,
         })
     })
     .await

@@ -25,7 +25,10 @@ use futures_util::stream;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use rivulet_events::{ChildId, ParentId};
 use serde::Serialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -216,7 +219,7 @@ pub(crate) struct Update<'a> {
     today: NaiveDate,
     /// Those that changed, as they are now.
     #[schema(value_type = Vec<Day>)]
-    days: Vec<&'a RawValue>,
+    days: Vec<Box<RawValue>>,
     /// As it is now; null where the family is shown none.
     #[schema(value_type = Option<Streak>, required = true)]
     streak: &'a Value,
@@ -313,11 +316,12 @@ impl Live {
             (told.timezone, told.today, told.streak) != (reading.timezone, today, streak_hash)
         });
         let mut hashes = told.map_or_else(BTreeMap::new, |told| told.days.clone());
-        let mut new: Vec<&RawValue> = Vec::new();
-        for (date, row) in &rows {
-            let hash = xxh3_64(row.get().as_bytes());
-            if hashes.insert(*date, hash) != Some(hash) {
-                new.push(row);
+        let mut new = Vec::new();
+        for row in &rows {
+            let json = to_raw_value(row).map_err(unwritable)?;
+            let hash = xxh3_64(json.get().as_bytes());
+            if hashes.insert(row.date(), hash) != Some(hash) {
+                new.push(json);
                 changed = true;
             }
         }
@@ -331,10 +335,7 @@ impl Live {
             days: new,
             streak: &streak,
         };
-        let data = serde_json::to_string(&update).map_err(|error| {
-            tracing::error!(%error, "an update could not be written");
-            Problem::Unavailable("the numbers cannot be told now")
-        })?;
+        let data = serde_json::to_string(&update).map_err(unwritable)?;
         let told = Told {
             timezone: reading.timezone,
             today,
@@ -360,6 +361,11 @@ impl Live {
         }
         format!("{:032x}", hash.digest128())
     }
+}
+
+fn unwritable(error: serde_json::Error) -> Problem {
+    tracing::error!(%error, "an update could not be written");
+    Problem::Unavailable("the numbers cannot be told now")
 }
 
 /// Counts a listener for as long as it is there.

@@ -2,24 +2,41 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rivulet_events::ChildId;
+use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
+use sqlx::{AssertSqlSafe, FromRow, Row as _, postgres::PgRow};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
 };
 use uuid::Uuid;
 
-use crate::{problem::Problem, reading::Reading};
+use crate::{problem::Problem, range::Range, reading::Reading};
 
-/// A row as it is answered: what SQL names and what the OpenAPI document says are one list.
+/// A row as it is answered: what SQL names and what the OpenAPI document says are one list. Those that
+/// are not `read` are written as JSON by PostgreSQL, which takes 9 µs a day and reading it 1 µs.
 macro_rules! row {
+    ($(#[$about:meta])* read $name:ident {
+        $($(#[$of:meta])* $column:ident: $type:ty,)+
+    }) => {
+        row!($(#[$about])* #[derive(Serialize)] $name { $($(#[$of])* $column: $type,)+ });
+
+        impl FromRow<'_, PgRow> for $name {
+            fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+                let mut columns = 0..;
+                // Fields are evaluated in the order they are written in.
+                Ok(Self {
+                    $($column: Column::of(row, columns.next().unwrap_or_default())?,)+
+                })
+            }
+        }
+    };
     ($(#[$about:meta])* $name:ident {
         $(#[$of_first:meta])* $first:ident: $first_type:ty,
         $($(#[$of:meta])* $column:ident: $type:ty,)+
     }) => {
         $(#[$about])*
         #[derive(ToSchema)]
-        #[expect(dead_code, reason = "PostgreSQL writes it")]
         pub(crate) struct $name {
             $(#[$of_first])* $first: $first_type,
             // Always there, also where it is null.
@@ -34,9 +51,40 @@ macro_rules! row {
     };
 }
 
+/// A column by its place.
+trait Column: Sized {
+    fn of(row: &PgRow, place: usize) -> Result<Self, sqlx::Error>;
+}
+
+macro_rules! column {
+    ($($type:ty),+) => {$(
+        impl Column for $type {
+            fn of(row: &PgRow, place: usize) -> Result<Self, sqlx::Error> {
+                row.try_get(place)
+            }
+        }
+    )+};
+}
+
+column!(NaiveDate, DateTime<Utc>, Vec<String>);
+
+impl Column for u64 {
+    /// Counts and sums are never negative.
+    fn of(row: &PgRow, place: usize) -> Result<Self, sqlx::Error> {
+        row.try_get(place).map(i64::unsigned_abs)
+    }
+}
+
+impl Column for Option<u64> {
+    fn of(row: &PgRow, place: usize) -> Result<Self, sqlx::Error> {
+        let number: Option<i64> = row.try_get(place)?;
+        Ok(number.map(i64::unsigned_abs))
+    }
+}
+
 row!(
     /// A child's day.
-    Day {
+    read Day {
         /// In the family's time zone, fixed when an event arrived.
         local_date: NaiveDate,
         /// All events.
@@ -100,6 +148,7 @@ row!(
 
 row!(
     /// One number of a period and subject.
+    #[expect(dead_code, reason = "PostgreSQL writes it")]
     Metric {
         /// A day, a Monday or the first of a month.
         period_start: NaiveDate,
@@ -141,6 +190,7 @@ enum MetricUnit {
 
 row!(
     /// A child and a topic, over all time.
+    #[expect(dead_code, reason = "PostgreSQL writes it")]
     Topic {
         topic: String,
         interactions: u64,
@@ -176,6 +226,12 @@ struct ActiveDays {
     /// Days that count for a streak.
     #[schema(maximum = 7)]
     active_days: u64,
+}
+
+impl Day {
+    pub(crate) const fn date(&self) -> NaiveDate {
+        self.local_date
+    }
 }
 
 /// The row of `weekly_summaries`.
@@ -242,7 +298,7 @@ pub(crate) struct Streak {
     updated_at: Option<DateTime<Utc>>,
 }
 
-/// JSON as PostgreSQL wrote it: a year of days is 300 kB, which need not be taken apart.
+/// JSON as PostgreSQL wrote it, which need not be taken apart.
 pub(crate) fn raw(json: String) -> Result<Box<RawValue>, Problem> {
     RawValue::from_string(json).map_err(|error| {
         tracing::error!(%error, "PostgreSQL wrote JSON that is none");
@@ -250,26 +306,39 @@ pub(crate) fn raw(json: String) -> Result<Box<RawValue>, Problem> {
     })
 }
 
+/// Those of the days of a range that have events, in order.
+pub(crate) async fn range(
+    reading: &mut Reading,
+    child: ChildId,
+    range: Range,
+) -> Result<Vec<Day>, Problem> {
+    let sql = format!(
+        "SELECT {} FROM daily_child_metrics WHERE child_id = $1 AND local_date BETWEEN $2 AND $3
+         ORDER BY local_date",
+        Day::COLUMNS
+    );
+    let days = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(child.uuid())
+        .bind(range.from)
+        .bind(range.to);
+    Ok(days.fetch_all(&mut *reading.tx).await?)
+}
+
 /// Those of these days that have events, in order.
 pub(crate) async fn days(
     reading: &mut Reading,
     child: ChildId,
     days: &[NaiveDate],
-) -> Result<Vec<(NaiveDate, Box<RawValue>)>, Problem> {
+) -> Result<Vec<Day>, Problem> {
     let sql = format!(
-        "SELECT local_date, row_to_json(d)::text FROM (
-             SELECT {DAY} FROM daily_child_metrics WHERE child_id = $1 AND local_date = ANY ($2)
-         ) d ORDER BY local_date",
-        DAY = Day::COLUMNS,
+        "SELECT {} FROM daily_child_metrics WHERE child_id = $1 AND local_date = ANY ($2)
+         ORDER BY local_date",
+        Day::COLUMNS
     );
-    let rows: Vec<(NaiveDate, String)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+    let days = sqlx::query_as(AssertSqlSafe(sql))
         .bind(child.uuid())
-        .bind(days)
-        .fetch_all(&mut *reading.tx)
-        .await?;
-    rows.into_iter()
-        .map(|(day, row)| Ok((day, raw(row)?)))
-        .collect()
+        .bind(days);
+    Ok(days.fetch_all(&mut *reading.tx).await?)
 }
 
 /// The row of `streaks`, and what the parent sees today.
