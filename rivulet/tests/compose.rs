@@ -41,6 +41,7 @@ fn every_service_is_pinned_bounded_and_watched() {
         "aggregate",
         "sink",
         "api",
+        "verify",
         "prometheus",
         "grafana",
     ];
@@ -157,7 +158,7 @@ fn the_roles_are_commands_of_this_binary() {
     let roles: Vec<_> = services(&compose)
         .filter(|(_, service)| service["image"] == "rivulet:local")
         .collect();
-    assert_eq!(roles.len(), 6);
+    assert_eq!(roles.len(), 7);
     for (name, service) in roles {
         assert_eq!(service["read_only"], true, "{name}");
         let command = words(&service["command"]);
