@@ -4,9 +4,7 @@ use std::io::IsTerminal as _;
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter, Layer as _,
-    filter::{FilterExt as _, LevelFilter, filter_fn},
-    layer::SubscriberExt as _,
+    EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
@@ -30,18 +28,20 @@ pub enum LogFormat {
 /// # Errors
 /// The filter cannot be read.
 pub fn logs(filter: &str, format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::builder()
-        .parse(filter)?
-        // Without the hint every line of every library would be looked at by both filters.
-        .and(filter_fn(holds_no_data).with_max_level_hint(LevelFilter::TRACE));
+    let filter = EnvFilter::builder().parse(filter)?;
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
     };
-    // A test harness may have set one up; its own is as good.
+    // Filters of everything, not of the layer: a layer's own carries what it said of one callsite over to
+    // the next on that thread, and sqlx asks after each query whether to log it. Then a span, and even a
+    // line at ERROR, is lost (tokio-rs/tracing#2519).
+    // A test harness may have set a logger up; its own is as good.
     let _ = tracing_subscriber::registry()
-        .with(layer.with_filter(filter))
+        .with(filter)
+        .with(filter_fn(holds_no_data))
+        .with(layer)
         .try_init();
     Ok(())
 }
