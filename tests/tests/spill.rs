@@ -35,12 +35,13 @@ async fn what_was_spilled_is_counted_once_whoever_is_killed() {
         children: 90,
         history_days: 6,
         rate: 300.0,
-        duration: Some(Duration::from_secs(45)),
         ..rivulet.simulator(&ingest, 1)
     };
     let ledger = app.ledger.clone().unwrap();
-    let app =
-        tokio::spawn(async move { run(&app, Utc::now(), |_| {}, &CancellationToken::new()).await });
+    // As long as the outages take, which differs: an app that ended before would spill nothing more.
+    let enough = CancellationToken::new();
+    let until_enough = enough.clone();
+    let app = tokio::spawn(async move { run(&app, Utc::now(), |_| {}, &until_enough).await });
 
     for outage in 0..2 {
         tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -66,6 +67,7 @@ async fn what_was_spilled_is_counted_once_whoever_is_killed() {
         ingest.crash().await.unwrap();
         ingest.ready().await.unwrap();
     }
+    enough.cancel();
     println!("{}", app.await.unwrap().unwrap());
     until(&ingest, WAITING, |records| records == 0.0).await;
     let checked = check::exact(&rivulet, &[ledger]).await.unwrap();
