@@ -30,7 +30,10 @@ struct Stream {
 impl Stream {
     async fn open(api: &Api, credential: &str, path: &str, last: Option<&str>) -> Self {
         let mut request = api.client.get(format!("{}{path}", api.url));
-        request = request.bearer_auth(credential);
+        // As browsers do; a stream that was compressed would be kept back until there is enough of it.
+        request = request
+            .bearer_auth(credential)
+            .header("accept-encoding", "gzip");
         if let Some(id) = last {
             request = request.header("last-event-id", id);
         }
