@@ -151,7 +151,7 @@ pub async fn serve(
         ),
         route,
     )?;
-    let look_after = look_after(app, readiness.clone(), config.registry.max_stale);
+    let look_after = look_after(app, readiness.clone());
     tokio::spawn(background.run_until_cancelled_owned(look_after));
 
     readiness.pass("accepting");
@@ -176,16 +176,15 @@ fn limiter<K: Clone + Eq + Hash>(rate: u32) -> Limiter<K> {
     Limiter::new(rate, rate.saturating_mul(BURST))
 }
 
-async fn look_after(app: Arc<App>, readiness: Readiness, max_stale: Duration) {
+async fn look_after(app: Arc<App>, readiness: Readiness) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     loop {
         tick.tick().await;
         app.limiter.tidy();
         app.parent_limiter.tidy();
-        match app.registry.age() {
-            Some(age) if age <= max_stale => readiness.pass("registry"),
-            Some(_) => readiness.fail("registry", "cut off from PostgreSQL for too long"),
-            None => readiness.fail("registry", "PostgreSQL was never reached"),
+        match app.registry.check() {
+            Ok(()) => readiness.pass("registry"),
+            Err(why) => readiness.fail("registry", why),
         }
     }
 }

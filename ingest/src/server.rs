@@ -166,10 +166,9 @@ async fn housekeeping(app: Arc<App>, readiness: Readiness) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     for round in 0u64.. {
         tick.tick().await;
-        match app.registry.age() {
-            Some(age) if age <= app.config.registry.max_stale => readiness.pass("registry"),
-            Some(_) => readiness.fail("registry", "cut off from PostgreSQL for too long"),
-            None => readiness.fail("registry", "PostgreSQL was never reached"),
+        match app.registry.check() {
+            Ok(()) => readiness.pass("registry"),
+            Err(why) => readiness.fail("registry", why),
         }
         gauge!("rivulet_ingest_in_flight_bytes").set(app.budget.held() as f64);
         if let Some(spill) = &app.spill {

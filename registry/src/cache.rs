@@ -220,12 +220,20 @@ impl Registry {
         shared.known_key(sha256).0.map(|(grant, _)| grant)
     }
 
-    /// How long ago everything in memory was last known to be true.
-    #[must_use]
-    pub fn age(&self) -> Option<Duration> {
+    /// Whether what is in memory may be used.
+    ///
+    /// # Errors
+    /// Why not, as `/readyz` says it.
+    pub fn check(&self) -> Result<(), &'static str> {
         let keys = self.0.keys.read();
-        let as_of = keys.as_ref()?.as_of;
-        Some(self.0.confirmation.lock().of(as_of).elapsed())
+        let Some(keys) = &*keys else {
+            return Err("PostgreSQL was never reached");
+        };
+        let age = self.0.confirmation.lock().of(keys.as_of).elapsed();
+        if age > self.0.max_stale {
+            return Err("cut off from PostgreSQL for too long");
+        }
+        Ok(())
     }
 }
 

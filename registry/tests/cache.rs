@@ -51,7 +51,7 @@ async fn changes_are_heard_of_and_unknown_children_are_never_remembered() {
     let pool = &bed.pool;
     let (parent, kid) = family(pool).await;
     let (registry, _stop) = start(pool.clone(), MINUTE);
-    eventually("the registry listens", async || registry.age().is_some()).await;
+    eventually("the registry listens", async || registry.check().is_ok()).await;
 
     assert!(matches!(one(&registry, kid).await, Known::Read(Some(_))));
     eventually("it is cached", async || {
@@ -191,7 +191,7 @@ async fn reads_that_race_with_changes_do_not_stick() {
     let bed = migrated().await;
     let (parent, kid) = family(&bed.pool).await;
     let (registry, _stop) = start(bed.pool.clone(), MINUTE);
-    eventually("the registry listens", async || registry.age().is_some()).await;
+    eventually("the registry listens", async || registry.check().is_ok()).await;
     let reading = {
         let registry = registry.clone();
         tokio::spawn(async move {
@@ -219,7 +219,7 @@ async fn reads_that_race_with_changes_do_not_stick() {
 async fn a_new_key_works_at_once_and_a_revoked_one_soon_does_not() {
     let bed = migrated().await;
     let (registry, _stop) = start(bed.pool.clone(), MINUTE);
-    eventually("the registry listens", async || registry.age().is_some()).await;
+    eventually("the registry listens", async || registry.check().is_ok()).await;
     assert_eq!(scope(&registry, &sha256("rvk_of_nobody")).await, Ok(None));
     let key = keys::create(&bed.pool, "reader", Scope::Read)
         .await
@@ -239,7 +239,7 @@ async fn a_new_key_works_at_once_and_a_revoked_one_soon_does_not() {
 async fn limits_of_a_key_are_known_and_so_is_their_change() {
     let bed = migrated().await;
     let (registry, _stop) = start(bed.pool.clone(), MINUTE);
-    eventually("the registry listens", async || registry.age().is_some()).await;
+    eventually("the registry listens", async || registry.check().is_ok()).await;
     let limits = Limits {
         origins: vec!["https://app.example".parse().unwrap()],
         event_types: vec![EventType::Interaction, EventType::Session],
