@@ -3,8 +3,8 @@
 use anyhow::bail;
 use clap::Args;
 
-use super::roles::{AggregateFlags, ConsumerFlags, IngestFlags, SinkFlags};
 use crate::{
+    flags::{AggregateFlags, ConsumerFlags, IngestFlags, SinkFlags},
     port::PortFlags,
     services::{ClickHouse, Kafka, Postgres, SpillAge},
 };
