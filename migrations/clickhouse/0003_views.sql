@@ -1,7 +1,7 @@
 -- Ready-made views for analysts, all over `history`; docs/analysts.md documents their columns.
 -- "Active" means here what it means on a parent's dashboard: an interaction other than `view`, a
 -- message the child wrote, or a speech window with words of the child.
--- A ratio whose denominator is 0 is NULL.
+-- A ratio whose denominator is 0 is NULL. The child that is left out is the canary's (`rivulet canary`).
 
 -- One row per local date: how many children used the app, and how many were active.
 CREATE OR REPLACE VIEW {database}.daily_active_children AS
@@ -23,6 +23,7 @@ FROM
             OR ifNull(role = 'user', false)
             OR ifNull(child_words > 0, false) AS active
     FROM {database}.history
+    WHERE child_id != 'ca9a0000-0000-8000-8000-000000000002'
 )
 GROUP BY local_date
 ORDER BY local_date;
@@ -52,9 +53,10 @@ FROM
             arrayMin(weeks) AS cohort_week,
             arrayMax(weeks) AS last_week
         FROM {database}.history
-        WHERE ifNull(interaction_action != 'view', false)
-            OR ifNull(role = 'user', false)
-            OR ifNull(child_words > 0, false)
+        WHERE child_id != 'ca9a0000-0000-8000-8000-000000000002'
+            AND (ifNull(interaction_action != 'view', false)
+                OR ifNull(role = 'user', false)
+                OR ifNull(child_words > 0, false))
         GROUP BY child_id
     )
     GROUP BY cohort_week
@@ -84,7 +86,7 @@ SELECT
     avgOrNull(rating) AS mean_rating,
     count(rating) AS ratings
 FROM {database}.history
-WHERE event_type = 'interaction'
+WHERE event_type = 'interaction' AND child_id != 'ca9a0000-0000-8000-8000-000000000002'
 GROUP BY subject, topic, activity_id;
 
 -- Whether practice helps: each child's answers on a topic, in the order given, are cut into an
@@ -112,7 +114,7 @@ FROM
         arrayCount(answer -> answer.3, arraySlice(given, 1, earlier_answers)) AS earlier_correct,
         arrayCount(answer -> answer.3, arraySlice(given, earlier_answers + 1)) AS later_correct
     FROM {database}.history
-    WHERE event_type = 'interaction' AND interaction_action = 'answer'
+    WHERE event_type = 'interaction' AND interaction_action = 'answer' AND child_id != 'ca9a0000-0000-8000-8000-000000000002'
     GROUP BY child_id, subject, topic
     HAVING answers >= 2
 )
@@ -138,7 +140,7 @@ SELECT
     child_words / nullIf(child_words + adult_words, 0) AS child_share,
     child_words / nullIf(utterances, 0) AS words_per_utterance
 FROM {database}.history
-WHERE event_type = 'speech'
+WHERE event_type = 'speech' AND child_id != 'ca9a0000-0000-8000-8000-000000000002'
 GROUP BY child_id, week_start;
 
 -- One row per conversation of a child with an assistant.
@@ -161,5 +163,5 @@ SELECT
     countIf(was_filtered) AS filtered,
     sum(ifNull(tokens_used, 0)) AS tokens_used
 FROM {database}.history AS events
-WHERE event_type = 'message'
+WHERE event_type = 'message' AND child_id != 'ca9a0000-0000-8000-8000-000000000002'
 GROUP BY child_id, conversation_id;

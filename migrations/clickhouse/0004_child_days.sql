@@ -13,6 +13,8 @@
 -- No recount tells of a child that has no events any more: who deletes events deletes here, too
 -- (docs/analysts.md says in which order). Rows expire with the last of their events.
 --
+-- The child that is left out is the canary's (`rivulet canary`).
+--
 -- Needs ClickHouse 25.3. In a `Replicated` database, and in ClickHouse Cloud, one replica at a time
 -- refreshes; where several refresh, their rows meet as those of repeated refreshes do.
 
@@ -111,6 +113,7 @@ FROM
         max(depth_level) AS max_depth
     FROM {database}.history AS event
     WHERE event.local_date >= {since:Date} AND (event.id_day >= {since:Date} - 35 OR event.id_day = '1970-01-01')
+        AND event.child_id != 'ca9a0000-0000-8000-8000-000000000002'
     GROUP BY local_date, child_id, event_type, activity_id, conversation_id, subject, topic
 ) AS part
 GROUP BY local_date, child_id;

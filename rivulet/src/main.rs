@@ -64,6 +64,8 @@ enum Command {
     Quarantine(commands::quarantine::Quarantine),
     /// Play a family app that sends telemetry.
     Simulate(commands::simulate::Simulate),
+    /// Send events of its own and wait for them: does what is sent now arrive?
+    Canary(commands::canary::Canary),
     /// Compare what was stored with the log: is every event accounted for?
     Verify(commands::verify::Verify),
     /// Recount rollups from the history, show where they differ, and replace them.
@@ -111,6 +113,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Registry(command) => command.run().await,
         Command::Quarantine(command) => command.run().await,
         Command::Simulate(command) => command.run().await,
+        Command::Canary(command) => command.run().await,
         Command::Verify(command) => command.run().await,
         Command::Rebuild(command) => command.run().await,
         Command::Trace(command) => command.run().await,

@@ -20,9 +20,18 @@ fn text(of: &str) -> String {
 
 #[test]
 fn each_fires_when_it_should_and_not_otherwise() {
+    promtool(&["test", "rules", "alerts.test.yml"]);
+}
+
+#[test]
+fn prometheus_takes_its_configuration() {
+    promtool(&["check", "config", "prometheus.yml"]);
+}
+
+fn promtool(args: &[&str]) {
     let mut promtool = Command::new("promtool");
     promtool
-        .args(["test", "rules", "alerts.test.yml"])
+        .args(args)
         .current_dir(path("dashboards/prometheus"));
     match promtool.output() {
         Ok(said) => assert!(said.status.success(), "{said:?}"),

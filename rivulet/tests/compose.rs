@@ -42,6 +42,7 @@ fn every_service_is_pinned_bounded_and_watched() {
         "sink",
         "api",
         "verify",
+        "canary",
         "prometheus",
         "grafana",
     ];
@@ -130,6 +131,36 @@ fn grafana_finds_its_boards_and_what_they_read() {
 }
 
 #[test]
+fn prometheus_scrapes_every_role_where_it_listens() {
+    let compose = compose();
+    let dockerfile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Dockerfile");
+    let dockerfile = std::fs::read_to_string(dockerfile).unwrap();
+    let scrape = &yaml("dashboards/prometheus/prometheus.yml")["scrape_configs"][0];
+    let mut scraped = BTreeSet::new();
+    let mut scraped_at = |role: &str, port: &str| {
+        let listens = format!("_LISTEN=0.0.0.0:{port} ");
+        assert!(dockerfile.contains(&listens), "nobody listens at {port}");
+        scraped.insert(role.to_owned());
+    };
+    for of in scrape["static_configs"].as_array().unwrap() {
+        for target in words(&of["targets"]) {
+            let (role, port) = target.split_once(':').unwrap();
+            assert_eq!(of["labels"]["role"], role);
+            scraped_at(role, port);
+        }
+    }
+    for of in scrape["dns_sd_configs"].as_array().unwrap() {
+        for role in words(&of["names"]) {
+            scraped_at(role, &of["port"].to_string());
+        }
+    }
+    let roles = services(&compose)
+        .filter(|(_, service)| service["image"] == "rivulet:local" && service["restart"] != "no");
+    let roles: BTreeSet<_> = roles.map(|(name, _)| name.clone()).collect();
+    assert_eq!(scraped, roles);
+}
+
+#[test]
 fn it_holds_no_secret() {
     let compose = compose();
     for (name, service) in services(&compose) {
@@ -138,6 +169,14 @@ fn it_holds_no_secret() {
                 let value = value.as_str().unwrap();
                 assert!(
                     value.starts_with("${") && value.contains(":?"),
+                    "{name} {variable} has a default"
+                );
+            }
+            if variable.ends_with("_KEY") {
+                // Not `:?`, which would ask everybody for it; who reads it refuses an empty one.
+                let value = value.as_str().unwrap();
+                assert!(
+                    value.starts_with("${") && value.ends_with(":-}"),
                     "{name} {variable} has a default"
                 );
             }
@@ -158,7 +197,7 @@ fn the_roles_are_commands_of_this_binary() {
     let roles: Vec<_> = services(&compose)
         .filter(|(_, service)| service["image"] == "rivulet:local")
         .collect();
-    assert_eq!(roles.len(), 7);
+    assert_eq!(roles.len(), 8);
     for (name, service) in roles {
         assert_eq!(service["read_only"], true, "{name}");
         let command = words(&service["command"]);

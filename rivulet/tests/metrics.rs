@@ -10,7 +10,7 @@ use std::{
 };
 
 /// The crates of what runs in production, and who their metrics belong to.
-const CRATES: [(&str, &str); 12] = [
+const CRATES: [(&str, &str); 13] = [
     ("ingest", "ingest"),
     ("web", "ingest, api"),
     ("spill", "ingest"),
@@ -21,6 +21,7 @@ const CRATES: [(&str, &str); 12] = [
     ("sinks", "sink"),
     ("quarantine", "aggregate, sink"),
     ("audit", "verify, all"),
+    ("canary", "canary"),
     ("dashboards", "api"),
     ("telemetry", "all"),
 ];

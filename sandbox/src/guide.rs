@@ -10,7 +10,10 @@ use crate::{
     daemon::{ensure, take_down},
     home::{Home, Visitor},
     postgres::psql,
-    roles::{Roles, Simulator, api_url, environment, fill_history, ingest_url, keys, rivulet},
+    roles::{
+        Canary, Roles, Simulator, api_url, canary_url, environment, fill_history, ingest_url, keys,
+        rivulet,
+    },
     sandbox::{Sandbox, say},
     stack::Stack,
 };
@@ -19,7 +22,7 @@ use crate::{
 const DAY: &str = "86400";
 
 impl Sandbox {
-    /// Brings Rivulet up on the running services, and the simulated family app if `demo`; returns
+    /// Brings Rivulet up on the running services, and the simulated family app and a canary if `demo`; returns
     /// what to tell the user.
     ///
     /// # Errors
@@ -43,8 +46,19 @@ impl Sandbox {
             fill_history(home)?;
             let outcome = ensure(home, &Simulator).await?;
             say("simulator", outcome, "a family app, 20 events a second");
-        } else if take_down(home, &Simulator).await? {
-            eprintln!("simulator: stopped");
+            let outcome = ensure(home, &Canary).await?;
+            let what = format!(
+                "sends events and waits for them, {}/readyz",
+                canary_url(home)?
+            );
+            say("canary", outcome, &what);
+        } else {
+            if take_down(home, &Simulator).await? {
+                eprintln!("simulator: stopped");
+            }
+            if take_down(home, &Canary).await? {
+                eprintln!("canary: stopped");
+            }
         }
         guide(home, visitor).await
     }

@@ -27,6 +27,9 @@ pub(crate) struct Roles;
 /// `rivulet simulate`: a family app as a load source.
 pub(crate) struct Simulator;
 
+/// `rivulet canary`: sends events of its own and waits for them.
+pub(crate) struct Canary;
+
 /// The roles are not started as the servers' user: only PostgreSQL minds root.
 impl Server for Roles {
     fn name(&self) -> &'static str {
@@ -118,7 +121,49 @@ impl Server for Simulator {
     }
 }
 
-/// What `rivulet simulate` reads. The keys are no arguments: those can be read by everybody.
+impl Server for Canary {
+    fn name(&self) -> &'static str {
+        "canary"
+    }
+
+    fn ports(&self) -> &'static [&'static str] {
+        &["canary"]
+    }
+
+    fn traces(&self) -> Traces {
+        Traces {
+            dir: "rivulet/canary",
+            programs: &["rivulet"],
+            stop: Signal::TERM,
+        }
+    }
+
+    async fn prepare(&self, home: &Home) -> Result<()> {
+        Ok(fs::create_dir_all(home.path(self.traces().dir))?)
+    }
+
+    async fn daemon(&self, home: &Home) -> Result<Daemon> {
+        let port = home.port("canary").unwrap_or_default();
+        let mut env = environment(home)?;
+        env.extend(simulation(home)?);
+        env.push(("RIVULET_CANARY_LISTEN", format!("127.0.0.1:{port}")));
+        Ok(Daemon {
+            program: sibling("rivulet")?,
+            args: ["canary", "--every", "10"].map(Into::into).to_vec(),
+            env,
+            config: String::new(),
+            account: None,
+        })
+    }
+
+    /// That it lives: its events arrive once the family app's past has been counted.
+    async fn answers(&self, home: &Home) -> Result<()> {
+        reqwest::get(format!("{}/healthz", canary_url(home)?)).await?;
+        Ok(())
+    }
+}
+
+/// What those read who send events. The keys are no arguments: those can be read by everybody.
 fn simulation(home: &Home) -> Result<Vec<(&'static str, String)>> {
     let keys = home.state().keys.context("no keys yet")?;
     Ok(vec![
@@ -172,6 +217,10 @@ pub(crate) fn ingest_url(home: &Home) -> Result<String> {
 
 pub(crate) fn api_url(home: &Home) -> Result<String> {
     url(home, "api")
+}
+
+pub(crate) fn canary_url(home: &Home) -> Result<String> {
+    url(home, "canary")
 }
 
 fn url(home: &Home, role: &str) -> Result<String> {

@@ -11,7 +11,7 @@ use crate::{
     kafka::{self, Kafka},
     leftovers,
     postgres::{self, Postgres},
-    roles::{Roles, Simulator},
+    roles::{Canary, Roles, Simulator},
     stack::Stack,
 };
 
@@ -220,6 +220,7 @@ impl Sandbox {
     pub async fn down(&self, wipe: bool) -> Result<()> {
         let _turn = self.home.lock()?;
         // Those who use the services go first.
+        self.stop(&Canary).await?;
         self.stop(&Simulator).await?;
         self.stop(&Roles).await?;
         let services = tokio::join!(

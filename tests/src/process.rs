@@ -55,12 +55,14 @@ impl Role {
             "RIVULET_AGGREGATE_LISTEN",
             "RIVULET_SINK_LISTEN",
             "RIVULET_API_LISTEN",
+            "RIVULET_CANARY_LISTEN",
         ] {
             // Only one of them matters, unless it is every role in one process.
             env.push((listen, "127.0.0.1:0".to_owned()));
         }
-        let listen = match name {
+        let listen = match name.split(' ').next().unwrap_or_default() {
             "aggregate" => "RIVULET_AGGREGATE_LISTEN",
+            "canary" => "RIVULET_CANARY_LISTEN",
             "sink" => "RIVULET_SINK_LISTEN",
             "api" => "RIVULET_API_LISTEN",
             _ => "RIVULET_LISTEN",
@@ -273,7 +275,7 @@ fn spawn(program: &Path, name: &str, env: &[(&'static str, String)], log: &Path)
     let log = File::options().create(true).append(true).open(log)?;
     let mut command = Command::new(program);
     command
-        .arg(name)
+        .args(name.split(' '))
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -5,6 +5,7 @@
     reason = "a command's answer goes to standard output"
 )]
 
+pub(crate) mod canary;
 pub(crate) mod check_config;
 pub(crate) mod keys;
 pub(crate) mod migrate;
