@@ -51,7 +51,7 @@ fn expressions() -> Vec<Query> {
         let annotations = array(&json["annotations"]["list"]).map(|of| (of, &of["expr"]));
         let variables = array(&json["templating"]["list"]).map(|of| (of, &of["query"]["query"]));
         for (of, text) in annotations.chain(variables) {
-            if of["datasource"]["uid"] == PROMETHEUS {
+            if of["datasource"]["type"] == PROMETHEUS {
                 let text = text.as_str().unwrap();
                 let values = text.strip_prefix("label_values(");
                 let values = values.and_then(|of| of.strip_suffix(')')?.rsplit_once(", "));
