@@ -1,10 +1,14 @@
 //! The queries to PostgreSQL and ClickHouse, asked of both.
 
+use std::process::Command;
+
 use chrono::{DateTime, Duration, Utc};
 use rivulet_sandbox::TestBed;
-use sqlx::{AssertSqlSafe, Column as _, PgPool, Row as _, TypeInfo as _};
+use sqlx::{
+    AssertSqlSafe, Column as _, PgPool, Row as _, TypeInfo as _, postgres::PgConnectOptions,
+};
 
-use crate::{CLICKHOUSE, POSTGRES, Query, boards};
+use crate::{CLICKHOUSE, POSTGRES, Query, boards, root};
 
 /// What the boards show while one is looked at.
 struct Time {
@@ -105,9 +109,10 @@ async fn postgres_answers_every_query() {
     let (bed, time) = (postgres_with(12).await, Time::last_month());
     let queries = queries(POSTGRES);
     assert!(queries.len() > 10, "{}", queries.len());
+    let grafana = Grafana::of(&bed).await;
     for query in queries {
         let sql = AssertSqlSafe(time.postgres(&query));
-        let rows = sqlx::query(sql).fetch_all(&bed.pool).await;
+        let rows = sqlx::query(sql).fetch_all(&grafana.pool).await;
         let rows = rows.unwrap_or_else(|error| panic!("{}: {error}", query.at));
         let first = rows
             .first()
@@ -118,6 +123,68 @@ async fn postgres_answers_every_query() {
             assert_eq!(column, ("time", "TIMESTAMPTZ"), "{}", query.at);
         }
     }
+    grafana.dismiss(&bed).await;
+}
+
+/// A login made by login.sql. The server keeps it when the database goes: drop it.
+struct Grafana {
+    login: String,
+    pool: PgPool,
+}
+
+impl Grafana {
+    async fn of(bed: &TestBed) -> Self {
+        let database: String = sqlx::query_scalar("SELECT current_database()")
+            .fetch_one(&bed.pool)
+            .await
+            .unwrap();
+        let login = format!("grafana of {database}");
+        let made = Command::new("psql")
+            .args(["--no-psqlrc", "--set=ON_ERROR_STOP=1", &bed.database_url])
+            .arg(format!("--set=login={login}"))
+            .arg("--file")
+            .arg(root("dashboards/grafana/login.sql"))
+            .env("GRAFANA_PASSWORD", "it's")
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let options: PgConnectOptions = bed.database_url.parse().unwrap();
+        let options = options.username(&login).password("it's");
+        let pool = PgPool::connect_with(options).await.unwrap();
+        Self { login, pool }
+    }
+
+    async fn dismiss(self, bed: &TestBed) {
+        self.pool.close().await;
+        let drop = format!("DROP ROLE \"{}\"", self.login);
+        sqlx::query(AssertSqlSafe(drop))
+            .execute(&bed.pool)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn grafana_reads_nothing_but_what_boards_are_made_of() {
+    let bed = postgres_with(1).await;
+    let grafana = Grafana::of(&bed).await;
+    for sql in [
+        "SELECT * FROM api_keys",
+        "SELECT * FROM consent_changes",
+        "SELECT * FROM quarantine",
+        "SELECT * FROM event_seen",
+        "SELECT * FROM topic_progress",
+        "SELECT created_at FROM children",
+        "UPDATE parents SET analytics = true",
+        "DELETE FROM daily_child_metrics",
+        "CREATE TABLE mine ()",
+        "SET ROLE rivulet_parent",
+    ] {
+        let refused = sqlx::query(sql).execute(&grafana.pool).await.unwrap_err();
+        let code = refused.as_database_error().unwrap().code().unwrap();
+        assert_eq!(code, "42501", "{sql}: {refused}");
+    }
+    grafana.dismiss(&bed).await;
 }
 
 #[tokio::test]
