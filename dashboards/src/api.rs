@@ -359,7 +359,7 @@ pub(crate) async fn family(
         let viewer = admit(&app, &parts.headers).await?;
         let parent = ParentId::new(uuid(&id)?);
         let (mut reading, members) =
-            Reading::family(&app.pool, viewer, parent, Utc::now()).await?;
+            Reading::family(&app.pool, viewer, parent, Utc::now(), parts.extensions.get()).await?;
         let this_week = monday(reading.today);
         let last_week = this_week.checked_sub_days(Days::new(7)).unwrap_or(this_week);
         let mut children = Vec::with_capacity(members.len());
@@ -402,7 +402,8 @@ pub(crate) async fn family(
 async fn open(app: &App, parts: &Parts, id: &str) -> Result<(ChildId, Reading), Problem> {
     let viewer = admit(app, &parts.headers).await?;
     let child = ChildId::new(uuid(id)?);
-    let reading = Reading::child(&app.pool, viewer, child, Utc::now()).await?;
+    let request = parts.extensions.get();
+    let reading = Reading::child(&app.pool, viewer, child, Utc::now(), request).await?;
     Ok((child, reading))
 }
 

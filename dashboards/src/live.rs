@@ -83,7 +83,7 @@ pub(crate) async fn child(
         let viewer = admit(&app, &parts.headers).await?;
         let child = ChildId::new(uuid(&id)?);
         // Whether it may be seen at all is answered with a status.
-        Reading::child(&app.pool, viewer, child, Utc::now()).await?;
+        Reading::child(&app.pool, viewer, child, Utc::now(), parts.extensions.get()).await?;
         Ok(vec![child])
     };
     answer(&app, &parts.headers, open.await)
@@ -112,7 +112,8 @@ pub(crate) async fn family(
         let NoParameters {} = parameters(&parts)?;
         let viewer = admit(&app, &parts.headers).await?;
         let parent = ParentId::new(uuid(&id)?);
-        let (_, members) = Reading::family(&app.pool, viewer, parent, Utc::now()).await?;
+        let request = parts.extensions.get();
+        let (_, members) = Reading::family(&app.pool, viewer, parent, Utc::now(), request).await?;
         Ok(members
             .iter()
             .map(|member| ChildId::new(member.id))
@@ -293,7 +294,7 @@ impl Live {
         // Listeners leave connections to those who ask.
         let _turn = self.app.live_reads.acquire().await;
         let viewer = viewer(&self.app, &self.credential).await?;
-        let mut reading = Reading::child(&self.app.pool, viewer, child, Utc::now()).await?;
+        let mut reading = Reading::child(&self.app.pool, viewer, child, Utc::now(), None).await?;
         let today = reading.today;
         let dates: Vec<NaiveDate> = match days {
             Days::These(days) => days.iter().copied().collect(),

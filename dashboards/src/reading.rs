@@ -3,6 +3,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use rivulet_events::{ChildId, ParentId};
+use rivulet_telemetry::Span;
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -21,6 +22,8 @@ pub(crate) struct Reading {
     pub(crate) today: NaiveDate,
     /// Whether the family is shown streaks.
     pub(crate) streaks: bool,
+    /// Ends with it, where the request is traced.
+    _span: Option<Span>,
 }
 
 /// A child of a family.
@@ -30,13 +33,15 @@ pub(crate) struct Member {
 }
 
 impl Reading {
-    /// Of a child that the viewer may see.
+    /// Of a child that the viewer may see. `request`: the span of the request, where that is traced.
     pub(crate) async fn child(
         pool: &PgPool,
         viewer: Viewer,
         child: ChildId,
         now: DateTime<Utc>,
+        request: Option<&Span>,
     ) -> Result<Self, Problem> {
+        let span = request.map(span);
         let mut tx = begin(pool).await?;
         let found: Option<(Uuid, String, bool)> = sqlx::query_as(
             "SELECT p.id, p.timezone, p.streaks FROM children c JOIN parents p ON p.id = c.parent_id
@@ -49,7 +54,7 @@ impl Reading {
         if !viewer.may_see(parent) {
             return Err(NO_CHILD);
         }
-        Self::of(tx, viewer, &timezone, streaks, now).await
+        Self::of(tx, viewer, &timezone, streaks, now, span).await
     }
 
     /// Of a family that the viewer may see, with its children.
@@ -58,10 +63,12 @@ impl Reading {
         viewer: Viewer,
         parent: ParentId,
         now: DateTime<Utc>,
+        request: Option<&Span>,
     ) -> Result<(Self, Vec<Member>), Problem> {
         if !viewer.may_see(parent.uuid()) {
             return Err(NO_FAMILY);
         }
+        let span = request.map(span);
         let mut tx = begin(pool).await?;
         let found: Option<(String, bool)> = sqlx::query_as(
             "SELECT timezone, streaks FROM parents WHERE id = $1 AND deleted_at IS NULL",
@@ -81,7 +88,7 @@ impl Reading {
             .into_iter()
             .map(|(id, age_group)| Member { id, age_group })
             .collect();
-        let reading = Self::of(tx, viewer, &timezone, streaks, now).await?;
+        let reading = Self::of(tx, viewer, &timezone, streaks, now, span).await?;
         Ok((reading, members))
     }
 
@@ -91,6 +98,7 @@ impl Reading {
         timezone: &str,
         streaks: bool,
         now: DateTime<Utc>,
+        span: Option<Span>,
     ) -> Result<Self, Problem> {
         if let Viewer::Parent(parent) = viewer {
             // As with SET LOCAL: until the end of the transaction.
@@ -108,8 +116,13 @@ impl Reading {
             timezone,
             today: now.with_timezone(&timezone).date_naive(),
             streaks,
+            _span: span,
         })
     }
+}
+
+fn span(request: &Span) -> Span {
+    request.store("read", "postgresql")
 }
 
 impl Viewer {

@@ -307,8 +307,9 @@ async fn a_traced_request_is_followed_into_both_stores() {
     let [interactions, messages, ..] = rivulet.bed.cluster.topics();
     assert_eq!(topics, [interactions, messages]);
 
-    let read = collector.span("rivulet-api", |span| reader.is_of(span));
-    assert_eq!(read.name, "GET daily");
+    let is_asked = |span: &Span| reader.is_of(span) && span.name == "GET daily";
+    let asked = collector.span("rivulet-api", is_asked);
+    assert_eq!(collector.names_below("rivulet-api", &asked), ["read"]);
     let strange = collector.spans("rivulet-ingest", |span| span.name.starts_with("HTTP"));
     assert_eq!(strange.len(), 1);
 
