@@ -108,15 +108,16 @@ async function reload(signal) {
 }
 
 /** What the stream brings: rows of days that changed, and the streak as it is now. */
-function update({ child_id: id, today, timezone, days, streak }) {
+function update({ child_id: id, today, timezone, days, empty, streak }) {
   const child = childOf(id);
   // A child that is new here, another day, a move, streaks switched on or off: the family says how it is now.
   if (!child || today > state.today || timezone !== state.timezone || Boolean(streak) !== state.streaks) reload(ended.signal);
   if (!child) return;
   const fresh = days.filter((row) => keep(child, row, true));
+  const gone = empty.filter((day) => child.rows.delete(day));
   if (streak && state.streaks) Object.assign(child, { streak, streakToday: streak.streak_today });
   state.asOf = new Date();
-  if (fresh.length) refreshSoon(child);
+  if (fresh.length || gone.length) refreshSoon(child);
   changed({ child, days: fresh });
 }
 

@@ -221,6 +221,8 @@ pub(crate) struct Update<'a> {
     /// Those that changed, as they are now.
     #[schema(value_type = Vec<Day>)]
     days: Vec<Box<RawValue>>,
+    /// Days without events, whatever was told of them before. At first all of the last 31 that have none.
+    empty: Vec<NaiveDate>,
     /// As it is now; null where the family is shown none.
     #[schema(value_type = Option<Streak>, required = true)]
     streak: &'a Value,
@@ -326,6 +328,18 @@ impl Live {
                 changed = true;
             }
         }
+        // A recount may take a day away.
+        let mut empty = Vec::new();
+        for date in dates {
+            if rows.iter().any(|row| row.date() == date) {
+                continue;
+            }
+            let was_told = hashes.remove(&date).is_some();
+            if told.is_none() || was_told || matches!(days, Days::These(_)) {
+                empty.push(date);
+                changed = true;
+            }
+        }
         if !changed {
             return Ok(None);
         }
@@ -334,6 +348,7 @@ impl Live {
             timezone: reading.timezone.name(),
             today,
             days: new,
+            empty,
             streak: &streak,
         };
         let data = serde_json::to_string(&update).map_err(unwritable)?;

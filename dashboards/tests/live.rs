@@ -152,6 +152,30 @@ async fn what_is_committed_is_told_and_nothing_else() {
     let (_, update) = stream.update().await;
     assert_eq!(days(&update), [(today - Days::new(100)).to_string()]);
 
+    // A day that a recount takes away, while somebody listens and while nobody does.
+    for (day, rest) in [(today - Days::new(100), 2), (yesterday, 1)] {
+        let mut tx = pool.begin().await.unwrap();
+        let delete = "DELETE FROM daily_child_metrics WHERE child_id = $1 AND local_date = $2";
+        let deleted = sqlx::query(delete).bind(family.child).bind(day);
+        deleted.execute(&mut *tx).await.unwrap();
+        change(&mut tx, family.child, day).await;
+        tx.commit().await.unwrap();
+        let (id, update) = stream.update().await;
+        assert_eq!(update["days"], json!([]));
+        assert_eq!(update["empty"], json!([day]));
+        let path = format!("/v1/children/{}/live", family.child);
+        let mut late = Stream::open(&api, &family.token, &path, Some(&first)).await;
+        let (same, update) = late.update().await;
+        assert_eq!(same, id);
+        let none = update["empty"].as_array().unwrap().contains(&json!(day));
+        assert_eq!(
+            none,
+            day == yesterday,
+            "the other is older than what is told at first"
+        );
+        assert_eq!(days(&update).len(), rest);
+    }
+
     // Many commits, told together or not: the last one counts.
     for _ in 0..50 {
         commit(pool, family.child, today).await;

@@ -61,6 +61,24 @@ test('the API is gone and comes back: nothing is missed', async ({ page, line })
   await expect(fact(page.locator('.children > li').nth(2), 'Answers')).toHaveText('1');
 });
 
+test('a day that a recount takes away goes from the page', async ({ page, line }) => {
+  const [child] = moving.children;
+  await send([answerOf(child)]);
+  await enter(page, line, 'moving');
+  await openChild(page, child);
+  await expect(answersOf(page)).toBeVisible();
+  const today = new Intl.DateTimeFormat('sv', { timeZone: moving.timezone }).format();
+  const update = {
+    child_id: child, timezone: moving.timezone, today, days: [], empty: [today], streak: { streak_today: 0, active_days: [] },
+  };
+  await page.route('**/live', (route) => route.fulfill({
+    contentType: 'text/event-stream', body: `event: update\nid: 1\ndata: ${JSON.stringify(update)}\n\n`,
+  }));
+  await line.cut();
+  await line.open();
+  await expect(page.locator('main')).toContainText('Nothing yet today');
+});
+
 test('the API is away at first, or overloaded', async ({ page, line }) => {
   let refused = 0;
   await page.route('**/v1/**', (route) => {
