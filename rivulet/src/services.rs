@@ -93,6 +93,48 @@ pub(crate) fn warn_once(text: &'static str) {
     }
 }
 
+/// Ingest, as an app reaches it.
+#[derive(Args)]
+pub(crate) struct Endpoint {
+    /// The server.
+    #[arg(
+        long,
+        env = "RIVULET_INGEST_URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    url: String,
+    /// A key with scope `ingest`.
+    #[arg(long, env = "RIVULET_INGEST_KEY", hide_env_values = true)]
+    ingest_key: String,
+}
+
+impl Endpoint {
+    pub(crate) fn url(&self) -> anyhow::Result<String> {
+        let url = url::Url::parse(&self.url).context("RIVULET_INGEST_URL is no URL")?;
+        if !matches!(url.scheme(), "http" | "https") {
+            bail!("RIVULET_INGEST_URL must begin with http:// or https://");
+        }
+        if url.scheme() == "http" && !is_local(url.host_str().unwrap_or_default()) {
+            warn_once(
+                "ingest is spoken to in plain text: everybody on the way can read the key; an https:// URL \
+                 encrypts and verifies",
+            );
+        }
+        Ok(self.url.clone())
+    }
+
+    pub(crate) fn key(&self) -> anyhow::Result<String> {
+        let key = self.ingest_key.trim();
+        if key.is_empty() {
+            bail!(
+                "RIVULET_INGEST_KEY is empty, so no event would be taken: \
+                 rivulet keys create --name NAME --scope ingest"
+            );
+        }
+        Ok(key.to_owned())
+    }
+}
+
 /// Kafka.
 #[derive(Args, Clone)]
 pub(crate) struct Kafka {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::Args;
 use rivulet_canary::{CHECK, Canary as Bird};
 use rivulet_telemetry::Readiness;
 
 use super::roles::spawn_operations;
 use crate::{
-    services::{ClickHouse, Postgres, is_local, warn_once},
+    services::{ClickHouse, Endpoint, Postgres},
     supervise::Roles,
 };
 
@@ -21,16 +21,8 @@ pub(crate) struct Canary {
     postgres: Postgres,
     #[command(flatten)]
     clickhouse: ClickHouse,
-    /// The server, as apps reach it.
-    #[arg(
-        long,
-        env = "RIVULET_INGEST_URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
-    url: String,
-    /// A key with scope `ingest`; best one of its own.
-    #[arg(long, env = "RIVULET_INGEST_KEY", hide_env_values = true)]
-    ingest_key: String,
+    #[command(flatten)]
+    endpoint: Endpoint,
     /// How long accepted events may take to arrive.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     patience: u64,
@@ -66,24 +58,9 @@ impl Canary {
     }
 
     fn bird(&self) -> anyhow::Result<Bird> {
-        ensure!(
-            !self.ingest_key.trim().is_empty(),
-            "RIVULET_INGEST_KEY is empty, so no event would be taken: rivulet keys create --name canary --scope ingest"
-        );
-        let url = url::Url::parse(&self.url).context("RIVULET_INGEST_URL is no URL")?;
-        ensure!(
-            matches!(url.scheme(), "http" | "https"),
-            "RIVULET_INGEST_URL must begin with http:// or https://"
-        );
-        if url.scheme() == "http" && !is_local(url.host_str().unwrap_or_default()) {
-            warn_once(
-                "ingest is spoken to in plain text: everybody on the way can read the canary's key; an \
-                 https:// URL encrypts and verifies",
-            );
-        }
         let bird = Bird::new(
-            &self.url,
-            self.ingest_key.trim().to_owned(),
+            &self.endpoint.url()?,
+            self.endpoint.key()?,
             self.postgres.pool("canary", 2)?,
             self.clickhouse.client()?,
             Duration::from_secs(self.patience),

@@ -12,6 +12,8 @@ use clap::Args;
 use rivulet_simulator::{Config, Progress};
 use tokio_util::sync::CancellationToken;
 
+use crate::services::Endpoint;
+
 /// How often progress is told where it cannot rewrite its line.
 const LOGGED_EVERY: Duration = Duration::from_secs(30);
 
@@ -19,16 +21,8 @@ const LOGGED_EVERY: Duration = Duration::from_secs(30);
 /// clocks that are off, offline bursts, retries, duplicates, two devices at once.
 #[derive(Args)]
 pub(crate) struct Simulate {
-    /// The server.
-    #[arg(
-        long,
-        env = "RIVULET_INGEST_URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
-    url: String,
-    /// A key with scope `ingest`.
-    #[arg(long, env = "RIVULET_INGEST_KEY", hide_env_values = true)]
-    ingest_key: String,
+    #[command(flatten)]
+    endpoint: Endpoint,
     /// A key with scope `admin`, to register the families.
     #[arg(long, env = "RIVULET_ADMIN_KEY", hide_env_values = true)]
     admin_key: String,
@@ -55,8 +49,8 @@ pub(crate) struct Simulate {
 impl Simulate {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let config = Config {
-            url: self.url,
-            ingest_key: self.ingest_key,
+            url: self.endpoint.url()?,
+            ingest_key: self.endpoint.key()?,
             admin_key: self.admin_key,
             seed: self.seed,
             children: self.children,
