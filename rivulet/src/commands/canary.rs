@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use rivulet_canary::{CHECK, Canary as Bird};
+use rivulet_canary::CHECK;
 use rivulet_telemetry::Readiness;
 
 use super::roles::spawn_operations;
@@ -27,8 +27,8 @@ pub(crate) struct Canary {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     patience: u64,
     /// Goes on for ever, every so many seconds, and serves the outcome as metrics
-    /// (`rivulet_canary_seconds`) in place of printing it.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    /// (`rivulet_canary_seconds`) in place of printing it. At most 120: the alert waits for 180.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=120))]
     every: Option<u64>,
     /// Where `/healthz`, `/readyz` and `/metrics` are served with --every.
     #[arg(long, env = "RIVULET_CANARY_LISTEN", default_value = "127.0.0.1:9104")]
@@ -37,9 +37,9 @@ pub(crate) struct Canary {
 
 impl Canary {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let mut bird = self.bird()?;
+        let mut canary = self.canary()?;
         let Some(seconds) = self.every else {
-            println!("{}", bird.round().await?);
+            println!("{}", canary.round().await?);
             return Ok(());
         };
         let metrics = rivulet_telemetry::metrics()?;
@@ -51,20 +51,20 @@ impl Canary {
         roles.spawn("canary", async move {
             tokio::select! {
                 () = shutdown.cancelled() => Ok(()),
-                never = bird.watch(Duration::from_secs(seconds), &readiness) => never,
+                never = canary.watch(Duration::from_secs(seconds), &readiness) => never,
             }
         });
         roles.run().await
     }
 
-    fn bird(&self) -> anyhow::Result<Bird> {
-        let bird = Bird::new(
+    fn canary(&self) -> anyhow::Result<rivulet_canary::Canary> {
+        let canary = rivulet_canary::Canary::new(
             &self.endpoint.url()?,
             self.endpoint.key()?,
             self.postgres.pool("canary", 2)?,
             self.clickhouse.client()?,
             Duration::from_secs(self.patience),
         );
-        bird.context("no HTTPS client can be made")
+        canary.context("no HTTPS client can be made")
     }
 }
