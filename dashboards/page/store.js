@@ -107,8 +107,8 @@ async function reload(signal) {
   }
 }
 
-/** What the stream brings: rows of days that changed, and the streak as it is now. */
-function update({ child_id: id, today, timezone, days, empty, streak }) {
+/** What the stream brings: rows of days that changed, days without any, and the streak as it is now. */
+function update({ child_id: id, today, timezone, days, empty = [], streak }) {
   const child = childOf(id);
   // A child that is new here, another day, a move, streaks switched on or off: the family says how it is now.
   if (!child || today > state.today || timezone !== state.timezone || Boolean(streak) !== state.streaks) reload(ended.signal);

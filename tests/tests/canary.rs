@@ -95,7 +95,7 @@ async fn it_says_how_far_its_events_came() {
         ("RIVULET_INGEST_KEY", key.clone()),
     ];
     let mut sink = rivulet.start(["sink"]).await.unwrap();
-    let canary = rivulet
+    let mut canary = rivulet
         .start_with("canary --every 1 --patience 5", &env)
         .await
         .unwrap();
@@ -120,7 +120,7 @@ async fn it_says_how_far_its_events_came() {
     const MISSED: &str = "rivulet_canary_rounds_total{outcome=\"not_in_history\"}";
     assert!(canary.counter(MISSED).await.unwrap() >= 1.0);
     sink[0].launch().unwrap();
-    canary.unready("\"ok\"").await.unwrap();
+    canary.ready().await.unwrap();
 
     // Somebody withdraws what its family consented to: the registry is told again.
     sqlx::query("UPDATE parents SET coppa = false WHERE id = $1")
@@ -129,7 +129,7 @@ async fn it_says_how_far_its_events_came() {
         .await
         .unwrap();
     canary.unready("consent_required").await.unwrap();
-    canary.unready("\"ok\"").await.unwrap();
+    canary.ready().await.unwrap();
     aggregate.stop().await.unwrap();
     canary.unready("PostgreSQL has 0 of 4").await.unwrap();
     ingest.kill().await.unwrap();
