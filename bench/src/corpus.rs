@@ -1,13 +1,13 @@
 //! Events as ingest would have left them in Kafka.
 
 use anyhow::{Context as _, Result, bail};
-use chrono_tz::Tz;
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
 };
 use rivulet_events::{Clocks, EventType, ParentId, Record, Registration, data::AgeGroup, parse};
 use rivulet_kafka::Cluster;
+use rivulet_zones::Zone;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -44,7 +44,7 @@ impl Corpus {
         let who = Registration {
             parent_id: ParentId::new(author.id()),
             age_group: AgeGroup::CuriousExplorers,
-            timezone: Tz::Europe__Rome,
+            timezone: Zone::named("Europe/Rome").context("the zone Europe/Rome")?,
             deleted: false,
             coppa: true,
             audio: true,

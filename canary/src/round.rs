@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use chrono::Utc;
-use chrono_tz::Tz;
 use reqwest::StatusCode;
 use rivulet_events::{EventType, data::AgeGroup};
 use rivulet_registry::families::{self, Consents};
 use rivulet_telemetry::Readiness;
+use rivulet_zones::Zone;
 use serde::Deserialize;
 use sqlx::{PgPool, postgres::PgBindIterExt as _};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -231,7 +231,7 @@ impl Canary {
             audio: Some(true),
             analytics: Some(true),
         };
-        families::put_parent(&self.pool, PARENT, Tz::UTC, all, Some(false)).await?;
+        families::put_parent(&self.pool, PARENT, Zone::utc(), all, Some(false)).await?;
         families::put_child(&self.pool, CHILD, PARENT, AgeGroup::CuriousExplorers).await
     }
 

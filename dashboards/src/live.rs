@@ -20,10 +20,10 @@ use axum::{
     },
 };
 use chrono::{DateTime, Days as DaysOf, NaiveDate, Utc};
-use chrono_tz::Tz;
 use futures_util::stream;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use rivulet_events::{ChildId, ParentId};
+use rivulet_zones::Zone;
 use serde::Serialize;
 use serde_json::{
     Value,
@@ -186,7 +186,7 @@ struct Live {
 
 /// Hashes of what a client was told of a child.
 struct Told {
-    timezone: Tz,
+    timezone: Zone,
     today: NaiveDate,
     days: BTreeMap<NaiveDate, u64>,
     streak: u64,

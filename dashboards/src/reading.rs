@@ -1,9 +1,9 @@
 //! One request's view of PostgreSQL: a snapshot, of what the viewer may see.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use chrono_tz::Tz;
 use rivulet_events::{ChildId, ParentId};
 use rivulet_telemetry::Span;
+use rivulet_zones::Zone;
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ const NO_FAMILY: Problem = Problem::NotFound("no family of this id can be seen h
 pub(crate) struct Reading {
     pub(crate) tx: Transaction<'static, Postgres>,
     /// The family's time zone.
-    pub(crate) timezone: Tz,
+    pub(crate) timezone: Zone,
     /// The day that it is there.
     pub(crate) today: NaiveDate,
     /// Whether the family is shown streaks.
@@ -109,8 +109,9 @@ impl Reading {
             .execute(&mut *tx)
             .await?;
         }
-        // The registry takes no zone that is not known.
-        let timezone: Tz = timezone.parse().unwrap_or(Tz::UTC);
+        // The registry takes no zone that is not known; one that another node knows from newer rules may be
+        // new here.
+        let timezone = Zone::named(timezone).unwrap_or_else(Zone::utc);
         Ok(Self {
             tx,
             timezone,

@@ -1,6 +1,6 @@
 //! What the registry says of a child, and whether an event of it may be taken.
 
-use chrono_tz::Tz;
+use rivulet_zones::Zone;
 
 use crate::{
     data::{AgeGroup, EventType},
@@ -16,7 +16,7 @@ pub struct Registration {
     /// Its age group.
     pub age_group: AgeGroup,
     /// The parent's IANA zone; decides the child's local day.
-    pub timezone: Tz,
+    pub timezone: Zone,
     /// Child or parent was deleted.
     pub deleted: bool,
     /// Consent to any processing at all.

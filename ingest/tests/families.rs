@@ -5,7 +5,6 @@ mod common;
 
 use std::time::Duration;
 
-use chrono_tz::Europe::Rome;
 use common::{Server, behind_a_proxy, config, event, eventually, outcomes, problem, stored};
 use reqwest::{Response, StatusCode};
 use rivulet_events::{ChildId, ParentId, data::AgeGroup};
@@ -16,6 +15,7 @@ use rivulet_registry::{
     families::{self, Consents},
 };
 use rivulet_sandbox::TestBed;
+use rivulet_zones::Zone;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -183,9 +183,15 @@ async fn without_postgres_known_children_are_served_for_a_while_and_nobody_is_re
             ..Consents::default()
         },
     );
-    families::put_parent(&bed.pool, parent, Rome, consents, None)
-        .await
-        .unwrap();
+    families::put_parent(
+        &bed.pool,
+        parent,
+        Zone::named("Europe/Rome").unwrap(),
+        consents,
+        None,
+    )
+    .await
+    .unwrap();
     families::put_child(&bed.pool, ChildId::new(child), parent, AgeGroup::WonderCubs)
         .await
         .unwrap();

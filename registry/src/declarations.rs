@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use chrono_tz::Tz;
 use rivulet_events::{ParentId, data::AgeGroup};
+use rivulet_zones::Zone;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ fn invalid(pointer: impl Into<Cow<'static, str>>, message: &'static str) -> Inva
 ///
 /// # Errors
 /// It is absent or none.
-pub fn timezone(object: &Map<String, Value>) -> Result<Tz, Invalid> {
+pub fn timezone(object: &Map<String, Value>) -> Result<Zone, Invalid> {
     object
         .get("timezone")
         .and_then(Value::as_str)

@@ -1,7 +1,7 @@
 //! Parents, their consents and their children, as the product backend declares them.
 
-use chrono_tz::Tz;
 use rivulet_events::{ChildId, ParentId, data::AgeGroup};
+use rivulet_zones::Zone;
 use sqlx::{PgConnection, PgPool};
 
 /// The consents a change speaks of; `None` stays as it was, and is not granted for a new parent.
@@ -43,7 +43,7 @@ pub enum Error {
 pub async fn put_parent(
     pool: &PgPool,
     id: ParentId,
-    timezone: Tz,
+    timezone: Zone,
     consents: Consents,
     streaks: Option<bool>,
 ) -> Result<(), Error> {

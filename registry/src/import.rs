@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono_tz::Tz;
 use rivulet_events::data::AgeGroup;
+use rivulet_zones::Zone;
 use serde_json::{Map, Value};
 use sqlx::PgPool;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
@@ -67,7 +67,7 @@ pub enum Reason {
 
 struct Parent {
     line: u64,
-    timezone: Tz,
+    timezone: Zone,
     consents: Consents,
     streaks: Option<bool>,
 }

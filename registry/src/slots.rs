@@ -156,8 +156,8 @@ impl Slots {
 mod tests {
     use std::time::Duration;
 
-    use chrono_tz::Europe::Rome;
     use rivulet_events::{ParentId, data::AgeGroup};
+    use rivulet_zones::Zone;
 
     use super::*;
 
@@ -165,7 +165,7 @@ mod tests {
         Registration {
             parent_id: ParentId::new(Uuid::from_u128(1)),
             age_group: AgeGroup::WonderCubs,
-            timezone: Rome,
+            timezone: Zone::named("Europe/Rome").unwrap(),
             deleted: false,
             coppa,
             audio: false,

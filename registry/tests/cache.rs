@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{ZONE, behind_a_proxy, child, coppa, eventually, family, migrated};
+use common::{behind_a_proxy, child, coppa, eventually, family, migrated, rome};
 use rivulet_events::{ChildId, EventType, data::AgeGroup};
 use rivulet_registry::{
     CacheConfig, Known, Registry, Unavailable,
@@ -59,7 +59,7 @@ async fn changes_are_heard_of_and_unknown_children_are_never_remembered() {
     })
     .await;
 
-    put_parent(pool, parent, ZONE, coppa(false), None)
+    put_parent(pool, parent, rome(), coppa(false), None)
         .await
         .unwrap();
     eventually("the parent's change is known", async || {
@@ -112,7 +112,7 @@ async fn a_node_that_is_cut_off_serves_what_it_knows_for_a_while() {
     assert!(matches!(one(&registry, kid).await, Known::Read(Some(_))));
 
     proxy.cut();
-    put_parent(&bed.pool, parent, ZONE, coppa(false), None)
+    put_parent(&bed.pool, parent, rome(), coppa(false), None)
         .await
         .unwrap();
     keys::revoke(&bed.pool, "tablet").await.unwrap();
@@ -148,7 +148,7 @@ async fn a_node_that_is_cut_off_serves_what_it_knows_for_a_while() {
     })
     .await;
     eventually("notices are heard again", async || {
-        put_parent(&bed.pool, parent, ZONE, coppa(true), None)
+        put_parent(&bed.pool, parent, rome(), coppa(true), None)
             .await
             .unwrap();
         cached(&registry, kid).await == Some(true)
@@ -170,7 +170,7 @@ async fn a_change_during_a_reconnect_is_not_missed() {
     .await;
     for granted in [false, true, false] {
         proxy.cut();
-        put_parent(&bed.pool, parent, ZONE, coppa(granted), None)
+        put_parent(&bed.pool, parent, rome(), coppa(granted), None)
             .await
             .unwrap();
         proxy.heal();
@@ -203,7 +203,7 @@ async fn reads_that_race_with_changes_do_not_stick() {
     };
     for round in 0..100 {
         let granted = round % 2 == 0;
-        put_parent(&bed.pool, parent, ZONE, coppa(granted), None)
+        put_parent(&bed.pool, parent, rome(), coppa(granted), None)
             .await
             .unwrap();
         // A ping and its echo later, memory must agree.

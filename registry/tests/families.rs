@@ -3,14 +3,14 @@
 
 mod common;
 
-use chrono_tz::{America::New_York, Tz};
-use common::{ZONE, child, coppa, family, migrated, parent};
+use common::{child, coppa, family, migrated, parent, rome};
 use rivulet_events::{ParentId, data::AgeGroup};
 use rivulet_registry::{
     ImportError, Imported,
     families::{Consents, Error, delete_child, delete_parent, put_child, put_parent},
     import, keys,
 };
+use rivulet_zones::Zone;
 use sqlx::PgPool;
 
 async fn consents(pool: &PgPool, parent: ParentId) -> (bool, bool, bool) {
@@ -36,7 +36,7 @@ async fn consents_left_out_stay_and_every_change_is_remembered() {
     let bed = migrated().await;
     let pool = &bed.pool;
     let parent = parent();
-    put_parent(pool, parent, ZONE, coppa(true), None)
+    put_parent(pool, parent, rome(), coppa(true), None)
         .await
         .unwrap();
     assert_eq!(consents(pool, parent).await, (true, false, false));
@@ -45,14 +45,26 @@ async fn consents_left_out_stay_and_every_change_is_remembered() {
         audio: Some(true),
         ..Consents::default()
     };
-    put_parent(pool, parent, New_York, audio, None)
-        .await
-        .unwrap();
+    put_parent(
+        pool,
+        parent,
+        Zone::named("America/New_York").unwrap(),
+        audio,
+        None,
+    )
+    .await
+    .unwrap();
     assert_eq!(consents(pool, parent).await, (true, true, false));
-    put_parent(pool, parent, New_York, audio, None)
-        .await
-        .unwrap();
-    put_parent(pool, parent, ZONE, coppa(false), None)
+    put_parent(
+        pool,
+        parent,
+        Zone::named("America/New_York").unwrap(),
+        audio,
+        None,
+    )
+    .await
+    .unwrap();
+    put_parent(pool, parent, rome(), coppa(false), None)
         .await
         .unwrap();
     assert_eq!(consents(pool, parent).await, (false, true, false));
@@ -71,7 +83,7 @@ async fn children_need_a_living_parent_and_may_move() {
     assert!(matches!(unknown, Err(Error::UnknownParent)));
 
     let second = parent();
-    put_parent(pool, second, ZONE, coppa(true), None)
+    put_parent(pool, second, rome(), coppa(true), None)
         .await
         .unwrap();
     put_child(pool, kid, second, AgeGroup::MindMasters)
@@ -93,7 +105,7 @@ async fn deletion_is_final_covers_the_children_and_may_be_repeated() {
     let (second, other) = family(pool).await;
     delete_parent(pool, first).await.unwrap();
     delete_parent(pool, first).await.unwrap();
-    let again = put_parent(pool, first, ZONE, coppa(true), None).await;
+    let again = put_parent(pool, first, rome(), coppa(true), None).await;
     assert!(matches!(again, Err(Error::Deleted)));
     // Nor can one of its children be saved by moving it.
     let moved = put_child(pool, kid, second, AgeGroup::WonderCubs).await;
@@ -157,7 +169,7 @@ async fn an_import_is_many_puts() {
         .fetch_one(pool)
         .await
         .unwrap();
-    assert_eq!(zone.parse(), Ok(Tz::Asia__Tokyo));
+    assert_eq!(zone, "Asia/Tokyo");
 }
 
 #[tokio::test]
@@ -167,7 +179,9 @@ async fn streaks_are_shown_until_they_are_switched_off_and_that_stays() {
     let parent = parent();
     let put = async |streaks| {
         let none = Consents::default();
-        put_parent(pool, parent, ZONE, none, streaks).await.unwrap();
+        put_parent(pool, parent, rome(), none, streaks)
+            .await
+            .unwrap();
         shown(pool, parent).await
     };
     assert!(put(None).await);

@@ -8,11 +8,13 @@ mod port;
 mod services;
 mod supervise;
 mod tokens;
+mod zones;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use rivulet_telemetry::LogFormat;
+use rivulet_zones::{Release, Rules};
 
 /// Streaming analytics and telemetry for children's learning apps.
 ///
@@ -31,6 +33,8 @@ struct Cli {
         global = true
     )]
     log_format: Format,
+    #[command(flatten)]
+    zones: zones::ZoneFlags,
     #[command(subcommand)]
     command: Command,
 }
@@ -86,7 +90,14 @@ fn main() -> ExitCode {
         eprintln!("rivulet: --log cannot be read: {error}");
         return ExitCode::from(2);
     }
-    match run(cli.command) {
+    let rules = match cli.zones.load() {
+        Ok(rules) => rules,
+        Err(error) => {
+            eprintln!("rivulet: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(cli.command, rules) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rivulet: {}", explain(&error));
@@ -100,24 +111,36 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(command: Command) -> anyhow::Result<()> {
-    match command {
-        Command::Ingest(role) => role.run().await,
-        Command::Aggregate(role) => role.run().await,
-        Command::Sink(role) => role.run().await,
-        Command::Api(role) => role.run().await,
-        Command::All(roles) => roles.run().await,
-        Command::Migrate(command) => command.run().await,
-        Command::Topics(command) => command.run().await,
-        Command::Keys(command) => command.run().await,
-        Command::Registry(command) => command.run().await,
-        Command::Quarantine(command) => command.run().await,
-        Command::Simulate(command) => command.run().await,
-        Command::Canary(command) => command.run().await,
-        Command::Verify(command) => command.run().await,
-        Command::Rebuild(command) => command.run().await,
-        Command::Trace(command) => command.run().await,
-        Command::CheckConfig(command) => command.run().await,
+async fn run(command: Command, rules: Rules) -> anyhow::Result<()> {
+    let releases = rules.releases().to_vec();
+    tokio::select! {
+        // First: it says where metrics go.
+        biased;
+        outcome = command.run(&releases) => outcome,
+        never = zones::keep_current(rules) => match never {},
+    }
+}
+
+impl Command {
+    async fn run(self, releases: &[Release]) -> anyhow::Result<()> {
+        match self {
+            Self::Ingest(role) => role.run().await,
+            Self::Aggregate(role) => role.run().await,
+            Self::Sink(role) => role.run().await,
+            Self::Api(role) => role.run().await,
+            Self::All(roles) => roles.run().await,
+            Self::Migrate(command) => command.run().await,
+            Self::Topics(command) => command.run().await,
+            Self::Keys(command) => command.run().await,
+            Self::Registry(command) => command.run().await,
+            Self::Quarantine(command) => command.run().await,
+            Self::Simulate(command) => command.run().await,
+            Self::Canary(command) => command.run().await,
+            Self::Verify(command) => command.run().await,
+            Self::Rebuild(command) => command.run().await,
+            Self::Trace(command) => command.run().await,
+            Self::CheckConfig(command) => command.run(releases).await,
+        }
     }
 }
 

@@ -74,6 +74,7 @@ impl Roles {
 
     /// Runs until a signal or the first role's end, then drains the rest.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        tracing::info!("time zones: {}", rivulet_zones::in_use());
         let mut outcome = tokio::select! {
             () = stop_signal() => Ok(()),
             ended = self.tasks.join_next() => Self::ended_early(ended),

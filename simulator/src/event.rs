@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat};
-use chrono_tz::Tz;
 use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
+use rivulet_zones::Zone;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -25,7 +25,7 @@ pub struct Planned {
 
 /// Where and when a step happens.
 pub(crate) struct Scene<'a> {
-    pub(crate) zone: Tz,
+    pub(crate) zone: Zone,
     pub(crate) child: &'a Child,
     pub(crate) device: &'a Device,
     pub(crate) session_id: Uuid,

@@ -1,34 +1,34 @@
 //! Who the simulated families are: zones, consents, children with habits, and their devices.
 
-use chrono_tz::Tz;
 use rand::{Rng, RngCore, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
+use rivulet_zones::Zone;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Zones with daylight saving (northern, southern, half an hour, reversed), both sides of the date
 /// line, and offsets of 30 and 45 minutes.
-const ZONES: [Tz; 20] = [
-    Tz::Europe__Rome,
-    Tz::America__New_York,
-    Tz::Asia__Kolkata,
-    Tz::Pacific__Auckland,
-    Tz::America__Los_Angeles,
-    Tz::Asia__Tokyo,
-    Tz::Pacific__Kiritimati,
-    Tz::Pacific__Pago_Pago,
-    Tz::Australia__Lord_Howe,
-    Tz::Asia__Kathmandu,
-    Tz::America__St_Johns,
-    Tz::Europe__London,
-    Tz::Pacific__Chatham,
-    Tz::America__Sao_Paulo,
-    Tz::Africa__Casablanca,
-    Tz::America__Santiago,
-    Tz::Africa__Lagos,
-    Tz::Asia__Beirut,
-    Tz::Atlantic__Azores,
-    Tz::Pacific__Apia,
+const ZONES: [&str; 20] = [
+    "Europe/Rome",
+    "America/New_York",
+    "Asia/Kolkata",
+    "Pacific/Auckland",
+    "America/Los_Angeles",
+    "Asia/Tokyo",
+    "Pacific/Kiritimati",
+    "Pacific/Pago_Pago",
+    "Australia/Lord_Howe",
+    "Asia/Kathmandu",
+    "America/St_Johns",
+    "Europe/London",
+    "Pacific/Chatham",
+    "America/Sao_Paulo",
+    "Africa/Casablanca",
+    "America/Santiago",
+    "Africa/Lagos",
+    "Asia/Beirut",
+    "Atlantic/Azores",
+    "Pacific/Apia",
 ];
 
 /// What a parent granted.
@@ -48,7 +48,7 @@ pub struct Family {
     /// The parent's id.
     pub parent_id: Uuid,
     /// The parent's zone.
-    pub timezone: Tz,
+    pub timezone: Zone,
     /// What the parent granted.
     pub consents: Consents,
     /// `false`: the backend forgot to register it; its events must be refused.
@@ -163,7 +163,7 @@ pub fn families(rng: &mut ChaCha8Rng, children: usize, batch: usize) -> Vec<Fami
         };
         families.push(Family {
             parent_id: random_id(rng),
-            timezone: ZONES[number % ZONES.len()],
+            timezone: Zone::named(ZONES[number % ZONES.len()]).unwrap_or_else(Zone::utc),
             consents,
             registered: number % 24 != 11,
             children: (0..size).map(|_| child(rng, batch)).collect(),

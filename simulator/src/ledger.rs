@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use chrono_tz::Tz;
+use rivulet_zones::Zone;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ pub struct Registered {
     /// The parent.
     pub parent_id: Uuid,
     /// IANA zone.
-    pub timezone: Tz,
+    pub timezone: Zone,
     /// What was granted.
     pub consents: Consents,
     /// `false`: the registry was never told of it.

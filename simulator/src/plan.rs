@@ -3,9 +3,9 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use chrono::{DateTime, Datelike, Days, Duration, TimeZone, Timelike, Utc, Weekday};
-use chrono_tz::Tz;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rivulet_zones::Zone;
 use uuid::Uuid;
 
 use crate::{
@@ -398,7 +398,7 @@ impl Planner {
         self.families[state.family].children[state.child].devices[device].batch
     }
 
-    fn time(&self, zone: Tz, at_ms: i64) -> DateTime<Tz> {
+    fn time(&self, zone: Zone, at_ms: i64) -> DateTime<Zone> {
         DateTime::<Utc>::from_timestamp_millis(at_ms)
             .unwrap_or_default()
             .with_timezone(&zone)

@@ -12,7 +12,7 @@ use std::{
 };
 
 use chrono::{DateTime, NaiveDate, TimeDelta};
-use chrono_tz::Tz;
+use rivulet_zones::Zone;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -45,7 +45,7 @@ pub struct ChildInfo {
     /// Its age group.
     pub age_group: String,
     /// The parent's zone.
-    pub zone: Tz,
+    pub zone: Zone,
     /// The parent's consents.
     pub consents: Consents,
 }

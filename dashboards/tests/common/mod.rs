@@ -204,6 +204,6 @@ pub async fn insert_day(pool: &PgPool, child: Uuid, day: NaiveDate) {
 
 pub fn today() -> NaiveDate {
     Utc::now()
-        .with_timezone(&chrono_tz::Pacific::Auckland)
+        .with_timezone(&rivulet_zones::Zone::named("Pacific/Auckland").unwrap())
         .date_naive()
 }

@@ -6,11 +6,11 @@ pub(crate) mod proxy;
 
 use std::time::Duration;
 
-use chrono_tz::{Europe::Rome, Tz};
 use proxy::Proxy;
 use rivulet_events::{ChildId, ParentId, data::AgeGroup};
 use rivulet_registry::families::{self, Consents};
 use rivulet_sandbox::TestBed;
+use rivulet_zones::Zone;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use uuid::Uuid;
 
@@ -28,7 +28,9 @@ pub(crate) fn child() -> ChildId {
     ChildId::new(Uuid::new_v4())
 }
 
-pub(crate) const ZONE: Tz = Rome;
+pub(crate) fn rome() -> Zone {
+    Zone::named("Europe/Rome").unwrap()
+}
 
 pub(crate) fn coppa(granted: bool) -> Consents {
     Consents {
@@ -40,7 +42,7 @@ pub(crate) fn coppa(granted: bool) -> Consents {
 /// A registered child of a parent who granted `coppa`.
 pub(crate) async fn family(pool: &PgPool) -> (ParentId, ChildId) {
     let (parent, child) = (parent(), child());
-    families::put_parent(pool, parent, ZONE, coppa(true), None)
+    families::put_parent(pool, parent, rome(), coppa(true), None)
         .await
         .unwrap();
     families::put_child(pool, child, parent, AgeGroup::WonderCubs)

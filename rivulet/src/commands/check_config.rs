@@ -1,13 +1,18 @@
 //! `rivulet check-config`
 
 use anyhow::bail;
+use chrono::{NaiveDate, Utc};
 use clap::Args;
+use rivulet_zones::Release;
 
 use crate::{
     flags::{AggregateFlags, ConsumerFlags, IngestFlags, SinkFlags},
     port::PortFlags,
     services::{ClickHouse, Kafka, Postgres, SpillAge},
 };
+
+/// Older rules of time zones are worth a warning: IANA publishes some every few months.
+const OLD_MONTHS: u32 = 9;
 
 /// Checks the configuration of every role, and that the services answer and are set up. Starts and
 /// changes nothing; fails if a role would.
@@ -34,7 +39,9 @@ pub(crate) struct CheckConfig {
 }
 
 impl CheckConfig {
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
+    /// `releases`: what each source of time zones has, the one in use first.
+    pub(crate) async fn run(self, releases: &[Release]) -> anyhow::Result<()> {
+        time_zones(releases, Utc::now().date_naive());
         let mut failures = 0;
         let mut tell = |what: &str, outcome: anyhow::Result<String>| match outcome {
             Ok(said) => println!("ok      {what}: {said}"),
@@ -101,6 +108,23 @@ impl CheckConfig {
         let database = &self.clickhouse.clickhouse_database;
         rivulet_migrations::check_clickhouse(&client, database).await?;
         Ok("answers, and its schema is there".to_owned())
+    }
+}
+
+/// Which rules decide a child's day. That they are old is no failure: nobody may have changed a rule since.
+fn time_zones(releases: &[Release], today: NaiveDate) {
+    let Some((used, others)) = releases.split_first() else {
+        return;
+    };
+    let others: Vec<_> = others.iter().map(ToString::to_string).collect();
+    let others = others.join("; ");
+    println!("ok      time zones: {used} (not newer: {others})");
+    if used.is_older_than(OLD_MONTHS, today) {
+        println!(
+            "WARNING time zones: these rules are more than {OLD_MONTHS} months old: where a government has changed \
+             its clocks since, events around midnight are counted in the wrong day for good. Update the \
+             system's tzdata, or name a newer directory in RIVULET_TZDB_DIR"
+        );
     }
 }
 
