@@ -14,14 +14,17 @@ const SUFFIXES: [&str; 6] = ["", "data", "base64", "blob", "bytes", "url"];
 /// The longest name with the longest suffix: `voiceprintbase64`.
 const LONGEST: usize = 16;
 
-/// Longest run of base64 that may be something else.
+/// Longest run of base64, without its white space, that may be something else.
 const BASE64_SCALARS: usize = 512;
 
-/// Whether a key names sound, ignoring case, `_` and `-`.
+/// Whether a key names sound, ignoring case, `_`, `-` and white space at its ends.
 pub(crate) fn is_audio_key(key: &str) -> bool {
     let mut folded = [0u8; LONGEST];
     let mut length = 0;
-    for byte in key.bytes().filter(|byte| !matches!(byte, b'_' | b'-')) {
+    for byte in trim(key)
+        .bytes()
+        .filter(|byte| !matches!(byte, b'_' | b'-'))
+    {
         if length == LONGEST {
             return false;
         }
@@ -36,10 +39,16 @@ pub(crate) fn is_audio_key(key: &str) -> bool {
     })
 }
 
-/// Whether a string carries sound: an audio data URL, or a long run of base64.
+/// Without white space and byte order marks at its ends.
+fn trim(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
+}
+
+/// Whether a string carries sound: an audio data URL, or a long run of base64, which Android breaks into lines.
 pub(crate) fn is_audio_text(text: &str) -> bool {
     const URL: &[u8] = b"data:audio/";
-    let bytes = text.trim().as_bytes();
+    let text = trim(text);
+    let bytes = text.as_bytes();
     if bytes
         .get(..URL.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(URL))
@@ -49,17 +58,19 @@ pub(crate) fn is_audio_text(text: &str) -> bool {
     if bytes.len() <= BASE64_SCALARS {
         return false;
     }
-    let (mut upper, mut lower, mut digit) = (false, false, false);
-    for byte in bytes {
-        match byte {
-            b'A'..=b'Z' => upper = true,
-            b'a'..=b'z' => lower = true,
-            b'0'..=b'9' => digit = true,
-            b'+' | b'/' | b'-' | b'_' | b'=' => {}
+    let (mut upper, mut lower, mut digit, mut length) = (false, false, false, 0);
+    for c in text.chars() {
+        match c {
+            'A'..='Z' => upper = true,
+            'a'..='z' => lower = true,
+            '0'..='9' => digit = true,
+            '+' | '/' | '-' | '_' | '=' => {}
+            c if c.is_whitespace() => continue,
             _ => return false,
         }
+        length += 1;
     }
-    upper && lower && digit
+    length > BASE64_SCALARS && upper && lower && digit
 }
 
 #[cfg(test)]
@@ -78,6 +89,8 @@ mod tests {
             "voiceprint_base64",
             "samples",
             "recording-blob",
+            " audio\t",
+            "\u{feff}pcm",
         ] {
             assert!(is_audio_key(key), "{key}");
         }
@@ -109,6 +122,29 @@ mod tests {
         assert!(!is_audio_text(&run(512)));
         assert!(is_audio_text(&(run(520).replace('B', "-_B") + "==")));
         assert!(!is_audio_text(&run(600).replace('3', "c")), "no digit");
-        assert!(!is_audio_text(&run(600).replace('B', " B")), "words");
+        assert!(!is_audio_text(&run(600).replace('B', ", B")), "words");
+        // Lines of 76, as Android's encoder and MIME break them; other white space.
+        for between in ["\n", "\r\n", " ", "\t", "\u{a0}", "\u{2028}"] {
+            let lines: Vec<_> = run(513).as_bytes().chunks(76).map(<[u8]>::to_vec).collect();
+            let lines: Vec<_> = lines
+                .into_iter()
+                .map(|l| String::from_utf8(l).unwrap())
+                .collect();
+            assert!(is_audio_text(&lines.join(between)), "{between:?}");
+            assert!(
+                !is_audio_text(&run(512).replace('B', &format!("B{between}"))),
+                "{between:?}"
+            );
+        }
+        for before in ["\u{feff}", " \u{feff}\n", "\u{a0}\u{feff}\u{feff}"] {
+            assert!(
+                is_audio_text(&format!("{before}data:audio/wav,x")),
+                "{before:?}"
+            );
+            assert!(
+                is_audio_text(&format!("{before}{}", run(513))),
+                "{before:?}"
+            );
+        }
     }
 }

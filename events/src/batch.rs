@@ -9,6 +9,9 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+/// Written by some editors and platforms at the start of a text; no part of it.
+pub const BYTE_ORDER_MARK: &str = "\u{feff}";
+
 /// The events of a body, each its JSON as sent.
 #[derive(Debug)]
 pub struct Batch<'a> {
@@ -44,6 +47,7 @@ pub struct InvalidUtf8;
 /// # Errors
 /// The body as a whole is refused; nothing of it was taken.
 pub fn json(body: &str, max_events: usize) -> Result<Batch<'_>, BatchError> {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let mut seen = Seen {
         max_events,
         ..Seen::default()
@@ -89,6 +93,9 @@ pub fn ndjson(
     max_events: usize,
 ) -> Result<Vec<Result<&str, InvalidUtf8>>, BatchError> {
     let mut events = Vec::new();
+    let body = body
+        .strip_prefix(BYTE_ORDER_MARK.as_bytes())
+        .unwrap_or(body);
     for line in body.split(|byte| *byte == b'\n') {
         let line = line.trim_ascii();
         if line.is_empty() {

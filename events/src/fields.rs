@@ -52,10 +52,7 @@ impl<'a> Field<'_, 'a> {
         if text.contains('\0') {
             return Err(self.invalid("must not contain NUL"));
         }
-        Ok(Some(match text {
-            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-            Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
-        }))
+        Ok(Some(trim(text)))
     }
 
     /// An optional string of at most `max` scalars.
@@ -125,8 +122,7 @@ impl<'a> Field<'_, 'a> {
             Some(_) => f64::NAN,
         };
         if (min..=max).contains(&value) {
-            // Minus zero would print another way and compare the same.
-            Ok(Some(value + 0.0))
+            Ok(Some(value))
         } else {
             Err(self.invalid(format!("must be a number from {min} to {max}")))
         }
@@ -162,6 +158,17 @@ impl<'a> Field<'_, 'a> {
         parse_time(&text).map(Some).ok_or_else(|| {
             self.invalid("must be an RFC 3339 time with an offset, such as 2026-05-04T09:30:00Z")
         })
+    }
+}
+
+/// Without the white space at its ends.
+pub(crate) fn trim(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => match text.trim() {
+            trimmed if trimmed.len() == text.len() => Cow::Owned(text),
+            trimmed => Cow::Owned(trimmed.to_owned()),
+        },
     }
 }
 

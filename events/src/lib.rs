@@ -3,7 +3,8 @@
 //! Bytes come in as a request body ([`batch`]), each element becomes an [`Event`] or a
 //! [`Rejection`] ([`parse`]), is admitted by what the registry says of the child
 //! ([`admission`]), gets its time, day and identity ([`place`]) and leaves as a
-//! [`Record`] ([`record`]), the one thing the consumers ever see.
+//! [`Record`] ([`record`]), the one thing the consumers ever see. What the parser cannot read of a body is made
+//! readable in place first ([`repair`]).
 
 pub mod admission;
 mod audio;
@@ -16,6 +17,7 @@ pub mod parse;
 pub mod place;
 pub mod record;
 pub mod rejection;
+pub mod repair;
 pub mod sabotage;
 mod scan;
 mod text;

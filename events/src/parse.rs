@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     data::{Data, EventType, Platform},
-    fields::{Field, fields, slots},
+    fields::{Field, fields, slots, trim},
     ids::ChildId,
     record::{AttributeValue, Device},
     rejection::{Code, Rejection},
@@ -51,6 +51,9 @@ pub struct Parsed<'a> {
     pub id: Option<Cow<'a, str>>,
     /// What was dropped from it (`unknown_field:…`).
     pub warnings: Vec<String>,
+    /// It may be that only the parser does not read it, or not rightly: worth [`crate::repair`] and another
+    /// reading.
+    pub doubtful: bool,
     /// The event, or why it will never be taken.
     pub outcome: Result<Event<'a>, Rejection>,
 }
@@ -88,7 +91,12 @@ pub fn event(json: &str, limits: Limits) -> Parsed<'_> {
     }
     let mut found = match scan(json, max_depth) {
         Ok(found) => found,
-        Err(error) => return refused(None, Rejection::whole(Code::InvalidJson, explain(&error))),
+        Err(error) => {
+            return Parsed {
+                doubtful: true,
+                ..refused(None, Rejection::whole(Code::InvalidJson, explain(&error)))
+            };
+        }
     };
     let id = match &found.id {
         Some(Value::Text(id)) if id.len() <= ECHOED_ID_BYTES => Some(id.clone()),
@@ -102,6 +110,7 @@ pub fn event(json: &str, limits: Limits) -> Parsed<'_> {
     Parsed {
         id,
         warnings: found.warnings,
+        doubtful: found.minus_zero,
         outcome,
     }
 }
@@ -110,6 +119,7 @@ fn refused(id: Option<Cow<'_, str>>, rejection: Rejection) -> Parsed<'_> {
     Parsed {
         id,
         warnings: Vec::new(),
+        doubtful: false,
         outcome: Err(rejection),
     }
 }
@@ -213,24 +223,27 @@ fn device<'a>(found: &mut Scanned<'a>) -> Result<Option<Device<'a>>, Rejection> 
     }))
 }
 
+/// `attributes` in the order sent. What is `null` or blank is absent, before anything is counted.
 fn attributes<'a>(
     found: &mut Scanned<'a>,
 ) -> Result<Vec<(Cow<'a, str>, AttributeValue<'a>)>, Rejection> {
     const MAX: usize = 16;
-    let pairs = match std::mem::take(&mut found.attributes) {
+    let mut pairs = match std::mem::take(&mut found.attributes) {
         Object::Absent => return Ok(Vec::new()),
         Object::Other => return Err(top("attributes", None).invalid("must be an object")),
         Object::Fields(pairs) => pairs,
     };
-    let present = pairs
-        .iter()
-        .filter(|(_, value)| !matches!(value, Value::Null))
-        .count();
-    if present > MAX {
+    pairs.retain(|(_, value)| match value {
+        Value::Null => false,
+        Value::Text(text) => !text.trim().is_empty(),
+        _ => true,
+    });
+    if pairs.len() > MAX {
         return Err(top("attributes", None).invalid(format!("must have at most {MAX} keys")));
     }
-    let mut kept = Vec::with_capacity(present);
+    let mut kept: Vec<(Cow<'a, str>, AttributeValue<'a>)> = Vec::with_capacity(pairs.len());
     for (key, value) in pairs {
+        let key = trim(key);
         let invalid = |rule: &'static str| {
             let echoed: String = key.chars().take(ECHOED_ID_BYTES).collect();
             Rejection::at(Code::InvalidField, pointer(&["attributes", &echoed]), rule)
@@ -240,8 +253,12 @@ fn attributes<'a>(
                 "an attribute's key must be at most 64 characters, without NUL",
             ));
         }
+        if kept.iter().any(|(earlier, _)| *earlier == key) {
+            return Err(invalid(
+                "two keys are the same without the white space at their ends",
+            ));
+        }
         let value = match value {
-            Value::Null => continue,
             Value::Bool(value) => AttributeValue::Bool(value),
             Value::Int(value) => AttributeValue::Int(value),
             #[expect(
@@ -261,9 +278,10 @@ fn attributes<'a>(
                     None => continue,
                 }
             }
+            Value::Null => continue,
             Value::Container => {
                 return Err(invalid(
-                    "an attribute must be a string, a number or a boolean",
+                    "an attribute must be a string, a number that a double can hold, or a boolean",
                 ));
             }
         };

@@ -61,6 +61,8 @@ pub(crate) struct Scanned<'a> {
     pub(crate) warnings: Vec<String>,
     /// JSON pointer to the outermost place that holds sound.
     pub(crate) audio: Option<String>,
+    /// A field is `-0.0`, or the integer `-0`: the parser reads both as the same double.
+    pub(crate) minus_zero: bool,
 }
 
 /// Scans the JSON of one event.
@@ -229,6 +231,9 @@ impl<'de> Visitor<'de> for ObjectSeed<'_, 'de> {
             })?;
             if audio || is_audio_key(&key) || is_audio_text(&key) {
                 self.found.note_audio(self.name, &key);
+            }
+            if matches!(value, Value::Float(zero) if zero == 0.0 && zero.is_sign_negative()) {
+                self.found.minus_zero = true;
             }
             if pairs.len() < FEW_KEYS {
                 if pairs.iter().any(|(earlier, _)| *earlier == key) {

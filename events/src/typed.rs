@@ -1,5 +1,7 @@
 //! `data` by type: which fields each has, which are required, and each field's rule.
 
+use std::borrow::Cow;
+
 use crate::{
     data::{
         Data, DeviceType, EventType, Interaction, InteractionAction, Message, Role, Session,
@@ -263,7 +265,7 @@ fn speech<'a>(fields: [Field<'_, 'a>; 12]) -> Result<Speech<'a>, Rejection> {
         unique_words: count(&mut unique_words)?,
         new_words: count(&mut new_words)?,
         snr_db: snr_db.number(-100.0, 200.0)?,
-        language: match language.text(35)? {
+        language: match language.text(35)?.map(with_hyphens) {
             Some(tag) if !is_language_tag(&tag) => {
                 return Err(language.invalid("must be a BCP 47 language tag, such as pt-BR"));
             }
@@ -298,6 +300,15 @@ fn session(fields: [Field<'_, '_>; 4]) -> Result<Session, Rejection> {
             false,
         )?,
     })
+}
+
+/// `en_US`, as Java and POSIX write it, is `en-US`.
+fn with_hyphens(tag: Cow<'_, str>) -> Cow<'_, str> {
+    if tag.contains('_') {
+        Cow::Owned(tag.replace('_', "-"))
+    } else {
+        tag
+    }
 }
 
 /// Well-formed by the shape of BCP 47: subtags of 1 to 8 letters or digits, the first of letters.

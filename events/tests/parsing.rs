@@ -474,8 +474,8 @@ fn every_field_has_its_rule() {
         (
             speech(),
             "/data/language",
-            vec![json!("en_US"), long(36), json!("1-a"), json!("en--US")],
-            vec![json!("en"), json!("zh-Hant-TW")],
+            vec![json!("_US"), long(36), json!("1-a"), json!("en--US")],
+            vec![json!("en"), json!("en_US"), json!("zh-Hant-TW")],
         ),
         (
             speech(),

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use rivulet_events::{
     ChildId, Clocks, Code, Event, EventType, ParentId, Parsed, Registration, Rejection,
     batch::{self, InvalidUtf8},
-    parse,
+    parse, repair,
 };
 use rivulet_registry::{Known, keys::Scope};
 use rivulet_telemetry::{Span, SpanKind};
@@ -27,7 +27,6 @@ use crate::{
     answer::{self, Fate, Line, Summary},
     auth::Sender,
     body::Media,
-    budget::Held,
     metrics::Tally,
     openapi::{Batch, NDJSON, OfEvents, Receipt, SentAt},
     problem::Problem,
@@ -78,7 +77,7 @@ async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem>
     let Admitted {
         sender,
         media,
-        held,
+        mut held,
     } = app.admit(parts, body, Scope::Ingest, accepts).await?;
     let received_at = unix_millis_now();
     let header_sent_at = match parts.headers.get(X_SENT_AT) {
@@ -87,7 +86,27 @@ async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem>
     };
     app.metrics.body_bytes.increment(held.bytes.len() as u64);
 
-    let (body_sent_at, parsed) = split(app, &sender, media, &held)?;
+    let mut charged = false;
+    let mut charge = |events| {
+        if std::mem::replace(&mut charged, true) {
+            return Ok(());
+        }
+        let taken = match &sender {
+            Sender::Key(hash, _) => app.limiter.take(hash, events),
+            Sender::Family(parent) => app.family_limiter.take(parent, events),
+        };
+        taken.map_err(Problem::RateLimited)
+    };
+    let mut found = read(app, media, &held.bytes, &mut charge);
+    if is_doubtful(&found) {
+        drop(found);
+        match media {
+            Media::Json => repair::json(&mut held.bytes),
+            Media::Ndjson => repair::ndjson(&mut held.bytes),
+        };
+        found = read(app, media, &held.bytes, &mut charge);
+    }
+    let (body_sent_at, parsed) = found?;
     app.metrics.request_events.record(parsed.len() as f64);
     sender.may_post(&parsed)?;
     let clocks = Clocks {
@@ -164,28 +183,21 @@ fn unix_millis(now: SystemTime) -> i64 {
     since.map_or(0, |since| since.as_millis() as i64)
 }
 
-/// Finds the events in a body, charges their number to the sender, and reads each by itself.
-fn split<'a>(
+/// Finds the events in a body, has their number charged, and reads each by itself.
+fn read<'a>(
     app: &App,
-    sender: &Sender,
     media: Media,
-    held: &'a Held,
+    body: &'a [u8],
+    charge: impl FnOnce(usize) -> Result<(), Problem>,
 ) -> Result<(Option<i64>, Vec<Parsed<'a>>), Problem> {
     let max_events = app.config.max_events;
     let limits = parse::Limits {
         max_bytes: app.config.max_event_bytes,
         max_depth: app.config.max_event_depth,
     };
-    let charge = |events| {
-        let taken = match sender {
-            Sender::Key(hash, _) => app.limiter.take(hash, events),
-            Sender::Family(parent) => app.family_limiter.take(parent, events),
-        };
-        taken.map_err(Problem::RateLimited)
-    };
     match media {
         Media::Json => {
-            let text = simdutf8::basic::from_utf8(&held.bytes)
+            let text = simdutf8::basic::from_utf8(body)
                 .map_err(|_| Problem::InvalidBody("the body is not UTF-8".into()))?;
             let batch = batch::json(text, max_events)?;
             charge(batch.events.len())?;
@@ -196,18 +208,27 @@ fn split<'a>(
             ))
         }
         Media::Ndjson => {
-            let lines = batch::ndjson(&held.bytes, max_events)?;
+            let lines = batch::ndjson(body, max_events)?;
             charge(lines.len())?;
             let read = |line: Result<&'a str, InvalidUtf8>| match line {
                 Ok(json) => parse::event(json, limits),
                 Err(InvalidUtf8) => Parsed {
                     id: None,
                     warnings: Vec::new(),
+                    doubtful: false,
                     outcome: Err(Rejection::whole(Code::InvalidJson, "the line is not UTF-8")),
                 },
             };
             Ok((None, lines.into_iter().map(read).collect()))
         }
+    }
+}
+
+/// Whether another reading of a repaired body may tell more.
+fn is_doubtful(read: &Result<(Option<i64>, Vec<Parsed<'_>>), Problem>) -> bool {
+    match read {
+        Ok((_, parsed)) => parsed.iter().any(|parsed| parsed.doubtful),
+        Err(problem) => matches!(problem, Problem::InvalidBody(_)),
     }
 }
 
