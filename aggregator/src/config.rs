@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-/// An event may be this old when it is accepted: its id-day may lie 34 days before `received_at`.
-const ACCEPT_WINDOW_DAYS: u64 = 34;
+use rivulet_events::ids::OLDEST_ID_DAY;
+
+/// An event may be this old when it is accepted: its id-day may lie so many days before `received_at`.
+const ACCEPT_WINDOW_DAYS: u64 = OLDEST_ID_DAY;
 
 /// The aggregator's settings; `Default` is for production.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use rivulet_consumer::{
     Part,
     ledger::{self, Account},
 };
-use rivulet_events::{ChildId, Data, EventType, Identity, Record, ids::RESET_CLOCK_DAY};
+use rivulet_events::{ChildId, Data, EventType, Identity, Record};
 use rivulet_quarantine::Share;
 
 use crate::rollup::Rollup;
@@ -26,6 +26,13 @@ pub(crate) struct Event {
     child: ChildId,
     part: usize,
     record: usize,
+}
+
+impl Event {
+    /// Whether it arrived near its id-day, which then has a partition of its own.
+    pub(crate) fn is_timely(&self) -> bool {
+        self.identity.is_timely(self.seen_on)
+    }
 }
 
 /// A record that cannot be counted.
@@ -237,10 +244,6 @@ fn implausible(record: &Record<'_>) -> Option<&'static str> {
     {
         return Some("local_date is not the date of event_time in any zone");
     }
-    let day = record.identity().day;
-    if day != RESET_CLOCK_DAY && !(-60..=2).contains(&(day - received_on).num_days()) {
-        return Some("the id-day is too far from received_at");
-    }
     // PostgreSQL stores no NUL and indexes no long key; ingest lets 100 characters through.
     let unfit = |text: &Option<Cow<'_, str>>| {
         text.as_ref()
@@ -357,7 +360,6 @@ mod tests {
             wild(|record| record.event_time = record.received_at - 100 * DAY_MS),
             wild(|record| record.event_time = i64::MIN),
             wild(|record| record.local_date = NaiveDate::MAX),
-            wild(|record| record.occurred_at = record.received_at + 400 * DAY_MS),
             wild(|record| {
                 if let Data::Interaction(data) = &mut record.data {
                     data.topic = Some("a\0b".into());
@@ -394,11 +396,24 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_clock_is_plausible() {
-        let mut record = event(1, 0, interaction(InteractionAction::Start));
-        record.occurred_at = 0;
-        let batch = Prepared::new(parts(&[record]));
-        assert!(batch.poison.is_empty());
-        assert_eq!(batch.events[0].identity.day, RESET_CLOCK_DAY);
+    fn any_clock_of_a_device_is_plausible() {
+        let record = event(1, 0, interaction(InteractionAction::Start));
+        let received = record.received_at;
+        for (clock, timely) in [
+            (0, false),
+            (i64::MIN, false),
+            (i64::MAX, false),
+            (received + 400 * DAY_MS, false),
+            (received - 35 * DAY_MS, false),
+            (received - 34 * DAY_MS, true),
+            (received + DAY_MS, true),
+            (received + 2 * DAY_MS, false),
+        ] {
+            let mut record = record.clone();
+            record.occurred_at = clock;
+            let batch = Prepared::new(parts(&[record]));
+            assert!(batch.poison.is_empty());
+            assert_eq!(batch.events[0].is_timely(), timely, "{clock}");
+        }
     }
 }

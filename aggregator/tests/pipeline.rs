@@ -192,6 +192,27 @@ async fn a_copy_that_arrives_days_later_is_counted_once() {
     instance.stop().await;
 }
 
+/// A tablet whose clock is days ahead sends again when its days have come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_whose_id_day_has_come_is_counted_once() {
+    let bed = migrated().await;
+    let instance = Instance::start(&bed);
+    let again = event(1, 0, interaction(InteractionAction::Start));
+    let early = 5 * common::DAY_MS;
+    let first = Record {
+        event_time: again.event_time - early,
+        received_at: again.received_at - early,
+        local_date: common::date(-5),
+        ..again.clone()
+    };
+    produce(&bed, std::slice::from_ref(&first)).await;
+    consumed(&bed, 1).await;
+    produce(&bed, &[again]).await;
+    consumed(&bed, 2).await;
+    assert_eq!(stored(&bed.pool).await, recount(&[first]));
+    instance.stop().await;
+}
+
 async fn eventually_connected(bed: &TestBed) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
     loop {
         if let Ok(conn) = bed.pool.acquire().await {

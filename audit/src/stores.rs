@@ -3,7 +3,7 @@
 use ahash::{AHashMap, AHashSet};
 use chrono::{DateTime, NaiveDate, Utc};
 use clickhouse::Row;
-use rivulet_events::{ChildId, EventType, Identity};
+use rivulet_events::{ChildId, EventType, Identity, ids::RESET_CLOCK_DAY};
 use serde::Deserialize;
 use sqlx::{PgPool, Postgres, Transaction, postgres::PgBindIterExt as _};
 use uuid::Uuid;
@@ -95,18 +95,21 @@ pub(crate) async fn uncounted(
     for identity in identities {
         by_day.entry(identity.day).or_default().insert(identity.key);
     }
-    // By the index, whatever a day's statistics say.
+    // By the index, whatever a day's statistics say. Where a day has no partition its identities are with those of
+    // reset clocks; a key has the day in it.
     let mut tx = pool
         .begin_with("BEGIN READ ONLY; SET LOCAL enable_seqscan = off")
         .await?;
     let mut uncounted = AHashSet::new();
     for (day, mut keys) in by_day {
-        let counted: Vec<Uuid> =
-            sqlx::query_scalar("SELECT key FROM event_seen WHERE day = $1 AND key = ANY ($2)")
-                .bind(day)
-                .bind(keys.iter().map(|key| Uuid::from_bytes(*key)).bind_iter())
-                .fetch_all(&mut *tx)
-                .await?;
+        let counted: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT key FROM event_seen WHERE day IN ($1, $2) AND key = ANY ($3)",
+        )
+        .bind(day)
+        .bind(RESET_CLOCK_DAY)
+        .bind(keys.iter().map(|key| Uuid::from_bytes(*key)).bind_iter())
+        .fetch_all(&mut *tx)
+        .await?;
         for key in counted {
             keys.remove(key.as_bytes());
         }

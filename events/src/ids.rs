@@ -54,6 +54,17 @@ pub const RESET_CLOCK_DAY: NaiveDate = NaiveDate::from_epoch_days(0).expect("day
 pub const FIRST_TRUSTED_DAY: NaiveDate =
     NaiveDate::from_ymd_opt(2025, 1, 1).expect("a date of the calendar");
 
+/// Last id-day that is taken at its word; later ones count as [`RESET_CLOCK_DAY`]. It bounds what a liar can
+/// make of the stores: ClickHouse has a partition a month.
+pub const LAST_TRUSTED_DAY: NaiveDate =
+    NaiveDate::from_ymd_opt(2037, 12, 31).expect("a date of the calendar");
+
+/// How far an id-day may lie before the day of arrival to be [timely](Identity::is_timely), in days. More than
+/// the oldest event's age, since it goes by the uncorrected clock.
+pub const OLDEST_ID_DAY: u64 = 34;
+/// How far after it, in days.
+pub const LATEST_ID_DAY: u64 = 1;
+
 /// What makes two copies the same event: (`type`, `child_id`, `id`, id-day).
 ///
 /// It depends only on what the client repeats verbatim, never on arrival or a corrected clock.
@@ -84,10 +95,19 @@ impl Identity {
         key[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
         Self { day, key }
     }
+
+    /// Whether the id-day is near the day of arrival, both in UTC. The others are of devices whose clock is
+    /// off by days: such an event is taken only where `sent_at` says so, and the day would be a partition
+    /// that nothing else needs.
+    #[must_use]
+    pub fn is_timely(&self, received_on: NaiveDate) -> bool {
+        let days = (self.day - received_on).num_days();
+        (-(OLDEST_ID_DAY as i64)..=LATEST_ID_DAY as i64).contains(&days)
+    }
 }
 
 /// The Unix milliseconds inside a `UUIDv7`, `None` for any other version or variant.
-fn v7_millis(id: Uuid) -> Option<i64> {
+pub(crate) fn v7_millis(id: Uuid) -> Option<i64> {
     let bytes = id.as_bytes();
     (bytes[6] >> 4 == 7 && bytes[8] >> 6 == 0b10).then(|| {
         let mut be = [0u8; 8];
@@ -101,11 +121,6 @@ fn trusted_day(millis: i64) -> NaiveDate {
     i32::try_from(days)
         .ok()
         .and_then(NaiveDate::from_epoch_days)
-        .map_or(NaiveDate::MAX, |day| {
-            if day < FIRST_TRUSTED_DAY {
-                RESET_CLOCK_DAY
-            } else {
-                day
-            }
-        })
+        .filter(|day| (FIRST_TRUSTED_DAY..=LAST_TRUSTED_DAY).contains(day))
+        .unwrap_or(RESET_CLOCK_DAY)
 }

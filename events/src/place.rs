@@ -1,10 +1,10 @@
 //! An event's place in time: skew, clamp, accept window, id-day and the child's local date.
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::{
     admission::Registration,
-    ids::{Identity, RESET_CLOCK_DAY},
+    ids::{Identity, LATEST_ID_DAY, OLDEST_ID_DAY, v7_millis},
     parse::Event,
     record::{Record, SCHEMA_VERSION},
     rejection::{Code, Rejection},
@@ -16,8 +16,6 @@ const SKEW_TOLERATED: i64 = 60_000;
 const AHEAD_TOLERATED: i64 = 5 * 60_000;
 /// Oldest event taken, milliseconds.
 const OLDEST: i64 = 30 * 86_400_000;
-/// Oldest id-day taken, in days. Wider than [`OLDEST`], since it goes by the uncorrected clock.
-pub const OLDEST_ID_DAY: u64 = 34;
 
 /// The clocks of one request, Unix milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +42,11 @@ impl Clocks {
         };
         if time > self.received_at + AHEAD_TOLERATED {
             return Err(in_future(
-                "it happened more than 5 minutes ahead of the server's clock",
+                "it happened more than 5 minutes ahead of the server's clock".to_owned(),
             ));
         }
         if time < self.received_at - OLDEST {
-            return Err(too_old("it happened more than 30 days ago"));
+            return Err(too_old("it happened more than 30 days ago".to_owned()));
         }
         Ok(time.min(self.received_at))
     }
@@ -60,19 +58,20 @@ impl<'a> Event<'a> {
     /// # Errors
     /// `too_old` or `in_future`.
     pub fn place(self, clocks: &Clocks, who: &Registration) -> Result<Record<'a>, Rejection> {
-        let identity = Identity::of(self.event_type(), self.child_id, self.id, self.occurred_at);
-        let received = date_of(clocks.received_at);
-        if identity.day != RESET_CLOCK_DAY {
-            if identity.day < received - Days::new(OLDEST_ID_DAY) {
-                return Err(too_old("its id was made more than 34 days ago"));
-            }
-            if identity.day > received + Days::new(1) {
-                return Err(in_future(
-                    "its id was made more than a day ahead of the server's clock",
-                ));
-            }
-        }
         let event_time = clocks.event_time(self.occurred_at)?;
+        let identity = Identity::of(self.event_type(), self.child_id, self.id, self.occurred_at);
+        if clocks.sent_at.is_none() && !identity.is_timely(date_of(clocks.received_at)) {
+            let made_at = v7_millis(self.id).unwrap_or(self.occurred_at);
+            return Err(if made_at > clocks.received_at {
+                in_future(format!(
+                    "its id was made more than {LATEST_ID_DAY} day ahead of the server's clock"
+                ))
+            } else {
+                too_old(format!(
+                    "its id was made more than {OLDEST_ID_DAY} days ago"
+                ))
+            });
+        }
         Ok(Record {
             v: SCHEMA_VERSION,
             event_type: self.event_type(),
@@ -101,14 +100,13 @@ pub(crate) fn date_of(millis: i64) -> NaiveDate {
     utc(millis).date_naive()
 }
 
-fn too_old(message: &'static str) -> Rejection {
-    Rejection::at(Code::TooOld, "/occurred_at", message)
+fn too_old(message: String) -> Rejection {
+    Rejection::at(Code::TooOld, "/occurred_at", message + SENT_AT)
 }
 
-fn in_future(message: &'static str) -> Rejection {
-    Rejection::at(
-        Code::InFuture,
-        "/occurred_at",
-        format!("{message}; send `sent_at` if the device's clock is off"),
-    )
+fn in_future(message: String) -> Rejection {
+    Rejection::at(Code::InFuture, "/occurred_at", message + SENT_AT)
 }
+
+/// What places the events of a clock that is off, whether it is ahead or behind.
+const SENT_AT: &str = "; send `sent_at` if the device's clock is off";

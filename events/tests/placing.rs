@@ -5,11 +5,11 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, NaiveDate};
-use chrono_tz::Tz;
 use rivulet_events::{
     ChildId, Clocks, Code, DecodeError, EventType, Identity, ParentId, Record, Registration, batch,
     data::AgeGroup, ids::RESET_CLOCK_DAY, parse,
 };
+use rivulet_zones::Zone;
 use uuid::Uuid;
 
 fn ms(time: &str) -> i64 {
@@ -26,7 +26,7 @@ fn family(zone: &str) -> Registration {
     Registration {
         parent_id: ParentId::new(Uuid::from_u128(7)),
         age_group: AgeGroup::WonderCubs,
-        timezone: zone.parse::<Tz>().unwrap(),
+        timezone: zone.parse::<Zone>().unwrap(),
         deleted: false,
         coppa: true,
         audio: true,
@@ -98,6 +98,15 @@ fn days_follow_the_childs_zone() {
         // Quarter-hour offsets.
         ("2026-05-04T18:14:59Z", "Asia/Kathmandu", "2026-05-04"),
         ("2026-05-04T18:15:00Z", "Asia/Kathmandu", "2026-05-05"),
+    ] {
+        let placed = place(&v7(time), time, time, None, zone).unwrap();
+        assert_eq!(placed.1, day(local), "{time} {zone}");
+    }
+    // The rules of 2026: British Columbia and Alberta stay on summer time, Morocco on winter time.
+    for (time, zone, local) in [
+        ("2026-11-20T07:30:00Z", "America/Vancouver", "2026-11-20"),
+        ("2026-11-20T06:30:00Z", "America/Edmonton", "2026-11-20"),
+        ("2026-11-20T23:30:00Z", "Africa/Casablanca", "2026-11-20"),
     ] {
         let placed = place(&v7(time), time, time, None, zone).unwrap();
         assert_eq!(placed.1, day(local), "{time} {zone}");
@@ -203,12 +212,85 @@ fn the_id_day_is_what_the_client_repeats() {
         Ok(RESET_CLOCK_DAY)
     );
     assert_eq!(
-        of(&v7("2024-06-01T00:00:00Z"), recent, None),
+        of(&v7("2024-06-01T00:00:00Z"), recent, Some(now)),
         Ok(RESET_CLOCK_DAY)
     );
     assert_eq!(
-        of(V4, "2025-01-01T00:00:00Z", Some("2025-01-01T01:00:00Z")),
+        of(&v7("2024-06-01T00:00:00Z"), recent, None),
         Err(Code::TooOld)
+    );
+    // Off by days or years: with sent_at the corrected time alone decides.
+    for (made, occurred, sent, id_day) in [
+        (
+            "2026-05-06T11:00:00Z",
+            "2026-05-06T11:00:00Z",
+            "2026-05-06T12:00:00Z",
+            "2026-05-06",
+        ),
+        (
+            "2026-03-25T11:00:00Z",
+            "2026-03-25T11:00:00Z",
+            "2026-03-25T12:00:00Z",
+            "2026-03-25",
+        ),
+        (
+            "2025-01-01T00:00:00Z",
+            "2025-01-01T00:00:00Z",
+            "2025-01-01T01:00:00Z",
+            "2025-01-01",
+        ),
+        (
+            "2037-12-31T23:00:00Z",
+            "2037-12-31T23:00:00Z",
+            "2038-01-01T00:00:00Z",
+            "2037-12-31",
+        ),
+        (
+            "2038-01-01T00:00:00Z",
+            "2038-01-01T00:00:00Z",
+            "2038-01-01T00:10:00Z",
+            "1970-01-01",
+        ),
+        (
+            "2024-12-31T23:59:59Z",
+            "2024-12-31T23:59:59Z",
+            "2025-01-01T00:10:00Z",
+            "1970-01-01",
+        ),
+        // The id and the clock differ: an app that makes ids ahead, a clock that was set right since.
+        ("2026-01-01T00:00:00Z", recent, now, "2026-01-01"),
+        ("2030-01-01T00:00:00Z", recent, now, "2030-01-01"),
+    ] {
+        assert_eq!(
+            of(&v7(made), occurred, Some(sent)),
+            Ok(day(id_day)),
+            "v7 of {made}"
+        );
+        let by_time = of(V4, occurred, Some(sent));
+        assert_eq!(
+            by_time.is_ok_and(|found| found == day(id_day)),
+            made == occurred,
+            "{occurred}"
+        );
+    }
+    let far = "9999-12-31T23:59:59Z";
+    assert_eq!(of(V4, far, Some(far)), Ok(RESET_CLOCK_DAY));
+    assert_eq!(of(V4, far, None), Err(Code::InFuture));
+    assert_eq!(of(&v7(far), recent, None), Err(Code::InFuture));
+    assert_eq!(of(&v7(far), recent, Some(now)), Ok(RESET_CLOCK_DAY));
+    // The corrected time decides all the same.
+    assert_eq!(
+        of(V4, "2026-03-25T11:00:00Z", Some("2026-05-04T12:00:00Z")),
+        Err(Code::TooOld)
+    );
+    assert_eq!(
+        of(V4, "2026-03-25T11:00:00Z", Some("2026-03-24T12:00:00Z")),
+        Err(Code::InFuture)
+    );
+    assert_eq!(
+        of(V4, "2026-03-25T11:00:00Z", Some("2026-05-04T11:59:00Z")),
+        Err(Code::TooOld),
+        "a clock that is right to the minute is believed"
     );
     assert_eq!(
         of(V4, "1970-01-01T00:00:00Z", None),

@@ -28,7 +28,12 @@ pub struct Aggregator {
 pub struct Database {
     /// `kafka_positions.next_offset`, by partition.
     next_offset: [Offset; LOG.len()],
-    event_seen: BTreeSet<Identity>,
+    /// Day 0 has a partition of `event_seen`.
+    day_is_made: bool,
+    /// What is in it.
+    of_day: BTreeSet<Identity>,
+    /// What is apart, in the partition of reset clocks.
+    apart: BTreeSet<Identity>,
     /// The rollups: how often each event was added.
     rollup: BTreeMap<u8, u8>,
 }
@@ -48,7 +53,16 @@ pub enum Step {
     Advanced,
     /// Looked which events were counted before. The others it remembers and adds, one after the
     /// other in this order; of so many it has locked the rows.
-    Adding(Vec<Identity>, usize),
+    Adding(Vec<Identity>, usize, Place),
+}
+
+/// Where a transaction remembers identities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// In the day's partition, which it uses until its end.
+    OfDay,
+    /// Apart: the day had no partition, and gets none before its end.
+    Apart,
 }
 
 /// An instance.
@@ -81,7 +95,11 @@ pub enum Action {
     Take(Instance, Offset),
     /// Begins a transaction: locks the position, compares and sets it.
     Advance(Instance),
-    /// `seen::counted`.
+    /// `Known::ensure`: makes the day's partition, which a batch with timely records needs.
+    Make(Instance),
+    /// `keep_house`: drops the day's partition.
+    Drop,
+    /// `seen::days_apart` and `seen::counted`.
     Counted(Instance),
     /// `seen::remember` and `tables::add`, one row.
     Add(Instance),
@@ -132,8 +150,8 @@ impl Aggregator {
             Owner::Prepared(batch) => {
                 batch.partition == theirs.partition && self.has(Protection::OneTransaction)
             }
-            Owner::Committing(_, Step::Adding(rows, locked)) => {
-                let Step::Adding(theirs, held) = their_step else {
+            Owner::Committing(_, Step::Adding(rows, locked, _)) => {
+                let Step::Adding(theirs, held, _) = their_step else {
                     return false;
                 };
                 rows.get(*locked)
@@ -157,15 +175,56 @@ impl Aggregator {
     }
 
     /// Takes the lock on the next row, and notices what the transaction before counted.
-    fn add(&self, state: &mut State, owner: Instance, batch: Batch, rows: &[Identity], at: usize) {
+    fn add(
+        &self,
+        state: &mut State,
+        owner: Instance,
+        batch: Batch,
+        rows: &[Identity],
+        at: usize,
+        place: Place,
+    ) {
         let race = self.has(Protection::UniqueIndex)
             && self.has(Protection::Dedup)
-            && state.database.event_seen.contains(&rows[at]);
+            && state.database.seen(place).contains(&rows[at]);
         state.owners[owner] = if race {
             Owner::Prepared(batch)
         } else {
-            Owner::Committing(batch, Step::Adding(rows.to_vec(), at + 1))
+            Owner::Committing(batch, Step::Adding(rows.to_vec(), at + 1, place))
         };
+    }
+
+    /// Whether a batch needs the day's partition.
+    fn is_timely(batch: Batch) -> bool {
+        let records = &LOG[batch.partition][batch.expected..batch.next];
+        records.iter().any(|record| record.arrived == 0)
+    }
+
+    /// Which of a batch's events are new, and where they will be remembered; `None` where the partition that it
+    /// needs was dropped since it was made.
+    fn counted(&self, database: &Database, batch: Batch) -> Option<Step> {
+        let place = match (database.day_is_made, Self::is_timely(batch)) {
+            (true, _) => Place::OfDay,
+            (false, false) => Place::Apart,
+            (false, true) => return None,
+        };
+        let mut fresh = self.identities(batch);
+        if self.has(Protection::Dedup) {
+            fresh.retain(|identity| {
+                let elsewhere =
+                    database.of_day.contains(identity) || database.apart.contains(identity);
+                !database.seen(place).contains(identity)
+                    && !(self.has(Protection::BothPlaces) && elsewhere)
+            });
+        }
+        Some(Step::Adding(fresh, 0, place))
+    }
+
+    /// A transaction relies on the day's partition: that it is there, or that it is not.
+    fn uses(&self, state: &State, place: Place) -> bool {
+        let uses = |owner: &Owner| matches!(owner, Owner::Committing(_, Step::Adding(.., held)) if *held == place);
+        (place == Place::OfDay || self.has(Protection::PartitionsLock))
+            && state.owners.iter().any(uses)
     }
 
     /// Everything that is left is done by this instance alone; the other one is frozen for ever.
@@ -187,9 +246,14 @@ impl Aggregator {
                     Some(partition) => Action::Open(alone, partition),
                     None => return is_exact(&state.database),
                 },
+                Owner::Prepared(batch)
+                    if Self::is_timely(*batch) && !state.database.day_is_made =>
+                {
+                    Action::Make(alone)
+                }
                 Owner::Prepared(_) => Action::Advance(alone),
                 Owner::Committing(_, Step::Advanced) => Action::Counted(alone),
-                Owner::Committing(_, Step::Adding(rows, locked)) if *locked < rows.len() => {
+                Owner::Committing(_, Step::Adding(rows, locked, _)) if *locked < rows.len() => {
                     Action::Add(alone)
                 }
                 Owner::Committing(..) => Action::Commit(alone),
@@ -223,9 +287,19 @@ fn is_exact(database: &Database) -> bool {
 }
 
 impl Database {
-    fn add(&mut self, fresh: &[Identity]) {
+    const fn seen(&self, place: Place) -> &BTreeSet<Identity> {
+        match place {
+            Place::OfDay => &self.of_day,
+            Place::Apart => &self.apart,
+        }
+    }
+
+    fn add(&mut self, fresh: &[Identity], place: Place) {
         for identity in fresh {
-            self.event_seen.insert(*identity);
+            match place {
+                Place::OfDay => self.of_day.insert(*identity),
+                Place::Apart => self.apart.insert(*identity),
+            };
             let added = self.rollup.entry(identity.event).or_default();
             *added = (*added + 1).min(3);
         }
@@ -252,9 +326,11 @@ impl Model for Aggregator {
                     let ends = position + 1..=LOG[*partition].len();
                     actions.extend(ends.map(|next| Action::Take(owner, next)));
                 }
-                Owner::Prepared(_) => actions.push(Action::Advance(owner)),
+                Owner::Prepared(_) => {
+                    actions.extend([Action::Make(owner), Action::Advance(owner)]);
+                }
                 Owner::Committing(_, Step::Advanced) => actions.push(Action::Counted(owner)),
-                Owner::Committing(_, Step::Adding(rows, locked)) if *locked < rows.len() => {
+                Owner::Committing(_, Step::Adding(rows, locked, _)) if *locked < rows.len() => {
                     actions.push(Action::Add(owner));
                 }
                 Owner::Committing(..) => {
@@ -269,7 +345,7 @@ impl Model for Aggregator {
             }
             actions.push(Action::Crash(owner));
         }
-        actions.extend([Action::BackUp, Action::Rewind]);
+        actions.extend([Action::Drop, Action::BackUp, Action::Rewind]);
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
@@ -289,8 +365,29 @@ impl Model for Aggregator {
                     next,
                 });
             }
+            Action::Make(owner) => match last.owners[owner] {
+                Owner::Prepared(batch)
+                    if Self::is_timely(batch) && !self.uses(last, Place::Apart) =>
+                {
+                    state.database.day_is_made = true;
+                }
+                _ => return None,
+            },
+            Action::Drop => {
+                if !last.database.day_is_made || self.uses(last, Place::OfDay) {
+                    return None;
+                }
+                state.database.day_is_made = false;
+                let late = std::mem::take(&mut state.database.of_day);
+                if self.has(Protection::MovedOnDrop) {
+                    state.database.apart.extend(late);
+                }
+            }
             Action::Advance(owner) => match last.owners[owner] {
-                Owner::Prepared(batch) if !self.waits(last, owner) => {
+                Owner::Prepared(batch)
+                    if !self.waits(last, owner)
+                        && (last.database.day_is_made || !Self::is_timely(batch)) =>
+                {
                     self.advance(&mut state, owner, batch);
                 }
                 _ => return None,
@@ -299,25 +396,25 @@ impl Model for Aggregator {
                 let Owner::Committing(batch, Step::Advanced) = last.owners[owner] else {
                     return None;
                 };
-                let mut fresh = self.identities(batch);
-                if self.has(Protection::Dedup) {
-                    fresh.retain(|identity| !last.database.event_seen.contains(identity));
-                }
-                state.owners[owner] = Owner::Committing(batch, Step::Adding(fresh, 0));
+                state.owners[owner] = match self.counted(&last.database, batch) {
+                    Some(step) => Owner::Committing(batch, step),
+                    None => Owner::Prepared(batch),
+                };
             }
             Action::Add(owner) => match &last.owners[owner] {
-                Owner::Committing(batch, Step::Adding(rows, locked))
+                Owner::Committing(batch, Step::Adding(rows, locked, place))
                     if !self.waits(last, owner) =>
                 {
-                    self.add(&mut state, owner, *batch, rows, *locked);
+                    self.add(&mut state, owner, *batch, rows, *locked, *place);
                 }
                 _ => return None,
             },
             Action::Commit(owner) | Action::CommitUnheard(owner) => {
-                let Owner::Committing(batch, Step::Adding(fresh, _)) = &last.owners[owner] else {
+                let Owner::Committing(batch, Step::Adding(fresh, _, place)) = &last.owners[owner]
+                else {
                     return None;
                 };
-                state.database.add(fresh);
+                state.database.add(fresh, *place);
                 if self.has(Protection::OneTransaction) {
                     state.database.next_offset[batch.partition] = batch.next;
                 }

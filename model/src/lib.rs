@@ -22,6 +22,12 @@ pub enum Protection {
     Dedup,
     /// The unique index of `event_seen`: a copy that another transaction counts meanwhile is noticed.
     UniqueIndex,
+    /// `seen::counted`: an identity is looked for with its day and apart, wherever it would be remembered now.
+    BothPlaces,
+    /// `partitions::seen_days`: the partition of a day that was not there is not made under a transaction.
+    PartitionsLock,
+    /// `partitions::drop_seen_before`: what arrived late is not forgotten with its day.
+    MovedOnDrop,
     /// `Identity`: its day is one that the client repeats, not the day of arrival.
     IdDay,
     /// Position, identities and sums commit together.
@@ -43,7 +49,8 @@ pub enum Protection {
 pub struct Record {
     /// What the client calls the event: copies share it.
     pub event: u8,
-    /// The day the record arrived. Its event happened on day 0.
+    /// The day the record arrived. Its event happened on day 0, by the device's clock; what arrives on another
+    /// day is not timely.
     pub arrived: u8,
 }
 

@@ -5,10 +5,10 @@
 //! partition, and the first bytes of a row have a fixed layout, so that a row's identity and
 //! offset can be read back from it and need no memory of their own.
 
-use chrono::{DateTime, NaiveDate};
+use chrono::NaiveDate;
 use rivulet_events::{
     AttributeValue, ChildId, Data, EventType, Identity, Interaction, Message, Record, Session,
-    Speech, ids::RESET_CLOCK_DAY,
+    Speech,
 };
 use uuid::Uuid;
 
@@ -119,24 +119,16 @@ pub(crate) fn header(event_type: EventType) -> Vec<u8> {
     out
 }
 
-/// A record that ClickHouse's types, or the table's partitions, cannot hold.
+/// A record that ClickHouse's types cannot hold.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unstorable {
-    /// Ingest accepts ids of 34 days back and 1 day ahead; a stray one opens a partition of its own.
-    #[error("the id-day {id_day} is far from the day it was received on")]
-    IdDay { id_day: NaiveDate },
-    #[error("the local date {0} is outside 1970..2149")]
-    LocalDate(NaiveDate),
+    #[error("the date {0} is outside 1970..2149")]
+    Date(NaiveDate),
 }
 
 impl Unstorable {
     pub(crate) const CODE: &str = "unstorable";
 }
-
-/// Days an id-day may lie before and after the UTC day of `received_at`. Wider than the contract's
-/// 34 and 1: this bounds the months one insert touches, it does not judge events a second time.
-const ID_DAY_BEFORE: i32 = 62;
-const ID_DAY_AFTER: i32 = 31;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -170,8 +162,8 @@ impl Encoder {
         offset: u64,
         out: &mut Vec<u8>,
     ) -> Result<(), Unstorable> {
-        let id_date = storable_id_day(id_day, record.received_at)?;
-        let local_date = date(record.local_date).ok_or(Unstorable::LocalDate(record.local_date))?;
+        let storable = |day: NaiveDate| date(day).ok_or(Unstorable::Date(day));
+        let (id_date, local_date) = (storable(id_day)?, storable(record.local_date)?);
 
         uuid(out, record.child_id.uuid());
         uuid(out, record.id);
@@ -388,17 +380,6 @@ fn instant(out: &mut Vec<u8>, unix_ms: i64) {
     out.extend_from_slice(&unix_ms.clamp(FIRST, LAST).to_le_bytes());
 }
 
-fn storable_id_day(id_day: NaiveDate, received_at: i64) -> Result<u16, Unstorable> {
-    let received = DateTime::from_timestamp_millis(received_at).map(|at| at.date_naive());
-    let near = received.is_some_and(|received| {
-        let ahead = id_day.to_epoch_days() - received.to_epoch_days();
-        (-ID_DAY_BEFORE..=ID_DAY_AFTER).contains(&ahead)
-    });
-    date(id_day)
-        .filter(|_| near || id_day == RESET_CLOCK_DAY)
-        .ok_or(Unstorable::IdDay { id_day })
-}
-
 /// Days since 1970-01-01, if the type `Date` holds them.
 fn date(date: NaiveDate) -> Option<u16> {
     u16::try_from(date.to_epoch_days()).ok()
@@ -444,17 +425,5 @@ mod tests {
         assert_eq!(encoded(127), [127]);
         assert_eq!(encoded(128), [0x80, 1]);
         assert_eq!(encoded(300), [0xac, 2]);
-    }
-
-    #[test]
-    fn a_stray_id_day_is_not_stored_and_a_reset_clock_is() {
-        let received = 1_772_366_400_000; // 2026-03-01T12:00Z
-        let day = |y, m, d| NaiveDate::from_ymd_opt(y, m, d).unwrap();
-        assert!(storable_id_day(day(1970, 1, 1), received).is_ok());
-        assert!(storable_id_day(day(2026, 1, 26), received).is_ok());
-        assert!(storable_id_day(day(2026, 3, 2), received).is_ok());
-        assert!(storable_id_day(day(2025, 6, 1), received).is_err());
-        assert!(storable_id_day(day(2120, 6, 1), received).is_err());
-        assert!(storable_id_day(NaiveDate::MAX, received).is_err());
     }
 }

@@ -26,6 +26,9 @@ const TABLE: &str = "events";
 /// More rows than any range has, so that the server never cuts an insert into blocks.
 const BLOCK_ROWS: &str = "4194304";
 
+/// Months from 2025 to 2037, and 1970-01.
+const ID_MONTHS: &str = "157";
+
 /// Settings that decide how an insert becomes blocks, and whether blocks are deduplicated. Their
 /// defaults have changed between versions of ClickHouse; a token is only good for a repeated insert
 /// if both attempts form the same blocks. Those that the server does not know are not sent.
@@ -34,6 +37,8 @@ const PINNED: &[(&str, &str)] = &[
     ("insert_deduplicate", "1"),
     ("deduplicate_insert", "enable"),
     ("max_insert_threads", "1"),
+    // A month of id-days each: what devices with wrong clocks, or a liar with all of them, can spread over.
+    ("max_partitions_per_insert_block", ID_MONTHS),
     ("max_insert_block_size", BLOCK_ROWS),
     ("max_insert_block_size_bytes", "0"),
     ("min_insert_block_size_rows", BLOCK_ROWS),

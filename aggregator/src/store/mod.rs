@@ -69,9 +69,10 @@ impl Store {
         let mut tx = self.pool.begin_with(BEGIN).await?;
         // First: who lost the partition wastes nothing, and every transaction locks in this order.
         positions::advance(&mut tx, CONSUMER, &advances(batch)).await?;
-        let counted = seen::counted(&mut tx, &batch.events).await?;
+        let apart = seen::days_apart(&mut tx, &batch.events).await?;
+        let counted = seen::counted(&mut tx, &batch.events, &apart).await?;
         batch.exclude(&counted);
-        seen::remember(&mut tx, &batch.events).await?;
+        seen::remember(&mut tx, &batch.events, &apart).await?;
         tables::add(&mut tx, &batch.rollup).await?;
         tell(&mut tx, batch.rollup.days()).await?;
         quarantine(&mut tx, batch).await?;
@@ -115,7 +116,7 @@ pub(crate) async fn keep_house(
     if let Some(horizon) = positions::consumed_horizon(&mut tx, CONSUMER).await? {
         let until: NaiveDate = horizon.date_naive() - Days::new(retention_days);
         let days = partitions::drop_seen_before(&mut tx, until).await?;
-        let rows = seen::purge_reset_clocks(&mut tx, until).await?;
+        let rows = seen::purge_apart(&mut tx, until).await?;
         if days > 0 || rows > 0 {
             tracing::info!(days, rows, %until, "forgot identities older than the retention");
         }
@@ -152,6 +153,7 @@ fn partitions_of(batch: &Prepared) -> Vec<Partition> {
     let mut needed: Vec<_> = batch
         .events
         .iter()
+        .filter(|event| event.is_timely())
         .map(|event| Partition::Seen(event.identity.day))
         .collect();
     needed.dedup();

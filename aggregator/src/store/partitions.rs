@@ -10,6 +10,11 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 /// Held by whoever makes or drops partitions, so that two instances do not make the same one.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('rivulet.partitions', 0))";
 
+/// Held by whoever relies on it that a partition is not there. Taken before anything of `event_seen` is, which
+/// those who hold the other one may wait for.
+const SHARED_LOCK: &str =
+    "SELECT pg_advisory_xact_lock_shared(hashtextextended('rivulet.partitions', 0))";
+
 /// A partition, known by its table and first day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Partition {
@@ -116,7 +121,20 @@ impl Known {
     }
 }
 
-/// Drops the days of `event_seen` before `until`, except the one of reset clocks; says how many.
+/// The days of `event_seen` that have a partition: these and no others until the end of the transaction.
+pub(super) async fn seen_days(conn: &mut PgConnection) -> Result<Vec<NaiveDate>, sqlx::Error> {
+    sqlx::query(SHARED_LOCK).execute(&mut *conn).await?;
+    sqlx::query_scalar(
+        "SELECT to_date(right(relname, 8), 'YYYYMMDD')
+         FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+         WHERE inhparent = 'event_seen'::regclass",
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Drops the days of `event_seen` before `until`, except the one of reset clocks; says how many. What arrived
+/// on `until` or later, long after its id-day, is remembered with those.
 ///
 /// Dropping waits for the transactions that use `event_seen`, and new ones wait for it: not for
 /// longer than its `lock_timeout`, after which a later round tries again.
@@ -137,10 +155,18 @@ pub(super) async fn drop_seen_before(
     .bind(seen_name(RESET_CLOCK_DAY))
     .fetch_all(&mut *conn)
     .await?;
+    let apart = seen_name(RESET_CLOCK_DAY);
     for name in &names {
-        sqlx::query(AssertSqlSafe(format!("DROP TABLE {name}")))
-            .execute(&mut *conn)
-            .await?;
+        // Nobody adds to it between the move and the drop.
+        sqlx::raw_sql(AssertSqlSafe(format!(
+            "LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE;
+             INSERT INTO {apart} (day, seen_on, key)
+                 SELECT '{RESET_CLOCK_DAY}', seen_on, key FROM {name} WHERE seen_on >= '{until}'
+                 ON CONFLICT (key) DO NOTHING;
+             DROP TABLE {name}"
+        )))
+        .execute(&mut *conn)
+        .await?;
     }
     Ok(names.len())
 }

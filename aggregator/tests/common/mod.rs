@@ -259,14 +259,19 @@ fn any_data() -> impl Strategy<Value = Data<'static>> {
     ]
 }
 
+/// How far a device's clock is off, in days: right, or so that the id-day is not near the day of arrival.
+const CLOCKS: &[i64] = &[0, 0, 0, 0, 3, -36, 36, 700];
+
 /// An event of one of a few children over a few weeks. Ids come from a small set, so that copies of
-/// one identity occur, with contents that differ.
+/// one identity occur, with contents that differ, some of them while their id-day is near and some while it
+/// is not.
 pub(crate) fn any_event() -> impl Strategy<Value = Record<'static>> {
-    let place = (0..3_u8, 0..24_i64, 0..DAY_MS, -1..=1_i64);
+    let place = (0..3_u8, 0..24_i64, 0..DAY_MS, -1..=1_i64, select(CLOCKS));
     (place, 0..10_u16, any::<bool>(), any_data()).prop_map(
-        |((child_number, day, of_day, zone), id, analytics, data)| {
-            let occurred_at = MONDAY + day * DAY_MS;
-            let event_time = occurred_at + of_day;
+        |((child_number, of_id, of_day, zone, behind), id, analytics, data)| {
+            let occurred_at = MONDAY + of_id * DAY_MS;
+            let day = of_id + behind;
+            let event_time = MONDAY + day * DAY_MS + of_day;
             Record {
                 id: Uuid::from_u128(0x4000_8000_0000_0000_0000 + u128::from(id)),
                 occurred_at,

@@ -1,5 +1,6 @@
 //! Each event once: copies, crashes at every step, and whoever comes too late.
 
+use chrono::{NaiveDate, NaiveTime};
 use rivulet_events::EventType::Interaction;
 use uuid::Uuid;
 
@@ -58,6 +59,34 @@ async fn a_copy_that_arrives_days_later_is_the_same_event() {
     let last = bed.send(&[first, again]).await[1];
     bed.until_settled(Interaction, last).await;
     assert_eq!(badges(&bed).await, ["first"]);
+}
+
+/// Devices whose clocks are years off, or a liar: the id-days of one insert may lie in every month there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_of_all_months_come_in_one_insert() {
+    let bed = Bed::new().await;
+    let mut records = Vec::new();
+    for month in 0..156 {
+        let day = NaiveDate::from_ymd_opt(2025 + month / 12, month as u32 % 12 + 1, 15).unwrap();
+        let mut record = badge("b");
+        record.occurred_at = day.and_time(NaiveTime::MIN).and_utc().timestamp_millis();
+        records.push(record);
+    }
+    for reset in [0, 4_102_444_800_000] {
+        let mut record = badge("b");
+        record.occurred_at = reset;
+        records.push(record);
+    }
+    let copies = records.clone();
+    records.extend(copies);
+    let payloads: Vec<_> = records.iter().map(payload).collect();
+    bed.send_together(Interaction, &payloads).await;
+    let _sink = bed.start(&bed.test.clickhouse).await;
+    bed.until_settled(Interaction, payloads.len() as i64 - 1)
+        .await;
+    assert_eq!(badges(&bed).await.len(), 158);
+    let months = "SELECT uniqExact(toYYYYMM(id_day)) FROM history";
+    assert_eq!(bed.number(months).await, 157);
 }
 
 #[tokio::test(flavor = "multi_thread")]
