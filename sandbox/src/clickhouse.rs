@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use crate::{
+    cache,
     daemon::{Daemon, Server, Traces},
     home::Home,
     kafka::{has, readable, which},
@@ -45,9 +46,7 @@ impl Server for Clickhouse {
         if which("clickhouse").is_some() {
             return Ok(());
         }
-        if !library(home).exists() {
-            fetch_library(home)?;
-        }
+        cache::directory(&chdb(home), fetch_library)?;
         copy_door(home)
     }
 
@@ -109,11 +108,17 @@ pub(crate) fn describe() -> String {
     }
 }
 
-fn library(home: &Home) -> PathBuf {
-    home.path(format!("tools/chdb-{CHDB}/libchdb.so"))
+/// A home may be shared by machines of several kinds.
+fn chdb(home: &Home) -> PathBuf {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    home.path(format!("tools/chdb-{CHDB}-{os}-{arch}"))
 }
 
-fn fetch_library(home: &Home) -> Result<()> {
+fn library(home: &Home) -> PathBuf {
+    chdb(home).join("libchdb.so")
+}
+
+fn fetch_library(dir: &Path) -> Result<()> {
     let platform = match (std::env::consts::OS, std::env::consts::ARCH) {
         ("linux", "x86_64") => "linux-x64-gnu",
         ("linux", "aarch64") => "linux-arm64-gnu",
@@ -131,14 +136,9 @@ fn fetch_library(home: &Home) -> Result<()> {
         );
     }
     eprintln!("clickhouse: fetching chdb {CHDB} from npm (178 MB)");
-    let new = home.path("tools/chdb.new");
-    if new.exists() {
-        fs::remove_dir_all(&new)?;
-    }
-    fs::create_dir_all(&new)?;
     let mut pack = Command::new("npm");
     pack.args(["pack", "--silent", &format!("@chdb/lib-{platform}@{CHDB}")])
-        .current_dir(&new);
+        .current_dir(dir);
     let archive = run(pack)?;
     eprintln!("clickhouse: unpacking it (566 MB)");
     let mut unpack = Command::new("tar");
@@ -149,12 +149,9 @@ fn fetch_library(home: &Home) -> Result<()> {
             "--strip-components=1",
             "package/libchdb.so",
         ])
-        .current_dir(&new);
+        .current_dir(dir);
     run(unpack)?;
-    fs::remove_file(new.join(archive.trim()))?;
-    readable(&new)?;
-    let library = library(home);
-    fs::rename(new, library.parent().unwrap_or(&library)).context("rename chdb.new")
+    Ok(fs::remove_file(dir.join(archive.trim()))?)
 }
 
 fn door(home: &Home) -> PathBuf {

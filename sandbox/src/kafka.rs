@@ -13,8 +13,10 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
 };
 use rustix::process::Signal;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
+    cache,
     daemon::{Daemon, Server, Traces},
     home::{Home, write_private},
     postgres::run,
@@ -58,7 +60,7 @@ impl Server for Kafka {
         tls::prepare(home)?;
         match broker(home) {
             Broker::Apache => prepare_apache(home),
-            Broker::Tansu => prepare_tansu(home),
+            Broker::Tansu => cache::directory(&tansu(home), build_tansu),
         }
     }
 
@@ -85,7 +87,7 @@ impl Server for Kafka {
                     format!("--kafka-advertised-listener-url=tcp://{address}/"),
                     "--storage-engine=sqlite://tansu.db".to_owned(),
                 ];
-                (home.path("tools/tansu/bin/tansu"), args.to_vec())
+                (tansu(home).join("bin/tansu"), args.to_vec())
             }
         };
         Ok(Daemon {
@@ -145,19 +147,17 @@ fn broker(home: &Home) -> Broker {
     let made = |file| home.path("kafka").join(file).exists();
     if made("data/meta.properties") {
         Broker::Apache
-    } else if made("tansu.db") || java().is_none() || !(has_jars(home) || has("mvn")) {
+    } else if made("tansu.db") || java().is_none() || !(cache::has(&jars(home)) || has("mvn")) {
         Broker::Tansu
     } else {
         Broker::Apache
     }
 }
 
+/// Others for another list of them.
 fn jars(home: &Home) -> PathBuf {
-    home.path("tools/kafka")
-}
-
-fn has_jars(home: &Home) -> bool {
-    fs::read_to_string(jars(home).join("pom.xml")).is_ok_and(|pom| pom == POM)
+    let list = xxh3_64(POM.as_bytes());
+    home.path(format!("tools/kafka-{}-{list:016x}", kafka_version()))
 }
 
 /// Whether a program is on PATH.
@@ -261,9 +261,7 @@ log.segment.delete.delay.ms=1000
 }
 
 fn prepare_apache(home: &Home) -> Result<()> {
-    if !has_jars(home) {
-        fetch_jars(home)?;
-    }
+    cache::directory(&jars(home), fetch_jars)?;
     if home.path("kafka/data/meta.properties").exists() {
         return Ok(());
     }
@@ -296,31 +294,19 @@ fn prepare_apache(home: &Home) -> Result<()> {
     Ok(())
 }
 
-fn fetch_jars(home: &Home) -> Result<()> {
+fn fetch_jars(dir: &Path) -> Result<()> {
     eprintln!(
         "kafka: fetching Apache Kafka {} from Maven Central (44 MB)",
         kafka_version()
     );
-    // Under another name until it is whole.
-    let new = home.path("tools/kafka.new");
-    if new.exists() {
-        fs::remove_dir_all(&new)?;
-    }
-    fs::create_dir_all(&new)?;
-    fs::write(new.join("pom.xml"), POM)?;
+    fs::write(dir.join("pom.xml"), POM)?;
     let mut maven = Command::new("mvn");
     maven
         .args(["--quiet", "--batch-mode", "--file"])
-        .arg(new.join("pom.xml"))
+        .arg(dir.join("pom.xml"))
         .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
-        .arg(format!("-DoutputDirectory={}", new.display()));
-    run(maven)?;
-    readable(&new)?;
-    let jars = jars(home);
-    if jars.exists() {
-        fs::remove_dir_all(&jars)?;
-    }
-    fs::rename(new, jars).context("rename kafka.new")
+        .arg(format!("-DoutputDirectory={}", dir.display()));
+    run(maven).map(drop)
 }
 
 /// A strict umask must not hide downloads from the servers' user.
@@ -330,11 +316,12 @@ pub(crate) fn readable(path: &std::path::Path) -> Result<()> {
     run(chmod).map(drop)
 }
 
-fn prepare_tansu(home: &Home) -> Result<()> {
-    let root = home.path("tools/tansu");
-    if root.join("bin/tansu").exists() {
-        return Ok(());
-    }
+fn tansu(home: &Home) -> PathBuf {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    home.path(format!("tools/tansu-{TANSU}-{os}-{arch}"))
+}
+
+fn build_tansu(dir: &Path) -> Result<()> {
     eprintln!(
         "kafka: Java {OLDEST_JAVA}+ or Maven is missing; building tansu {TANSU}, a \
          Kafka-compatible broker, instead (many minutes, once)"
@@ -342,7 +329,7 @@ fn prepare_tansu(home: &Home) -> Result<()> {
     let status = Command::new("cargo")
         .args(["install", "--locked", "--version", TANSU])
         .args(["--features", "libsql,dynostore", "tansu", "--root"])
-        .arg(&root)
+        .arg(dir)
         .status()
         .map_err(|error| anyhow!("run cargo install: {error}"))?;
     if !status.success() {
@@ -350,5 +337,5 @@ fn prepare_tansu(home: &Home) -> Result<()> {
             "`cargo install tansu` failed: install Java {OLDEST_JAVA} or newer and Maven instead"
         );
     }
-    readable(&root)
+    Ok(())
 }

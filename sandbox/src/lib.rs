@@ -1,9 +1,11 @@
 //! Private PostgreSQL, Kafka and ClickHouse for `./dev` and the tests.
 //!
-//! Nothing here is system-wide: programs that had to be downloaded, data, logs, keys and the
-//! record of what runs all live in one directory, `.dev/` in the checkout. [`Sandbox`] starts,
-//! repairs and stops what is in it; [`TestBed`] gives a test fresh databases and topics on it.
+//! Nothing here is system-wide: data, logs, keys and the record of what runs all live in one
+//! directory, `.dev/` in the checkout, with links to what was downloaded for all checkouts of a
+//! user. [`Sandbox`] starts, repairs and stops what is in it; [`TestBed`] gives a test fresh
+//! databases and topics on it.
 
+mod cache;
 mod clickhouse;
 mod daemon;
 mod guide;

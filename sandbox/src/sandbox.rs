@@ -232,7 +232,7 @@ impl Sandbox {
         self.home.update(|state| state.kept = false)?;
         if wipe {
             self.home.wipe()?;
-            eprintln!("wiped: data, logs and keys are gone, downloads stay in .dev/tools");
+            eprintln!("wiped: data, logs and keys are gone, downloads stay");
         }
         Ok(())
     }
