@@ -8,18 +8,18 @@ use uuid::Uuid;
 
 use crate::{
     daemon::{ensure, take_down},
-    home::{Home, Visitor},
+    home::{Home, ParentToken, Visitor},
     postgres::psql,
     roles::{
-        Canary, Roles, Simulator, api_url, canary_url, environment, fill_history, ingest_url, keys,
-        rivulet,
+        Canary, Roles, Simulator, TOKEN_LIFETIME, api_url, canary_url, environment, fill_history,
+        ingest_url, keys, rivulet,
     },
     sandbox::{Sandbox, say},
     stack::Stack,
 };
 
-/// Seconds; the longest that a token may be good for.
-const DAY: &str = "86400";
+/// Seconds.
+const DAY: i64 = 86_400;
 
 impl Sandbox {
     /// Brings Rivulet up on the running services, and the simulated family app and a canary if `demo`; returns
@@ -63,13 +63,14 @@ impl Sandbox {
         guide(home, visitor).await
     }
 
-    /// `export NAME=value` lines for a shell to source.
+    /// `export NAME=value` lines for a shell to source. Asks no service: these may be down.
     ///
     /// # Errors
     /// When nothing was brought up yet.
     pub fn environment(&self) -> Result<String> {
         let mut lines = environment(&self.home)?;
-        if let Some(keys) = self.home.state().keys {
+        let state = self.home.state();
+        if let Some(keys) = state.keys {
             lines.extend([
                 ("RIVULET_INGEST_URL", ingest_url(&self.home)?),
                 ("RIVULET_INGEST_KEY", keys.ingest),
@@ -77,6 +78,19 @@ impl Sandbox {
                 ("RIVULET_API_URL", api_url(&self.home)?),
                 ("RIVULET_READ_KEY", keys.read),
             ]);
+        }
+        if let Some(visitor) = state.visitor {
+            lines.extend([
+                ("PARENT", visitor.parent.to_string()),
+                ("CHILD", visitor.child.to_string()),
+            ]);
+            // Where every service is somebody else's there is no secret to sign with.
+            if !state.password.is_empty() {
+                match parent_token(&self.home, visitor.parent) {
+                    Ok(token) => lines.push(("RIVULET_PARENT_TOKEN", token)),
+                    Err(error) => eprintln!("dev: without RIVULET_PARENT_TOKEN: {error:#}"),
+                }
+            }
         }
         Ok(lines
             .into_iter()
@@ -122,6 +136,38 @@ async fn register_visitor(home: &Home, admin_key: &str) -> Result<Visitor> {
     Ok(visitor)
 }
 
+/// The token of the last time, or a new one when that has less than two days to live: so what is printed is
+/// good for a day and more.
+fn parent_token(home: &Home, parent: Uuid) -> Result<String> {
+    let now = Utc::now().timestamp();
+    let good = || {
+        let known = home.state().parent_token;
+        known.filter(|known| known.expires_at > now + 2 * DAY)
+    };
+    if let Some(known) = good() {
+        return Ok(known.token);
+    }
+    // `up` writes the record too, and another `env` may be faster.
+    let _turn = home.lock()?;
+    if let Some(known) = good() {
+        return Ok(known.token);
+    }
+    let token = token(home, parent, TOKEN_LIFETIME)?;
+    home.update(|state| {
+        state.parent_token = Some(ParentToken {
+            token: token.clone(),
+            expires_at: now + TOKEN_LIFETIME,
+        });
+    })?;
+    Ok(token)
+}
+
+fn token(home: &Home, parent: Uuid, seconds: i64) -> Result<String> {
+    let (parent, ttl) = (parent.to_string(), seconds.to_string());
+    let token = rivulet(home, &["keys", "token", "--parent", &parent, "--ttl", &ttl])?;
+    Ok(token.trim().to_owned())
+}
+
 /// A line with a link to the parents' page of the largest family, if tokens can be made here.
 async fn page(home: &Home) -> Result<String> {
     let mut database = PgConnection::connect(&Stack::of(home)?.database_url).await?;
@@ -130,15 +176,12 @@ async fn page(home: &Home) -> Result<String> {
     )
     .fetch_one(&mut database)
     .await?;
-    let parent = parent.to_string();
-    let token = rivulet(home, &["keys", "token", "--parent", &parent, "--ttl", DAY]);
-    Ok(token.map_or_else(
+    Ok(token(home, parent, DAY).map_or_else(
         |_| String::new(),
         |token| {
             let api = api_url(home).unwrap_or_default();
             format!(
-                "\nLook at the page of a family (the link is good for a day):\n\n  {api}/#token={}\n",
-                token.trim()
+                "\nLook at the page of a family (the link is good for a day):\n\n  {api}/#token={token}\n"
             )
         },
     ))

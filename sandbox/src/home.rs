@@ -81,6 +81,14 @@ pub(crate) struct Visitor {
     pub(crate) child: Uuid,
 }
 
+/// A client token of the visitor's parent.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct ParentToken {
+    pub(crate) token: String,
+    /// Unix seconds.
+    pub(crate) expires_at: i64,
+}
+
 /// What is remembered between two runs of `./dev`.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -95,6 +103,7 @@ pub(crate) struct State {
     pub(crate) keys: Option<Keys>,
     /// A child for the user's own first event.
     pub(crate) visitor: Option<Visitor>,
+    pub(crate) parent_token: Option<ParentToken>,
     /// The simulator has filled in the days before the first `up`.
     pub(crate) history_filled: bool,
 }

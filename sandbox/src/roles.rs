@@ -19,6 +19,10 @@ use crate::{
 
 const HISTORY_DAYS: &str = "28";
 
+/// Seconds: how long the roles let a token live. Longer than by default, so that one that `./dev env`
+/// printed is good for days.
+pub(crate) const TOKEN_LIFETIME: i64 = 7 * 24 * 60 * 60;
+
 const PORTS: [&str; 4] = ["ingest", "aggregate", "sink", "api"];
 
 /// `rivulet all`: every role in one process.
@@ -206,6 +210,7 @@ pub(crate) fn environment(home: &Home) -> Result<Vec<(&'static str, String)>> {
         environment.extend([
             ("RIVULET_TOKEN_SECRET", password.repeat(2)),
             ("RIVULET_TOKEN_AUDIENCE", "rivulet-dev".to_owned()),
+            ("RIVULET_TOKEN_MAX_LIFETIME", TOKEN_LIFETIME.to_string()),
         ]);
     }
     Ok(environment)
