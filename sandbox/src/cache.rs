@@ -3,39 +3,51 @@
 use std::{
     collections::BTreeMap,
     env,
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Read},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::Access;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::kafka::readable;
 
 /// In each directory of the cache: what its files were when they were fetched.
 const CHECKSUMS: &str = "checksums.json";
+const CLIENT: &str = "client-cache";
 
 /// `own`, a directory that `fetch` fills, or, where a checkout of this user has it already, its copy. An
 /// interrupted or damaged download is made again; of two checkouts that start together one waits.
 pub(crate) fn directory(own: &Path, fetch: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    in_cache(user_cache(), own, fetch)
+    in_cache(user_cache(|name| env::var_os(name)), own, fetch)
+}
+
+/// Where a client (npm, Maven) is to keep its own cache while it fetches into `dir`, if not where it always
+/// does: with a home that cannot be written one of them fails, and another never ends.
+pub(crate) fn of_client(dir: &Path) -> Option<PathBuf> {
+    let home = env::var_os("HOME").unwrap_or_default();
+    let writable = rustix::fs::access(home, Access::WRITE_OK).is_ok();
+    (!writable).then(|| dir.join(CLIENT))
 }
 
 /// Whether there is no need to fetch it.
 pub(crate) fn has(own: &Path) -> bool {
-    let cached = || Some(user_cache()?.join(own.file_name()?).exists());
+    let cache = user_cache(|name| env::var_os(name));
+    let cached = || Some(cache?.join(own.file_name()?).exists());
     own.exists() || cached().unwrap_or_default()
 }
 
 /// `RIVULET_CACHE_DIR`, else `rivulet` where the user's caches are; `./dev` knows the same.
-fn user_cache() -> Option<PathBuf> {
-    let named = |name| env::var_os(name).map(PathBuf::from);
-    let absolute = |name| named(name).filter(|dir| dir.is_absolute());
+fn user_cache(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    // Not relative to wherever this happens to run.
+    let named = |name| Some(PathBuf::from(variable(name)?)).filter(|dir| dir.is_absolute());
     named("RIVULET_CACHE_DIR")
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("rivulet")))
-        .or_else(|| Some(absolute("HOME")?.join(".cache/rivulet")))
+        .or_else(|| Some(named("XDG_CACHE_HOME")?.join("rivulet")))
+        .or_else(|| Some(named("HOME")?.join(".cache/rivulet")))
 }
 
 fn in_cache(
@@ -46,6 +58,11 @@ fn in_cache(
     if own.exists() {
         return Ok(());
     }
+    let fetch = |new: &Path| {
+        fetch(new)?;
+        remove(&new.join(CLIENT))?;
+        readable(new)
+    };
     let name = own.file_name().context("a directory has a name")?;
     let cached = cache
         .context("neither XDG_CACHE_HOME nor HOME is set")
@@ -53,8 +70,7 @@ fn in_cache(
     let (_turn, cached) = match cached {
         Ok(cached) => cached,
         Err(error) => {
-            let dir = own.parent().unwrap_or(own).display();
-            eprintln!("keeping it in {dir} alone: {error:#}");
+            eprintln!("downloading for this checkout alone: {error:#}");
             return whole(own, fetch);
         }
     };
@@ -78,7 +94,6 @@ fn whole(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     remove(&new)?;
     fs::create_dir_all(&new).with_context(|| format!("create {}", new.display()))?;
     fill(&new)?;
-    readable(&new)?;
     remove(dir)?;
     fs::rename(&new, dir).with_context(|| format!("rename {}", new.display()))
 }
@@ -134,6 +149,14 @@ fn link(cached: &Path, new: &Path) -> Result<()> {
             from.display()
         );
         fs::create_dir_all(to.parent().unwrap_or(new))?;
+        // As `readable` does, but the files may be another user's.
+        for folder in to
+            .ancestors()
+            .skip(1)
+            .take_while(|dir| dir.starts_with(new))
+        {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+        }
         if fs::hard_link(&from, &to).is_err() {
             fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
         }
@@ -191,6 +214,25 @@ mod tests {
             fs::write(dir.join("lib/half"), "a half")?;
             thread::sleep(Duration::from_millis(200));
             Ok(fs::write(dir.join("lib/whole"), "the whole")?)
+        }
+    }
+
+    #[test]
+    fn the_cache_is_where_the_user_says_or_has_others() {
+        for (variables, expected) in [
+            ([Some("/r"), Some("/x"), Some("/h")], Some("/r")),
+            ([None, Some("/x"), Some("/h")], Some("/x/rivulet")),
+            ([Some(""), None, Some("/h")], Some("/h/.cache/rivulet")),
+            ([None, Some("x"), Some("/h")], Some("/h/.cache/rivulet")),
+            ([None, None, None], None),
+        ] {
+            let names = ["RIVULET_CACHE_DIR", "XDG_CACHE_HOME", "HOME"];
+            let variable = |name: &str| {
+                let number = names.iter().position(|known| *known == name)?;
+                variables[number].map(OsString::from)
+            };
+            let expected = expected.map(PathBuf::from);
+            assert_eq!(user_cache(variable), expected, "{variables:?}");
         }
     }
 

@@ -139,6 +139,9 @@ fn fetch_library(dir: &Path) -> Result<()> {
     let mut pack = Command::new("npm");
     pack.args(["pack", "--silent", &format!("@chdb/lib-{platform}@{CHDB}")])
         .current_dir(dir);
+    if let Some(cache) = cache::of_client(dir) {
+        pack.arg("--cache").arg(cache);
+    }
     let archive = run(pack)?;
     eprintln!("clickhouse: unpacking it (566 MB)");
     let mut unpack = Command::new("tar");

@@ -306,6 +306,9 @@ fn fetch_jars(dir: &Path) -> Result<()> {
         .arg(dir.join("pom.xml"))
         .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
         .arg(format!("-DoutputDirectory={}", dir.display()));
+    if let Some(cache) = cache::of_client(dir) {
+        maven.arg(format!("-Dmaven.repo.local={}", cache.display()));
+    }
     run(maven).map(drop)
 }
 

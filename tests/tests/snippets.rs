@@ -190,7 +190,8 @@ impl Shell {
         // The trap hears what -e does not: `echo "$(a command that fails)"`.
         let script = format!(
             "set -Eeuo pipefail\neval \"$(./dev env)\"\n\
-             trap 'echo \"failed: $BASH_COMMAND\" >>failures' ERR\n{script}"
+             trap 'echo \"failed: $BASH_COMMAND\" >>{}' ERR\n{script}",
+            failures.display()
         );
         fs::write(self.folder.join("pasted"), script).unwrap();
         let mut bash = Command::new("bash");
