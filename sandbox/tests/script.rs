@@ -153,10 +153,10 @@ fn a_build_says_how_far_it_is_and_shows_errors_whole() {
         let script = format!(
             "source ./dev
              eval \"told() $(declare -f progress | tail -n +2)\"
-             progress() {{ told '{moving}' \"$2\"; }}
+             progress() {{ told '{moving}' \"$2\" \"$3\"; }}
              cd \"$FOLDER\"
              rm -rf target
-             follow 'the rest' build --offline"
+             follow building 'the rest' build --offline"
         );
         let mut bash = bash(&script);
         bash.env("FOLDER", folder.path())
