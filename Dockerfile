@@ -5,8 +5,9 @@ COPY . .
 RUN cargo build --locked --release --package rivulet && strip target/release/rivulet
 
 FROM debian:bookworm-slim
-# OpenSSL, for Kafka, and the roots by which whatever is spoken to over TLS is trusted.
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libssl3 \
+# OpenSSL, for Kafka, the roots by which whatever is spoken to over TLS is trusted, and the rules of time zones,
+# which are newer here than in the program whenever the image is built anew.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libssl3 tzdata \
     && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --no-create-home rivulet
 COPY --from=build /src/target/release/rivulet /usr/local/bin/rivulet

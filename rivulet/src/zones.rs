@@ -29,7 +29,7 @@ impl ZoneFlags {
 pub(crate) async fn keep_current(mut rules: Rules) -> Infallible {
     metrics::describe_gauge!(
         "rivulet_tzdb_info",
-        "1 for the release of the time zones' rules that is in use."
+        "1 for the release of the time zones' rules that is in use, by its version and where it comes from (`operator`, `system`, `bundled`)"
     );
     let mut published = in_use();
     let mut failing = false;

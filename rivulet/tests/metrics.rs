@@ -10,7 +10,7 @@ use std::{
 };
 
 /// The crates of what runs in production, and who their metrics belong to.
-const CRATES: [(&str, &str); 13] = [
+const CRATES: [(&str, &str); 14] = [
     ("ingest", "ingest"),
     ("web", "ingest, api"),
     ("spill", "ingest"),
@@ -24,6 +24,7 @@ const CRATES: [(&str, &str); 13] = [
     ("canary", "canary"),
     ("dashboards", "api"),
     ("telemetry", "all"),
+    ("rivulet", "all"),
 ];
 
 struct Metric {
