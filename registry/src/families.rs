@@ -113,6 +113,53 @@ pub async fn put_child(
     Ok(transaction.commit().await?)
 }
 
+/// What is registered of a parent, deleted or not, as JSON. Its children are those that are not deleted; a
+/// consent's time is that of its last change, null where it was never granted.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Database`].
+pub async fn parent(pool: &PgPool, id: ParentId) -> Result<String, Error> {
+    let found: Option<String> = sqlx::query_scalar(
+        "SELECT json_build_object(
+             'parent_id', id, 'timezone', timezone,
+             'consents', (SELECT json_object_agg(consent, json_build_object(
+                              'granted', granted,
+                              'changed_at', (SELECT max(changed_at) FROM consent_changes c
+                                             WHERE c.parent_id = p.id AND c.consent = now.consent)))
+                          FROM (VALUES ('coppa', coppa), ('audio', audio), ('analytics', analytics))
+                              AS now (consent, granted)),
+             'streaks', streaks,
+             'children', ARRAY(SELECT c.id FROM children c
+                               WHERE c.parent_id = p.id AND c.deleted_at IS NULL
+                               ORDER BY c.created_at, c.id),
+             'created_at', created_at, 'updated_at', updated_at,
+             'deleted', deleted_at IS NOT NULL, 'deleted_at', deleted_at)::text
+         FROM parents p WHERE id = $1",
+    )
+    .bind(id.uuid())
+    .fetch_optional(pool)
+    .await?;
+    found.ok_or(Error::NotFound)
+}
+
+/// What is registered of a child, deleted or not, as JSON.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Database`].
+pub async fn child(pool: &PgPool, id: ChildId) -> Result<String, Error> {
+    let found: Option<String> = sqlx::query_scalar(
+        "SELECT json_build_object(
+             'child_id', id, 'parent_id', parent_id, 'age_group', age_group,
+             'created_at', created_at, 'updated_at', updated_at,
+             'deleted', deleted_at IS NOT NULL, 'deleted_at', deleted_at)::text
+         FROM children WHERE id = $1",
+    )
+    .bind(id.uuid())
+    .fetch_optional(pool)
+    .await?;
+    found.ok_or(Error::NotFound)
+}
+
 /// Marks a parent and all of its children deleted. Doing it again changes nothing.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rivulet_events::data::AgeGroup;
 use rivulet_zones::Zone;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sqlx::PgPool;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use uuid::Uuid;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     declarations::{Invalid, age_group, consents, id, streaks, timezone},
     families::Consents,
+    json::{Unreadable, object},
 };
 
 /// Families a transaction; a failure undoes at most these.
@@ -48,9 +49,9 @@ pub enum Reason {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Read(#[from] std::io::Error),
-    /// No JSON object.
-    #[error("not a JSON object")]
-    NotAnObject,
+    /// No JSON object, or one in which a key is given twice.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// A field breaks its rule.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -111,7 +112,8 @@ pub async fn import(
         let Some(text) = next.map_err(|error| failed(error.into(), imported))? else {
             break;
         };
-        if text.trim().is_empty() {
+        // A file may begin with a byte order mark, and several of them may have been put together.
+        if text.trim_start_matches('\u{feff}').trim().is_empty() {
             continue;
         }
         let (parent, declared, children) =
@@ -134,7 +136,7 @@ pub async fn import(
 type Family = (Uuid, Parent, BTreeMap<Uuid, Child>);
 
 fn read(text: &str, line: u64) -> Result<Family, Reason> {
-    let object: Map<String, Value> = serde_json::from_str(text).map_err(|_| Reason::NotAnObject)?;
+    let object = object(text.as_bytes())?;
     let parent = id(&object, "parent_id")?;
     let declared = Parent {
         line,

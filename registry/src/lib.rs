@@ -22,6 +22,7 @@ mod cache;
 pub mod declarations;
 pub mod families;
 mod import;
+mod json;
 pub mod keys;
 mod limits;
 mod listen;
@@ -30,5 +31,6 @@ mod slots;
 
 pub use cache::{CacheConfig, FRESH, Known, Registry, Unavailable};
 pub use import::{ImportError, Imported, import};
+pub use json::{Unreadable, object};
 pub use listen::CHILDREN_CHANNEL;
 pub use metrics::describe_metrics;

@@ -162,7 +162,10 @@ async fn an_import_is_many_puts() {
         "{{\"parent_id\":\"{}\",\"timezone\":\"Asia/Tokyo\",\"consents\":{{\"audio\":true}}}}",
         parents[0].uuid()
     );
-    import(line.as_bytes(), pool).await.unwrap();
+    // As some programs write a file.
+    let marked = format!("\u{feff}\n\u{feff}{line}\n");
+    let imported = import(marked.as_bytes(), pool).await.unwrap();
+    assert_eq!(imported.parents, 1);
     assert_eq!(consents(pool, parents[0]).await, (true, true, false));
     let zone: String = sqlx::query_scalar("SELECT timezone FROM parents WHERE id = $1")
         .bind(parents[0].uuid())
@@ -232,6 +235,18 @@ async fn an_import_names_the_line_and_undoes_its_chunk() {
     for (line, expected) in [
         ("nonsense".to_owned(), "not a JSON object"),
         ("{}".to_owned(), "/parent_id: must be a UUID"),
+        (
+            format!(
+                "{{\"parent_id\":\"{id}\",\"timezone\":\"Europe/Rome\",\"consents\":{{\"coppa\":false,\"coppa\":true}}}}"
+            ),
+            "a key is given twice",
+        ),
+        (
+            format!(
+                "{{\"parent_id\":\"{id}\",\"timezone\":\"Europe/Rome\",\"children\":[],\"children\":null}}"
+            ),
+            "a key is given twice",
+        ),
         (
             format!("{{\"parent_id\":\"{id}\",\"timezone\":\"Mars/Base\"}}"),
             "/timezone: must be",

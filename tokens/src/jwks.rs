@@ -8,6 +8,7 @@ use jsonwebtoken::{
 };
 use metrics::counter;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -88,12 +89,13 @@ impl KeySet {
     fn parse(json: &[u8]) -> Result<Self, SourceError> {
         #[derive(Deserialize)]
         struct Document {
-            // One by one: a key of a kind that nobody here knows must not cost us the others.
-            keys: Vec<serde_json::Value>,
+            // One by one: a key of a kind that nobody here knows must not cost us the others. As text: of a
+            // member given twice a `Value` would take the last.
+            keys: Vec<Box<RawValue>>,
         }
         let document: Document = serde_json::from_slice(json)?;
-        let known = |json| Key::of(&serde_json::from_value(json).ok()?);
-        let keys: Vec<Key> = document.keys.into_iter().filter_map(known).collect();
+        let known = |json: &Box<RawValue>| Key::of(&serde_json::from_str(json.get()).ok()?);
+        let keys: Vec<Key> = document.keys.iter().filter_map(known).collect();
         if keys.is_empty() {
             return Err(SourceError::NoKey);
         }
