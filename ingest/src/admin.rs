@@ -4,21 +4,24 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State},
-    http::{StatusCode, request::Parts},
+    extract::{Path, Request, State, rejection::PathRejection},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use rivulet_events::{ChildId, ParentId};
-use rivulet_registry::{declarations, families, keys::Scope};
+use rivulet_registry::{declarations, families, keys::Scope, object};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
     auth,
-    openapi::{Child, OfDelete, OfPut, Parent},
+    openapi::{Child, OfDelete, OfGet, OfPut, Parent, RegisteredChild, RegisteredParent},
     problem::Problem,
     router::App,
 };
+
+/// The id in the path, as far as it can be read: what cannot be is refused by us, once we know who asks.
+type Id = Result<Path<String>, PathRejection>;
 
 /// Register a family, or change it
 ///
@@ -32,13 +35,9 @@ use crate::{
     responses((status = 204, description = "Done"), OfPut),
     security(("key" = ["admin"])),
 )]
-pub(crate) async fn put_parent(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
+pub(crate) async fn put_parent(State(app): State<Arc<App>>, id: Id, request: Request) -> Response {
     let put = async {
-        let (id, object) = declared(&app, &id, request).await?;
+        let (id, object) = declared(&app, id, request).await?;
         let timezone = declarations::timezone(&object)?;
         let consents = declarations::consents(&object)?;
         let streaks = declarations::streaks(&object)?;
@@ -60,13 +59,9 @@ pub(crate) async fn put_parent(
     responses((status = 204, description = "Done"), OfPut),
     security(("key" = ["admin"])),
 )]
-pub(crate) async fn put_child(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
+pub(crate) async fn put_child(State(app): State<Arc<App>>, id: Id, request: Request) -> Response {
     let put = async {
-        let (id, object) = declared(&app, &id, request).await?;
+        let (id, object) = declared(&app, id, request).await?;
         let parent = declarations::parent_id(&object)?;
         let age_group = declarations::age_group(&object)?;
         families::put_child(&app.pool, ChildId::new(id), parent, age_group).await?;
@@ -86,14 +81,10 @@ pub(crate) async fn put_child(
     responses((status = 204, description = "Done, now or before"), OfDelete),
     security(("key" = ["admin"])),
 )]
-pub(crate) async fn delete_parent(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    parts: Parts,
-) -> Response {
+pub(crate) async fn delete_parent(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let delete = async {
         auth::require(&app, &parts.headers, Scope::Admin).await?;
-        families::delete_parent(&app.pool, ParentId::new(read_id(&id)?)).await?;
+        families::delete_parent(&app.pool, ParentId::new(read_id(id)?)).await?;
         Ok(())
     };
     answer(delete.await)
@@ -110,23 +101,57 @@ pub(crate) async fn delete_parent(
     responses((status = 204, description = "Done, now or before"), OfDelete),
     security(("key" = ["admin"])),
 )]
-pub(crate) async fn delete_child(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    parts: Parts,
-) -> Response {
+pub(crate) async fn delete_child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let delete = async {
         auth::require(&app, &parts.headers, Scope::Admin).await?;
-        families::delete_child(&app.pool, ChildId::new(read_id(&id)?)).await?;
+        families::delete_child(&app.pool, ChildId::new(read_id(id)?)).await?;
         Ok(())
     };
     answer(delete.await)
 }
 
+/// What is registered of a family
+///
+/// Also of one that was deleted.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/parents/{id}",
+    tag = "registry",
+    params(("id" = Uuid, Path, description = "The parent's id, as the product knows it.")),
+    responses((status = 200, description = "As it is now", body = RegisteredParent), OfGet),
+    security(("key" = ["admin"])),
+)]
+pub(crate) async fn get_parent(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
+    let get = async {
+        auth::require(&app, &parts.headers, Scope::Admin).await?;
+        Ok(families::parent(&app.pool, ParentId::new(read_id(id)?)).await?)
+    };
+    told(get.await)
+}
+
+/// What is registered of a child
+///
+/// Also of one that was deleted.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/children/{id}",
+    tag = "registry",
+    params(("id" = Uuid, Path, description = "The child's id, as the product knows it.")),
+    responses((status = 200, description = "As it is now", body = RegisteredChild), OfGet),
+    security(("key" = ["admin"])),
+)]
+pub(crate) async fn get_child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
+    let get = async {
+        auth::require(&app, &parts.headers, Scope::Admin).await?;
+        Ok(families::child(&app.pool, ChildId::new(read_id(id)?)).await?)
+    };
+    told(get.await)
+}
+
 /// The id of the path and the object of the body, once the key was found good.
 async fn declared(
     app: &App,
-    id: &str,
+    id: Id,
     request: Request<Body>,
 ) -> Result<(Uuid, Map<String, Value>), Problem> {
     let (parts, body) = request.into_parts();
@@ -134,14 +159,14 @@ async fn declared(
         .admit(&parts, body, Scope::Admin, "application/json")
         .await?;
     let id = read_id(id)?;
-    let object = serde_json::from_slice(&admitted.held.bytes)
-        .map_err(|_| Problem::InvalidBody("the body must be a JSON object".into()))?;
+    let object = object(&admitted.held.bytes)
+        .map_err(|why| Problem::InvalidBody(format!("the body cannot be read: {why}").into()))?;
     Ok((id, object))
 }
 
-fn read_id(id: &str) -> Result<Uuid, Problem> {
-    id.parse()
-        .map_err(|_| Problem::NotFound("the id in the path must be a UUID"))
+fn read_id(id: Id) -> Result<Uuid, Problem> {
+    let read = id.ok().and_then(|Path(id)| id.parse().ok());
+    read.ok_or(Problem::NotFound("the id in the path must be a UUID"))
 }
 
 fn answer(done: Result<(), Problem>) -> Response {
@@ -149,4 +174,20 @@ fn answer(done: Result<(), Problem>) -> Response {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(problem) => problem.into_response(),
     }
+}
+
+/// As JSON that nobody between may keep.
+fn told(registered: Result<String, Problem>) -> Response {
+    let mut response = match registered {
+        Ok(json) => json.into_response(),
+        Err(problem) => return problem.into_response(),
+    };
+    for (name, value) in [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        let headers = response.headers_mut();
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
 }

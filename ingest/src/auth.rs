@@ -21,32 +21,37 @@ pub(crate) enum Sender {
     Family(ParentId),
 }
 
+/// The request's sender, whatever they may do.
+pub(crate) async fn sender(app: &App, headers: &HeaderMap) -> Result<Sender, Problem> {
+    let credential = bearer(headers).ok_or(Problem::Unauthorized(None))?;
+    if is_token(credential) {
+        Ok(Sender::Family(family(app, credential).await?))
+    } else {
+        let (hash, grant) = key(app, credential).await?;
+        Ok(Sender::Key(hash, grant))
+    }
+}
+
 /// The request's sender, when they have this scope.
 pub(crate) async fn require(
     app: &App,
     headers: &HeaderMap,
     needed: Scope,
 ) -> Result<Sender, Problem> {
-    let credential = bearer(headers).ok_or(Problem::Unauthorized(None))?;
-    let sender = if is_token(credential) {
-        let family = family(app, credential).await?;
-        if needed != Scope::Ingest {
-            return Err(Problem::Forbidden(
-                format!("a client token can only post events; this needs an API key with scope `{needed}`").into(),
-            ));
+    let sender = sender(app, headers).await?;
+    let why = match &sender {
+        Sender::Family(_) if needed != Scope::Ingest => format!(
+            "a client token can only post events; this needs an API key with scope `{needed}`"
+        ),
+        Sender::Key(_, grant) if grant.scope != needed => {
+            format!("this needs an API key with scope `{needed}`")
         }
-        Sender::Family(family)
-    } else {
-        let (hash, grant) = key(app, credential).await?;
-        if grant.scope != needed {
-            return Err(Problem::Forbidden(
-                format!("this needs an API key with scope `{needed}`").into(),
-            ));
+        _ => {
+            check_origin(app, headers, &sender)?;
+            return Ok(sender);
         }
-        Sender::Key(hash, grant)
     };
-    check_origin(app, headers, &sender)?;
-    Ok(sender)
+    Err(Problem::Forbidden(why.into()))
 }
 
 /// Keys are never compared: the SHA-256 of what was sent is looked up among the hashes of all keys.

@@ -30,11 +30,14 @@ use crate::{Config, admin, events, problem::Problem};
     paths(
         events::post,
         admin::put_parent,
+        admin::get_parent,
         admin::delete_parent,
         admin::put_child,
+        admin::get_child,
         admin::delete_child,
     ),
     components(schemas(Batch, Receipt, Parent, Child, rivulet_web::openapi::Problem)),
+    components(schemas(RegisteredParent, RegisteredChild)),
     tags(
         (name = "events", description = "Apps post what happened."),
         (name = "registry", description = "The product's backend says which families and children \
@@ -262,6 +265,61 @@ fn age_groups() -> Object {
     event::one_word(AgeGroup::ALL.iter().map(|group| group.as_str()))
 }
 
+/// A family as it is registered.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct RegisteredParent {
+    parent_id: Uuid,
+    /// The name of an IANA time zone.
+    timezone: String,
+    consents: RegisteredConsents,
+    /// Whether the family is shown streaks.
+    streaks: bool,
+    /// Those that are not deleted, in the order of their registration.
+    children: Vec<Uuid>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    deleted: bool,
+    /// Null unless it was.
+    #[schema(required = true)]
+    deleted_at: Option<DateTime<Utc>>,
+}
+
+/// What the parent allows.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct RegisteredConsents {
+    coppa: RegisteredConsent,
+    audio: RegisteredConsent,
+    analytics: RegisteredConsent,
+}
+
+/// A consent, and since when it is so.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct RegisteredConsent {
+    granted: bool,
+    /// When it was last granted or revoked; null where it was never granted.
+    #[schema(required = true)]
+    changed_at: Option<DateTime<Utc>>,
+}
+
+/// A child as it is registered.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct RegisteredChild {
+    child_id: Uuid,
+    parent_id: Uuid,
+    #[schema(schema_with = age_groups)]
+    age_group: (),
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    deleted: bool,
+    /// Null unless it was.
+    #[schema(required = true)]
+    deleted_at: Option<DateTime<Utc>>,
+}
+
 /// Whoever asks may be refused for these reasons.
 fn everywhere() -> Vec<Problem> {
     vec![
@@ -325,6 +383,9 @@ impl IntoResponses for OfDelete {
         described(problems)
     }
 }
+
+/// Refusals of `GET`.
+pub(crate) use OfDelete as OfGet;
 
 /// Refusals of `PUT`.
 pub(crate) struct OfPut;

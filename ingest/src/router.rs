@@ -1,11 +1,13 @@
 //! Which path goes where, and what all of them need.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Router,
     body::Body as HttpBody,
-    http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    extract::{Request, State},
+    http::{HeaderName, Method, StatusCode, header, request::Parts},
+    response::{IntoResponse as _, Response},
     routing::{post, put},
 };
 use rivulet_events::ParentId;
@@ -15,12 +17,9 @@ use rivulet_registry::{
 };
 use rivulet_telemetry::{Readiness, operations};
 use rivulet_tokens::Verifier;
-use rivulet_web::{Limiter, REQUEST_ID};
+use rivulet_web::{Limiter, browsers};
 use sqlx::PgPool;
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    cors::{AllowOrigin, CorsLayer},
-};
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     Config, admin,
@@ -96,56 +95,62 @@ pub(crate) fn router(
     readiness: Readiness,
     metrics: rivulet_telemetry::Metrics,
 ) -> Router {
-    let parents = put(admin::put_parent).delete(admin::delete_parent);
-    let children = put(admin::put_child).delete(admin::delete_child);
+    let parents = put(admin::put_parent)
+        .get(admin::get_parent)
+        .delete(admin::delete_parent);
+    let children = put(admin::put_child)
+        .get(admin::get_child)
+        .delete(admin::delete_child);
     // The layer answers OPTIONS itself, but only where the method is routed at all.
     let events = post(events::post).options(async || StatusCode::NO_CONTENT);
-    let browsers = browsers(&app.config.origins);
-    Router::new()
-        .route("/v1/events", events.layer(browsers))
-        .route("/v1/admin/parents/{id}", parents)
-        .route("/v1/admin/children/{id}", children)
-        .merge(operations(readiness, metrics))
-        .fallback(async || Problem::NotFound("there is nothing at this path"))
-        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .layer(CatchPanicLayer::custom(rivulet_web::panicked))
-        .with_state(app)
-}
-
-/// SDKs inside web pages, from wherever these are served or from these origins alone. The key is a
-/// header, never a cookie, so a foreign page can do nothing that it could not do without the
-/// browser. A preflight has no key: what a key allows is checked when the request itself comes, and
-/// the page can read why it was refused.
-fn browsers(origins: &[Origin]) -> CorsLayer {
-    let origins: Vec<HeaderValue> = origins
-        .iter()
-        // The parser lets nothing through that a header could not hold.
-        .filter_map(|origin| HeaderValue::from_str(origin.as_str()).ok())
-        .collect();
-    let allowed = if origins.is_empty() {
-        AllowOrigin::any()
-    } else {
-        AllowOrigin::list(origins)
-    };
-    CorsLayer::new()
-        .allow_origin(allowed)
-        .allow_methods([Method::POST])
-        .allow_headers([
-            header::AUTHORIZATION,
+    // SDKs inside web pages, from wherever these are served or from the operator's origins alone. A
+    // preflight has no key: what a key allows is checked when the request itself comes, and the page can
+    // read why it was refused.
+    let pages = browsers(
+        app.config.origins.iter().map(Origin::as_str),
+        Method::POST,
+        &[
             header::CONTENT_TYPE,
             header::CONTENT_ENCODING,
             HeaderName::from_static("x-sent-at"),
-            REQUEST_ID,
-            // What a traced page adds by itself; without leave for it the browser would not send at all.
-            HeaderName::from_static("traceparent"),
-            HeaderName::from_static("tracestate"),
-        ])
-        .expose_headers([
-            header::RETRY_AFTER,
-            HeaderName::from_static("ratelimit-limit"),
-            HeaderName::from_static("ratelimit-remaining"),
-            HeaderName::from_static("ratelimit-reset"),
-            REQUEST_ID,
-        ])
-        .max_age(Duration::from_secs(3_600))
+        ],
+        &[],
+    );
+    let catch_panics = || CatchPanicLayer::custom(rivulet_web::panicked as fn(_) -> _);
+    let events = events.layer::<_, Infallible>(catch_panics()).layer(pages);
+    Router::new()
+        .route("/v1/events", events)
+        .route("/v1/admin/parents/{id}", parents)
+        .route("/v1/admin/children/{id}", children)
+        .merge(operations(readiness, metrics))
+        .fallback(async |State(app): State<Arc<App>>, request: Request| {
+            refused(
+                &app,
+                request,
+                Problem::NotFound("there is nothing at this path"),
+            )
+            .await
+        })
+        .method_not_allowed_fallback(async |State(app): State<Arc<App>>, request: Request| {
+            refused(&app, request, Problem::MethodNotAllowed).await
+        })
+        .layer(catch_panics())
+        .with_state(app)
+}
+
+/// What is not served. Within the API that is told to those whose credential is good, like everything
+/// else about it.
+async fn refused(app: &App, request: Request, problem: Problem) -> Response {
+    let (parts, body) = request.into_parts();
+    let problem = match parts.uri.path().starts_with("/v1/") {
+        true => auth::sender(app, &parts.headers)
+            .await
+            .err()
+            .unwrap_or(problem),
+        false => problem,
+    };
+    if !body::expects_continue(&parts.headers) {
+        body::discard(app, body).await;
+    }
+    problem.into_response()
 }

@@ -10,6 +10,7 @@ use flate2::{Compression, write};
 use reqwest::StatusCode;
 use rivulet_events::{EventType, Record};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,8 +308,24 @@ async fn browsers_may_post_events_from_anywhere_and_do_nothing_else() {
     assert_eq!(allowed.status(), StatusCode::OK);
     assert_eq!(allowed.headers()["access-control-allow-origin"], "*");
     // A page that is traced sends it along, and browsers ask for every header.
-    let headers = &allowed.headers()["access-control-allow-headers"];
-    assert!(headers.to_str().unwrap().contains("traceparent"));
+    let headers = allowed.headers()["access-control-allow-headers"]
+        .to_str()
+        .unwrap();
+    let headers: Vec<_> = headers.split(',').collect();
+    for header in [
+        "authorization",
+        "content-type",
+        "content-encoding",
+        "x-sent-at",
+        "x-request-id",
+        "traceparent",
+        "tracestate",
+        "baggage",
+        "sentry-trace",
+        "x-retry-count",
+    ] {
+        assert!(headers.contains(&header), "{header}: {headers:?}");
+    }
     assert!(
         !allowed
             .headers()
@@ -331,5 +348,123 @@ async fn browsers_may_post_events_from_anywhere_and_do_nothing_else() {
         .unwrap();
     assert_eq!(refused.headers()["access-control-allow-origin"], "*");
     assert_eq!(problem(refused).await.1, "unauthorized");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_asked_and_stops_sending_is_answered() {
+    let server = Server::start().await;
+    let body = json!({"events": [server.event()]}).to_string();
+    let (length, chunk) = (
+        body.len(),
+        format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+    );
+    let whole = format!("content-length: {length}\r\n");
+    for (headers, body, status) in [
+        (whole.as_str(), body.as_str(), 200),
+        ("transfer-encoding: chunked\r\n", &chunk, 200),
+        (&format!("{whole}connection: close\r\n"), &body, 200),
+        (&format!("{whole}expect: 100-continue\r\n"), &body, 200),
+        // Who stops halfway is told so.
+        (&whole, &body[..length / 2], 400),
+        ("transfer-encoding: chunked\r\n", &chunk[..length / 2], 400),
+    ] {
+        for _ in 0..5 {
+            let mut stream = server.raw(headers).await;
+            stream.write_all(body.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let answer = answer.trim_start_matches("HTTP/1.1 100 Continue\r\n\r\n");
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{headers}: {answer}"
+            );
+            let problem = answer.contains("application/problem+json");
+            assert_eq!(problem, status != 200, "{answer}");
+        }
+    }
+    // Two questions, then no more.
+    let mut stream = server.raw(&whole).await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let health = b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n";
+    stream.write_all(health).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_at_the_ends_of_the_calendar_are_judged_like_any_other() {
+    let server = Server::start().await;
+    let with = |time: &str| {
+        let mut event = server.event();
+        event["occurred_at"] = json!(time);
+        event
+    };
+    let cases = [
+        ("9999-12-31T23:59:59.999Z", "in_future"),
+        ("9999-12-31T23:59:59-23:59", "in_future"),
+        ("0000-01-01T00:00:00Z", "too_old"),
+        ("0000-01-01T00:00:00+23:59", "too_old"),
+        ("0001-01-01T00:00:00Z", "too_old"),
+        ("-9999-01-01T00:00:00Z", "invalid_field"),
+        ("+10000-01-01T00:00:00Z", "invalid_field"),
+        ("+5874898-01-01T00:00:00Z", "invalid_field"),
+        ("99999999999999999999-01-01T00:00:00Z", "invalid_field"),
+    ];
+    let events = cases.map(|(time, _)| with(time));
+    let answer = server.send(&events).await;
+    for ((time, code), result) in cases.iter().zip(answer["results"].as_array().unwrap()) {
+        assert_eq!(result["code"], *code, "{time}: {answer}");
+    }
+    // The device's clock likewise: a correction of thousands of years.
+    for (sent_at, occurred_at, code) in [
+        ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z", Value::Null),
+        ("9999-12-31T23:59:59Z", "9999-12-31T23:59:58Z", Value::Null),
+        (
+            "9999-12-31T23:59:59Z",
+            "0000-01-01T00:00:00Z",
+            json!("too_old"),
+        ),
+        (
+            "0000-01-01T00:00:00Z",
+            "9999-12-31T23:59:59Z",
+            json!("in_future"),
+        ),
+    ] {
+        let body = json!({"events": [with(occurred_at)]});
+        for header in [true, false] {
+            let mut body = body.clone();
+            let mut request = server.request();
+            if header {
+                request = request.header("x-sent-at", sent_at);
+            } else {
+                body["sent_at"] = json!(sent_at);
+            }
+            let answer: Value = request
+                .json(&body)
+                .send()
+                .await
+                .unwrap()
+                .json()
+                .await
+                .unwrap();
+            assert_eq!(
+                answer["results"][0]["code"], code,
+                "{sent_at} {occurred_at}: {answer}"
+            );
+        }
+    }
+    for sent_at in ["-5000-01-01T00:00:00Z", "+10000-01-01T00:00:00Z"] {
+        let request = server.request().header("x-sent-at", sent_at);
+        let refused = request.json(&json!({"events": []})).send().await.unwrap();
+        assert_eq!(problem(refused).await.1, "invalid_sent_at");
+        let body = json!({"sent_at": sent_at, "events": []});
+        let refused = server.request().json(&body).send().await.unwrap();
+        assert_eq!(problem(refused).await.1, "invalid_sent_at");
+    }
     server.stop().await.unwrap();
 }

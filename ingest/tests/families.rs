@@ -127,6 +127,139 @@ async fn what_may_be_put_and_deleted() {
     server.stop().await.unwrap();
 }
 
+async fn put_text(server: &Server, path: &str, body: &str) -> Response {
+    let put = server.client.put(server.url(&format!("/v1/admin/{path}")));
+    let put = put.bearer_auth(&server.admin_key);
+    let put = put.header("content-type", "application/json");
+    put.body(body.to_owned()).send().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_given_twice_is_refused_and_a_byte_order_mark_is_skipped() {
+    let server = Server::start().await;
+    let (parent, child) = (Uuid::new_v4(), Uuid::new_v4());
+    let (parent_path, child_path) = (format!("parents/{parent}"), format!("children/{child}"));
+    for body in [
+        r#"{"timezone": "Europe/Rome", "consents": {"coppa": false}, "consents": {"coppa": true}}"#,
+        r#"{"timezone": "Europe/Rome", "consents": {"coppa": false, "coppa": true}}"#,
+        r#"{"timezone": "Europe/Rome", "consents": {"coppa": false, "c\u006fppa": true}}"#,
+        r#"{"timezone": "Europe/Rome", "timezone": "Europe/Rome"}"#,
+        r#"{"timezone": "Europe/Rome", "unknown": [{"deep": 1, "deep": 1}]}"#,
+    ] {
+        let put = put_text(&server, &parent_path, body).await;
+        refused(put, 400, "invalid_body").await;
+    }
+    let none = server.admin_get(&parent_path).await;
+    refused(none, 404, "not_found").await;
+    let twice = format!(
+        r#"{{"parent_id": "{}", "parent_id": "{parent}", "age_group": "wonder_cubs"}}"#,
+        server.parent
+    );
+    refused(
+        put_text(&server, &child_path, &twice).await,
+        400,
+        "invalid_body",
+    )
+    .await;
+
+    let marked = "\u{feff}{\"timezone\": \"Europe/Rome\"}";
+    let put = put_text(&server, &parent_path, marked).await;
+    assert_eq!(put.status(), StatusCode::NO_CONTENT);
+    let marked = format!("\u{feff}{{\"parent_id\": \"{parent}\", \"age_group\": \"wonder_cubs\"}}");
+    let put = put_text(&server, &child_path, &marked).await;
+    assert_eq!(put.status(), StatusCode::NO_CONTENT);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_registered_is_told() {
+    let server = Server::start().await;
+    let get = async |path: String| -> Value {
+        let answer = server.admin_get(&path).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()["content-type"], "application/json");
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        answer.json().await.unwrap()
+    };
+    let time = |value: &Value| {
+        let text = value.as_str().unwrap();
+        chrono::DateTime::parse_from_rfc3339(text).unwrap()
+    };
+    let (parent, [first, second]) = (Uuid::new_v4(), [(); 2].map(|()| Uuid::new_v4()));
+    let parent_path = format!("parents/{parent}");
+    for path in [&parent_path, &format!("children/{first}")] {
+        refused(server.admin_get(path).await, 404, "not_found").await;
+    }
+    server
+        .consent(parent, json!({"coppa": true, "audio": true}))
+        .await;
+    let kept = get(parent_path.clone()).await;
+    let expected = json!({
+        "parent_id": parent, "timezone": "Europe/Rome", "streaks": true, "children": [],
+        "consents": {
+            "coppa": {"granted": true, "changed_at": kept["consents"]["coppa"]["changed_at"]},
+            "audio": {"granted": true, "changed_at": kept["consents"]["audio"]["changed_at"]},
+            "analytics": {"granted": false, "changed_at": null},
+        },
+        "created_at": kept["created_at"], "updated_at": kept["updated_at"],
+        "deleted": false, "deleted_at": null,
+    });
+    assert_eq!(kept, expected);
+    let granted = time(&kept["consents"]["audio"]["changed_at"]);
+    assert!(granted >= time(&kept["created_at"]));
+
+    for child in [first, second] {
+        let body = json!({"parent_id": parent, "age_group": "mind_masters"});
+        let put = server.admin_put(&format!("children/{child}"), &body).await;
+        assert_eq!(put.status(), StatusCode::NO_CONTENT);
+    }
+    let body = json!({"timezone": "Asia/Tokyo", "consents": {"audio": false}, "streaks": false});
+    let put = server.admin_put(&parent_path, &body).await;
+    assert_eq!(put.status(), StatusCode::NO_CONTENT);
+    let now = get(parent_path.clone()).await;
+    assert_eq!(
+        (&now["timezone"], &now["streaks"]),
+        (&json!("Asia/Tokyo"), &json!(false))
+    );
+    assert_eq!(now["children"], json!([first, second]));
+    assert_eq!(now["consents"]["coppa"], kept["consents"]["coppa"]);
+    assert_eq!(now["consents"]["audio"]["granted"], false);
+    assert!(time(&now["consents"]["audio"]["changed_at"]) > granted);
+    let child = get(format!("children/{first}")).await;
+    let expected = json!({
+        "child_id": first, "parent_id": parent, "age_group": "mind_masters",
+        "created_at": child["created_at"], "updated_at": child["updated_at"],
+        "deleted": false, "deleted_at": null,
+    });
+    assert_eq!(child, expected);
+    time(&child["created_at"]);
+
+    // What was deleted is still told, and says so.
+    server.admin_delete(&format!("children/{first}")).await;
+    let deleted = get(format!("children/{first}")).await;
+    assert_eq!(deleted["deleted"], true);
+    assert!(time(&deleted["deleted_at"]) >= time(&deleted["created_at"]));
+    assert_eq!(get(parent_path.clone()).await["children"], json!([second]));
+    server.admin_delete(&parent_path).await;
+    let deleted = get(parent_path.clone()).await;
+    assert_eq!(
+        (&deleted["deleted"], &deleted["children"]),
+        (&json!(true), &json!([]))
+    );
+    time(&deleted["deleted_at"]);
+    assert_eq!(get(format!("children/{second}")).await["deleted"], true);
+
+    // For admins alone.
+    for path in [parent_path, format!("children/{second}")] {
+        let url = server.url(&format!("/v1/admin/{path}"));
+        let asked = server.client.get(&url).send().await.unwrap();
+        refused(asked, 401, "unauthorized").await;
+        let asked = server.client.get(&url).bearer_auth(&server.ingest_key);
+        refused(asked.send().await.unwrap(), 403, "forbidden").await;
+    }
+    server.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_in_force_soon_and_travels_with_the_record() {
     let server = Server::start().await;
@@ -221,6 +354,12 @@ async fn without_postgres_known_children_are_served_for_a_while_and_nobody_is_re
     assert_eq!(outcomes(&answer), ["accepted", "rejected"]);
 
     proxy.cut();
+    for path in [
+        format!("parents/{}", parent.uuid()),
+        format!("children/{child}"),
+    ] {
+        refused(server.admin_get(&path).await, 503, "unavailable").await;
+    }
     let stranger = Uuid::new_v4();
     let response = server
         .post(&[event(child), speech(), event(stranger), json!({})])

@@ -167,28 +167,57 @@ async fn a_key_revoked_while_in_use_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_paths_and_methods_are_problems_too() {
     let server = Server::start().await;
+    let (get, post, put) = (Method::GET, Method::POST, Method::PUT);
+    let strange = Method::from_bytes(b"CONFUSE").unwrap();
+    let long = format!("/v1/{}", "x".repeat(20_000));
     for (method, path, status, code) in [
-        (Method::GET, "/", 404, "not_found"),
-        (Method::POST, "/v1/event", 404, "not_found"),
-        (Method::GET, "/v1/events", 405, "method_not_allowed"),
+        (&get, "/", 404, "not_found"),
+        (&get, "/%FF", 404, "not_found"),
+        (&post, "/healthz", 405, "method_not_allowed"),
+        (&post, "/v1/event", 404, "not_found"),
+        (&post, "/v1/%FF?%FF", 404, "not_found"),
+        (&post, &long, 404, "not_found"),
+        (&get, "/v1/events", 405, "method_not_allowed"),
+        (&strange, "/v1/events", 405, "method_not_allowed"),
+        (&post, "/v1/admin/parents/x", 405, "method_not_allowed"),
+        (&post, "/v1/admin/parents/%FF", 405, "method_not_allowed"),
+        // The body is no concern of who has no such path.
+        (&put, "/v1/admin/parents/%FF", 415, "unsupported_media_type"),
+        (&get, "/v1/admin/parents/%FF", 404, "not_found"),
+        (&get, "/v1/admin/children/%FF", 404, "not_found"),
+        (&Method::DELETE, "/v1/admin/parents/%FF", 404, "not_found"),
         (
-            Method::POST,
-            "/v1/admin/parents/x",
-            405,
-            "method_not_allowed",
+            &Method::DELETE,
+            "/v1/admin/children/%C3%28",
+            404,
+            "not_found",
         ),
-        (Method::POST, "/healthz", 405, "method_not_allowed"),
     ] {
+        let what = format!("{method} {path:.40}");
+        // Who asks is asked first, wherever there is something to know.
         let request = server.client.request(method.clone(), server.url(path));
         let found = problem(request.send().await.unwrap()).await;
-        assert_eq!(
-            (found.0, found.1.as_str()),
-            (status, code),
-            "{method} {path}"
-        );
+        let unknown = match path.starts_with("/v1/") {
+            true => (401, "unauthorized"),
+            false => (status, code),
+        };
+        assert_eq!((found.0, found.1.as_str()), unknown, "{what}");
+        let request = server.client.request(method.clone(), server.url(path));
+        let request = request.bearer_auth(&server.admin_key);
+        let found = problem(request.send().await.unwrap()).await;
+        assert_eq!((found.0, found.1.as_str()), (status, code), "{what}");
         if status == 405 {
-            assert!(found.2.contains_key("allow"), "{method} {path}");
+            assert!(found.2.contains_key("allow"), "{what}");
         }
+    }
+    // Nor is one who may do something else told what there is.
+    for path in ["/v1/admin/parents/%FF", "/v1/admin/children/7"] {
+        let request = server
+            .client
+            .get(server.url(path))
+            .bearer_auth(&server.ingest_key);
+        let found = problem(request.send().await.unwrap()).await;
+        assert_eq!((found.0, found.1.as_str()), (403, "forbidden"), "{path}");
     }
     for path in ["/healthz", "/readyz", "/metrics"] {
         let response = server.client.get(server.url(path)).send().await.unwrap();

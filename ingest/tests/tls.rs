@@ -177,6 +177,41 @@ async fn kept_open(
         .unwrap()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_asked_and_stops_sending_is_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = files(directory.path());
+    let authority = Authority::new("ours");
+    authority.issue(&files, false);
+    let config = Config {
+        port: web::Config {
+            tls: Some(files),
+            ..web::Config::default()
+        },
+        ..config()
+    };
+    let server = start(&authority, config).await;
+    let body = serde_json::json!({"events": [server.event()]}).to_string();
+    let request = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        server.ingest_key,
+        body.len()
+    );
+    for _ in 0..5 {
+        let mut stream = kept_open(&authority, &server).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        // How the server ends the connection is not asked here.
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert!(answer.contains("\"accepted\":1"), "{answer}");
+    }
+    server.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_handshake_has_a_place_and_loses_it_when_its_time_is_over() {
     let directory = tempfile::tempdir().unwrap();

@@ -363,6 +363,37 @@ async fn every_way_in_which_a_token_is_not_good() {
     ] {
         refused(&server, unreadable, "cannot be read").await;
     }
+    // Of a claim or a header given twice, no reader may take whichever it likes.
+    let twice = |header: &str, name: &str, value: &Value| {
+        let claims = good.to_string();
+        let claims = match name {
+            "" => claims,
+            name => format!("{{\"{name}\":{value},{}", &claims[1..]),
+        };
+        let text = format!(
+            "{}.{}",
+            base64url(header.as_bytes()),
+            base64url(claims.as_bytes())
+        );
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let signature = jsonwebtoken::crypto::sign(text.as_bytes(), &key, Algorithm::HS256);
+        format!("{text}.{}", signature.unwrap())
+    };
+    let plain = r#"{"alg":"HS256"}"#;
+    let answer = send(&server, &twice(plain, "", &Value::Null), &[server.event()]).await;
+    assert_eq!(outcomes(&answer), ["accepted"]);
+    for (name, value) in [
+        ("sub", json!(Uuid::new_v4())),
+        ("exp", json!(now() + 60)),
+        ("iat", json!(now())),
+        ("aud", json!("another")),
+        ("iss", json!("https://evil.example")),
+    ] {
+        let token = twice(plain, name, &value);
+        refused(&server, &token, "cannot be read").await;
+    }
+    let token = twice(r#"{"alg":"none","alg":"HS256"}"#, "", &Value::Null);
+    refused(&server, &token, "cannot be read").await;
     // No signature at all, in the spellings that libraries have fallen for.
     for none in ["none", "None", "NONE", "nOnE", ""] {
         let header = json!({"alg": none, "typ": "JWT"}).to_string();

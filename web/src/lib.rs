@@ -2,16 +2,20 @@
 //! how long, TLS, rate limits, a name for each request, metrics, and refusals as problem documents.
 
 mod bearer;
+mod browsers;
 mod connections;
 mod limit;
 pub mod openapi;
+mod peer;
 mod port;
 mod problem;
 mod request_id;
 mod tls;
 
 pub use bearer::{bearer, is_token};
+pub use browsers::browsers;
 pub use limit::{Limiter, Throttled, seconds};
+pub use peer::Peer;
 pub use port::{Config, InvalidConfig, Port};
 pub use problem::{Problem, document, internal, panicked};
 pub use request_id::{HEADER as REQUEST_ID, RequestId};

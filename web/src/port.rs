@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::{
-    Problem, RequestId, TlsError, TlsFiles,
+    Peer, Problem, RequestId, TlsError, TlsFiles,
     connections::{Connections, Place},
     request_id, tls,
 };
@@ -195,13 +195,15 @@ impl Port {
         // Answers are one write each; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         // Reading has limits of its own, for a request's head and for its body.
-        let mut stream = TimeoutStream::new(stream);
+        let peer = Peer::new(stream);
+        let mut stream = TimeoutStream::new(peer.clone());
         stream.set_write_timeout(Some(self.config.write_timeout));
         let stream = Box::pin(stream);
         let connection = Connection {
             role: self.role,
             router: self.router.clone(),
             route: self.route,
+            peer,
             header_timeout: self.config.header_timeout,
             watcher: self.running.watcher(),
             _open: Open::count(self.role),
@@ -231,6 +233,7 @@ struct Connection {
     role: &'static str,
     router: Router,
     route: fn(&str) -> &'static str,
+    peer: Peer,
     header_timeout: Duration,
     watcher: Watcher,
     _open: Open,
@@ -243,9 +246,15 @@ impl Connection {
     async fn http(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let (role, route) = (self.role, self.route);
         let inner = TowerToHyperService::new(self.router);
-        let service = service_fn(move |request| observed(role, route, inner.clone(), request));
+        let peer = self.peer;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            observed(role, route, inner.clone(), request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
+            // Who has asked may stop sending. Whether they are gone is asked of the peer.
+            .half_close(true)
             .header_read_timeout(self.header_timeout)
             .max_buf_size(CONNECTION_BUFFER)
             .serve_connection(TokioIo::new(stream), service);

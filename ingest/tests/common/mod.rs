@@ -173,6 +173,12 @@ impl Server {
         put.json(body).send().await.unwrap()
     }
 
+    pub(crate) async fn admin_get(&self, path: &str) -> Response {
+        let url = self.url(&format!("/v1/admin/{path}"));
+        let get = self.client.get(url).bearer_auth(&self.admin_key);
+        get.send().await.unwrap()
+    }
+
     pub(crate) async fn admin_delete(&self, path: &str) -> Response {
         let url = self.url(&format!("/v1/admin/{path}"));
         let delete = self.client.delete(url).bearer_auth(&self.admin_key);
