@@ -5,17 +5,17 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    extract::{Path, Query, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    extract::{Path, Query, State, rejection::PathRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use chrono::{Datelike as _, Days, NaiveDate, Utc};
 use rivulet_events::{ChildId, ParentId};
-use rivulet_registry::Registry;
+use rivulet_registry::{Registry, keys::Origin};
 use rivulet_telemetry::{Metrics, Readiness, operations};
 use rivulet_tokens::Verifier;
-use rivulet_web::Limiter;
+use rivulet_web::{Limiter, browsers};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -34,7 +34,7 @@ use crate::{
     openapi::{Conditional, OfChild, OfFamily, Refusals, Unchanged},
     page,
     problem::Problem,
-    range::Range,
+    range::{self, Range},
     reading::Reading,
     rows::{self, Metric, Streak, Topic},
     viewer::{KeyHash, Viewer},
@@ -64,8 +64,9 @@ pub(crate) fn router(
     readiness: Readiness,
     metrics: Metrics,
     document: OpenApi,
+    origins: &[Origin],
 ) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/v1/children/{id}/daily", get(daily))
         .route("/v1/children/{id}/learning", get(learning))
         .route("/v1/children/{id}/streak", get(streak))
@@ -76,11 +77,45 @@ pub(crate) fn router(
         .merge(page::router())
         .merge(operations(readiness, metrics))
         .merge(docs::routes(document))
-        .fallback(async || Problem::NotFound("there is nothing at this path"))
-        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .fallback(async |State(app): State<Arc<App>>, parts: Parts| {
+            refused(
+                &app,
+                &parts,
+                Problem::NotFound("there is nothing at this path"),
+            )
+            .await
+        })
+        .method_not_allowed_fallback(async |State(app): State<Arc<App>>, parts: Parts| {
+            refused(&app, &parts, Problem::MethodNotAllowed).await
+        })
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(CatchPanicLayer::custom(rivulet_web::panicked))
-        .with_state(app)
+        .with_state(app);
+    if origins.is_empty() {
+        return router;
+    }
+    // Around everything: a page must be able to read why it was refused.
+    let pages = browsers(
+        origins.iter().map(Origin::as_str),
+        Method::GET,
+        &[
+            header::ACCEPT,
+            header::IF_NONE_MATCH,
+            HeaderName::from_static("last-event-id"),
+        ],
+        &[header::ETAG],
+    );
+    router.layer(pages)
+}
+
+/// What is not served. Within the API that is told to those whose credential is good, like everything
+/// else about it.
+async fn refused(app: &App, parts: &Parts, problem: Problem) -> Response {
+    let problem = match parts.uri.path().starts_with("/v1/") {
+        true => admit(app, &parts.headers).await.err().unwrap_or(problem),
+        false => problem,
+    };
+    problem.into_response()
 }
 
 /// A path as metrics and logs may know it: without ids.
@@ -116,8 +151,10 @@ pub(crate) struct NoParameters {}
 #[into_params(parameter_in = Query)]
 struct DailyParameters {
     /// The first day, of the family's time zone. Without it, thirty days up to the last.
+    #[serde(default, deserialize_with = "range::day")]
     from: Option<NaiveDate>,
     /// The last day, 366 in all at most. Without it, today.
+    #[serde(default, deserialize_with = "range::day")]
     to: Option<NaiveDate>,
 }
 
@@ -130,8 +167,10 @@ struct LearningParameters {
     #[param(inline)]
     period: Period,
     /// The first day, of the family's time zone. Without it, thirty days up to the last.
+    #[serde(default, deserialize_with = "range::day")]
     from: Option<NaiveDate>,
     /// The last day, 366 in all at most. Without it, today.
+    #[serde(default, deserialize_with = "range::day")]
     to: Option<NaiveDate>,
 }
 
@@ -184,14 +223,9 @@ fn monday(day: NaiveDate) -> NaiveDate {
         Refusals,
     ),
 )]
-pub(crate) async fn daily(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    parts: Parts,
-) -> Response {
+pub(crate) async fn daily(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     answer(&parts.headers, async {
-        let asked: DailyParameters = parameters(&parts)?;
-        let (child, mut reading) = open(&app, &parts, &id).await?;
+        let (asked, child, mut reading): (DailyParameters, _, _) = open(&app, &parts, id).await?;
         let range = Range::of(asked.from, asked.to, reading.today)?;
         Ok(Daily {
             child_id: child.uuid(),
@@ -220,14 +254,10 @@ pub(crate) async fn daily(
         Refusals,
     ),
 )]
-pub(crate) async fn learning(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    parts: Parts,
-) -> Response {
+pub(crate) async fn learning(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     answer(&parts.headers, async {
-        let asked: LearningParameters = parameters(&parts)?;
-        let (child, mut reading) = open(&app, &parts, &id).await?;
+        let (asked, child, mut reading): (LearningParameters, _, _) =
+            open(&app, &parts, id).await?;
         let range = Range::of(asked.from, asked.to, reading.today)?;
         let sql = format!(
             "SELECT coalesce(json_agg(m ORDER BY period_start, subject, metric_type), '[]')::text FROM (
@@ -271,14 +301,9 @@ pub(crate) async fn learning(
         Refusals,
     ),
 )]
-pub(crate) async fn streak(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    parts: Parts,
-) -> Response {
+pub(crate) async fn streak(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     answer(&parts.headers, async {
-        let NoParameters {} = parameters(&parts)?;
-        let (child, mut reading) = open(&app, &parts, &id).await?;
+        let (NoParameters {}, child, mut reading) = open(&app, &parts, id).await?;
         rows::streak(&mut reading, child).await
     })
     .await
@@ -299,14 +324,9 @@ pub(crate) async fn streak(
         Refusals,
     ),
 )]
-pub(crate) async fn topics(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    parts: Parts,
-) -> Response {
+pub(crate) async fn topics(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     answer(&parts.headers, async {
-        let NoParameters {} = parameters(&parts)?;
-        let (child, mut reading) = open(&app, &parts, &id).await?;
+        let (NoParameters {}, child, mut reading) = open(&app, &parts, id).await?;
         let sql = format!(
             "SELECT coalesce(json_agg(t ORDER BY last_seen_at DESC, topic), '[]') FROM (
                  SELECT {TOPIC} FROM topic_progress WHERE child_id = $1
@@ -349,15 +369,11 @@ pub(crate) async fn topics(
         Refusals,
     ),
 )]
-pub(crate) async fn family(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    parts: Parts,
-) -> Response {
+pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     answer(&parts.headers, async {
-        let NoParameters {} = parameters(&parts)?;
         let viewer = admit(&app, &parts.headers).await?;
-        let parent = ParentId::new(uuid(&id)?);
+        let NoParameters {} = parameters(&parts)?;
+        let parent = ParentId::new(uuid(id)?);
         let (mut reading, members) =
             Reading::family(&app.pool, viewer, parent, Utc::now(), parts.extensions.get()).await?;
         let this_week = monday(reading.today);
@@ -399,12 +415,18 @@ pub(crate) async fn family(
     .await
 }
 
-async fn open(app: &App, parts: &Parts, id: &str) -> Result<(ChildId, Reading), Problem> {
+/// What is asked, of which child. Nobody is told what is wrong with a request before it is known who asks.
+async fn open<P: DeserializeOwned>(
+    app: &App,
+    parts: &Parts,
+    id: Id,
+) -> Result<(P, ChildId, Reading), Problem> {
     let viewer = admit(app, &parts.headers).await?;
+    let asked = parameters(parts)?;
     let child = ChildId::new(uuid(id)?);
     let request = parts.extensions.get();
     let reading = Reading::child(&app.pool, viewer, child, Utc::now(), request).await?;
-    Ok((child, reading))
+    Ok((asked, child, reading))
 }
 
 /// Who asks, if they have not asked too much.
@@ -422,9 +444,12 @@ pub(crate) async fn viewer(app: &App, headers: &HeaderMap) -> Result<Viewer, Pro
     Viewer::of(headers, &app.registry, app.tokens.as_ref()).await
 }
 
-pub(crate) fn uuid(id: &str) -> Result<Uuid, Problem> {
-    id.parse()
-        .map_err(|_| Problem::NotFound("the id in the path must be a UUID"))
+/// The id in the path, as far as it can be read: what cannot be is refused by us, once we know who asks.
+pub(crate) type Id = Result<Path<String>, PathRejection>;
+
+pub(crate) fn uuid(id: Id) -> Result<Uuid, Problem> {
+    let read = id.ok().and_then(|Path(id)| id.parse().ok());
+    read.ok_or(Problem::NotFound("the id in the path must be a UUID"))
 }
 
 pub(crate) fn parameters<P: DeserializeOwned>(parts: &Parts) -> Result<P, Problem> {
@@ -468,16 +493,8 @@ pub(crate) fn tagged(
     kind: &str,
     body: impl AsRef<[u8]> + Into<Body>,
 ) -> Response {
-    let tag = format!("W/\"{:032x}\"", xxh3_128(body.as_ref()));
-    let known = asked.get(header::IF_NONE_MATCH);
-    let is_known = known
-        .and_then(|known| known.to_str().ok())
-        .is_some_and(|known| {
-            known
-                .split(',')
-                .any(|one| one.trim() == tag || one.trim() == "*")
-        });
-    let mut response = if is_known {
+    let tag = format!("\"{:032x}\"", xxh3_128(body.as_ref()));
+    let mut response = if is_known(asked, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let mut response = Response::new(body.into());
@@ -486,8 +503,65 @@ pub(crate) fn tagged(
         }
         response
     };
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
+    if let Ok(tag) = HeaderValue::from_str(&format!("W/{tag}")) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response
+}
+
+/// Whether `If-None-Match` names this tag, weak or not: RFC 9110 compares without regard to that.
+fn is_known(asked: &HeaderMap, tag: &str) -> bool {
+    let names = |list: &HeaderValue| {
+        let list = list.as_bytes().trim_ascii();
+        // A tag is all that is within quotes, commas too.
+        let mut quoted = list.split(|byte| *byte == b'"').skip(1).step_by(2);
+        list == b"*" || quoted.any(|one| tag.trim_matches('"').as_bytes() == one)
+    };
+    asked.get_all(header::IF_NONE_MATCH).iter().any(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_known_in_any_list_weak_or_not() {
+        let known = |lists: &[&[u8]]| {
+            let mut asked = HeaderMap::new();
+            for list in lists {
+                let list = HeaderValue::from_bytes(list).unwrap();
+                asked.append(header::IF_NONE_MATCH, list);
+            }
+            is_known(&asked, "\"abc\"")
+        };
+        for yes in [
+            &b"\"abc\""[..],
+            b"W/\"abc\"",
+            b"*",
+            b" * ",
+            b"\"x\", W/\"abc\"",
+            b"W/\"x,y\",\"abc\" , \"z\"",
+        ] {
+            assert!(known(&[yes]), "{yes:?}");
+            assert!(known(&[b"\"x\"", yes]), "{yes:?}");
+        }
+        for no in [
+            &b""[..],
+            b"abc",
+            b"\"ABC\"",
+            b"\"abcd\"",
+            b"\"x, abc, y\"",
+            b"\"x\"abc\"y\"",
+            b"\"*\"",
+            b"\"x\", *",
+            b"\xff\"x\"",
+        ] {
+            assert!(!known(&[no]), "{no:?}");
+        }
+        assert!(!known(&[]));
+        assert!(
+            known(&[b"\"\xe9\", \"abc\""]),
+            "other clients' tags may hold more than ASCII"
+        );
+    }
 }

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Router,
+    body::Bytes,
     extract::Path,
-    http::header,
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse as _, Redirect, Response},
     routing::get,
 };
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
-use crate::problem::Problem;
+use crate::{api::tagged, page::Name, problem::Problem};
+
+const NO_FILE: Problem = Problem::NotFound("there is nothing at this path");
 
 /// Only what is served here runs, and nobody frames it. Requests may go anywhere: where ingest listens
 /// is typed in by who tries it. Swagger UI has styles and icons inside its page.
@@ -22,7 +25,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 
 /// `/openapi.json` and `/docs/`.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>(document: OpenApi) -> Router<S> {
-    let document = Arc::new(document);
+    // What this is made of can all be written.
+    let document = serde_json::to_vec(&document).unwrap_or_default();
+    let document = Bytes::from(document);
     let config = Config::from("../openapi.json")
         .use_base_layout()
         .try_it_out_enabled(true)
@@ -32,31 +37,41 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(document: OpenApi) -> Rou
     let config = Arc::new(config);
     let index = Arc::clone(&config);
     Router::new()
-        .route("/openapi.json", get(async move || Json(document)))
+        .route(
+            "/openapi.json",
+            get(async move |asked: HeaderMap| tagged(&asked, "application/json", document)),
+        )
         .route("/docs", get(async || Redirect::permanent("docs/")))
-        .route("/docs/", get(async move || file("index.html", index)))
+        .route(
+            "/docs/",
+            get(async move |asked: HeaderMap| file("index.html", index, &asked)),
+        )
         .route(
             "/docs/{*file}",
-            get(async move |Path(path): Path<String>| file(&path, config)),
+            get(async move |path: Name, asked: HeaderMap| match path {
+                Ok(Path(path)) => file(&path, config, &asked),
+                Err(_) => NO_FILE.into_response(),
+            }),
         )
 }
 
-fn file(path: &str, config: Arc<Config<'static>>) -> Response {
-    match utoipa_swagger_ui::serve(path, config) {
-        Ok(Some(file)) => (
-            [
-                (header::CONTENT_TYPE, file.content_type.as_str()),
-                (header::CONTENT_SECURITY_POLICY, POLICY),
-                (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-                (header::REFERRER_POLICY, "no-referrer"),
-            ],
-            file.bytes.into_owned(),
-        )
-            .into_response(),
-        Ok(None) => Problem::NotFound("there is nothing at this path").into_response(),
+fn file(path: &str, config: Arc<Config<'static>>, asked: &HeaderMap) -> Response {
+    let file = match utoipa_swagger_ui::serve(path, config) {
+        Ok(Some(file)) => file,
+        Ok(None) => return NO_FILE.into_response(),
         Err(error) => {
             tracing::error!(%error, "the page to try the API cannot be written");
-            rivulet_web::internal()
+            return rivulet_web::internal();
         }
+    };
+    let mut response = tagged(asked, &file.content_type, file.bytes.into_owned());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
     }
+    response
 }

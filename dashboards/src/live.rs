@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
     response::{
         IntoResponse as _, Response,
@@ -23,6 +23,7 @@ use chrono::{DateTime, Days as DaysOf, NaiveDate, Utc};
 use futures_util::stream;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use rivulet_events::{ChildId, ParentId};
+use rivulet_web::Peer;
 use rivulet_zones::Zone;
 use serde::Serialize;
 use serde_json::{
@@ -35,7 +36,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::{
-    api::{App, NoParameters, admit, parameters, uuid, viewer},
+    api::{App, Id, NoParameters, admit, parameters, uuid, viewer},
     listen::{self, Changes, Days, Watch},
     openapi::{LastEventId, OfChild, OfFamily, Refusals},
     problem::Problem,
@@ -73,20 +74,16 @@ const WINDOW: u64 = 31;
         Refusals,
     ),
 )]
-pub(crate) async fn child(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    parts: Parts,
-) -> Response {
+pub(crate) async fn child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let open = async {
-        let NoParameters {} = parameters(&parts)?;
         let viewer = admit(&app, &parts.headers).await?;
-        let child = ChildId::new(uuid(&id)?);
+        let NoParameters {} = parameters(&parts)?;
+        let child = ChildId::new(uuid(id)?);
         // Whether it may be seen at all is answered with a status.
         Reading::child(&app.pool, viewer, child, Utc::now(), parts.extensions.get()).await?;
         Ok(vec![child])
     };
-    answer(&app, &parts.headers, open.await)
+    answer(&app, &parts, open.await)
 }
 
 /// What changes of any child of a family
@@ -103,15 +100,11 @@ pub(crate) async fn child(
         Refusals,
     ),
 )]
-pub(crate) async fn family(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    parts: Parts,
-) -> Response {
+pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let open = async {
-        let NoParameters {} = parameters(&parts)?;
         let viewer = admit(&app, &parts.headers).await?;
-        let parent = ParentId::new(uuid(&id)?);
+        let NoParameters {} = parameters(&parts)?;
+        let parent = ParentId::new(uuid(id)?);
         let request = parts.extensions.get();
         let (_, members) = Reading::family(&app.pool, viewer, parent, Utc::now(), request).await?;
         Ok(members
@@ -119,14 +112,16 @@ pub(crate) async fn family(
             .map(|member| ChildId::new(member.id))
             .collect())
     };
-    answer(&app, &parts.headers, open.await)
+    answer(&app, &parts, open.await)
 }
 
-fn answer(app: &Arc<App>, asked: &HeaderMap, children: Result<Vec<ChildId>, Problem>) -> Response {
-    let children = match children {
-        Ok(children) => children,
-        Err(problem) => return problem.into_response(),
+fn answer(app: &Arc<App>, parts: &Parts, children: Result<Vec<ChildId>, Problem>) -> Response {
+    let (children, peer) = match (children, parts.extensions.get::<Peer>()) {
+        (Ok(children), Some(peer)) => (children, peer.clone()),
+        (Err(problem), _) => return problem.into_response(),
+        (Ok(_), None) => return rivulet_web::internal(),
     };
+    let asked = &parts.headers;
     let place = Arc::clone(&app.listeners).try_acquire_owned().ok();
     let watch = Watch::start(&app.watchers, children);
     let (Some(place), Some(watch)) = (place, watch) else {
@@ -140,6 +135,8 @@ fn answer(app: &Arc<App>, asked: &HeaderMap, children: Result<Vec<ChildId>, Prob
     let live = Live {
         watch,
         app: Arc::clone(app),
+        peer,
+        stirred: false,
         credential,
         known: last.and_then(|id| id.to_str().ok()).map(str::to_owned),
         told: BTreeMap::new(),
@@ -170,6 +167,9 @@ fn welcome() -> Event {
 /// One client's stream.
 struct Live {
     app: Arc<App>,
+    peer: Peer,
+    /// Something came from the client since it asked, most likely the end of what it sends.
+    stirred: bool,
     credential: HeaderMap,
     watch: Watch,
     /// What the client says that it was told before it came.
@@ -240,6 +240,10 @@ impl Live {
                 tokio::select! {
                     () = app.stopping.cancelled() => return None,
                     () = self.watch.changed() => {}
+                    // A comment is sent: to who is gone it comes back, and who only stopped sending
+                    // goes on listening.
+                    () = self.peer.stirs(), if !self.stirred => self.stirred = true,
+                    () = self.peer.is_gone() => return None,
                     () = tokio::time::sleep(HEARTBEAT) => self.look_at_the_calendar(Utc::now()),
                 }
             }

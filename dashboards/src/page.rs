@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    extract::Path,
+    extract::{Path, rejection::PathRejection},
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse as _, Response},
     routing::get,
@@ -21,6 +21,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 #[folder = "page/"]
 struct Files;
 
+const NO_FILE: Problem = Problem::NotFound("the page has no file of this name");
+
+/// A file's name in the path, as far as it can be read.
+pub(crate) type Name = Result<Path<String>, PathRejection>;
+
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route(
@@ -29,13 +34,16 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         )
         .route(
             "/page/{*name}",
-            get(async |Path(name): Path<String>, asked: HeaderMap| file(&name, &asked)),
+            get(async |name: Name, asked: HeaderMap| match name {
+                Ok(Path(name)) => file(&name, &asked),
+                Err(_) => NO_FILE.into_response(),
+            }),
         )
 }
 
 fn file(name: &str, asked: &HeaderMap) -> Response {
     let Some(file) = Files::get(name) else {
-        return Problem::NotFound("the page has no file of this name").into_response();
+        return NO_FILE.into_response();
     };
     let mut response = tagged(asked, file.metadata.mimetype(), file.data.into_owned());
     let headers = response.headers_mut();

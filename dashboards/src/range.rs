@@ -1,6 +1,7 @@
 //! Which days are asked for.
 
-use chrono::{Days, NaiveDate};
+use chrono::{Datelike as _, Days, NaiveDate};
+use serde::{Deserialize as _, Deserializer, de::Error as _};
 
 use crate::problem::Problem;
 
@@ -9,6 +10,15 @@ pub(crate) const LONGEST: i64 = 366;
 
 /// What is answered where nothing is asked for.
 const USUAL: u64 = 30;
+
+/// A day that is asked for: one that can be written as `2026-05-04`, and so is of a year that PostgreSQL has.
+pub(crate) fn day<'de, D: Deserializer<'de>>(from: D) -> Result<Option<NaiveDate>, D::Error> {
+    let day = NaiveDate::deserialize(from)?;
+    match day.year() {
+        1..=9999 => Ok(Some(day)),
+        _ => Err(D::Error::custom("a day is of a year from 0001 to 9999")),
+    }
+}
 
 /// Days, the first and the last among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

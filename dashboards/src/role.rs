@@ -2,7 +2,7 @@
 
 use std::{hash::Hash, num::NonZeroU32, sync::Arc, time::Duration};
 
-use rivulet_registry::{CacheConfig, Registry};
+use rivulet_registry::{CacheConfig, Registry, keys::Origin};
 use rivulet_telemetry::{Metrics, Readiness};
 use rivulet_tokens::{SourceError, Verifier};
 use rivulet_web::{Limiter, Port, TlsError};
@@ -39,6 +39,8 @@ pub struct Config {
     pub rate: u32,
     /// The same by parent, who comes with a token.
     pub token_rate: u32,
+    /// Whose pages may read; none but those that the role itself serves where it is empty.
+    pub origins: Vec<Origin>,
     /// Endpoints that another role serves, to be described along with this role's.
     pub others: Option<OpenApi>,
     /// How long requests are still taken after the role said that it is not ready.
@@ -53,6 +55,7 @@ impl Default for Config {
             registry: CacheConfig::default(),
             rate: 1_000,
             token_rate: 20,
+            origins: Vec::new(),
             others: None,
             shutdown_grace: Duration::from_secs(1),
         }
@@ -148,6 +151,7 @@ pub async fn serve(
             readiness.clone(),
             metrics,
             openapi::of_all(config.others),
+            &config.origins,
         ),
         route,
     )?;

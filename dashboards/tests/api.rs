@@ -201,7 +201,32 @@ async fn whoever_may_not_or_asks_for_nonsense_is_told() {
     let unsigned = unsigned.unwrap();
     assert_eq!(unsigned.status(), StatusCode::UNAUTHORIZED);
     assert!(unsigned.headers().contains_key("www-authenticate"));
+    // Who asks is asked first, whatever is wrong besides.
+    for path in [
+        &format!("{daily}?from=x"),
+        &format!("{daily}?to=-5000-01-01"),
+        &format!("/v1/families/{}/live?since=1", family.parent),
+        "/v1/children/%FF/daily",
+        "/v1/children/%FF/live",
+        "/v1/families/%FF",
+        "/v1/%FF",
+        "/v1/children",
+    ] {
+        let refused = api.refusal("rvk_none", path).await;
+        assert_eq!(refused, (401, code("unauthorized")), "{path}");
+    }
     for query in [
+        "to=-5000-01-01",
+        "from=-5000-01-01&to=-5000-01-02",
+        "from=0000-12-31",
+        "from=0000-01-01&to=0001-01-01",
+        "to=%2B10000-01-01",
+        "to=%2B262142-12-31",
+        "to=-262143-01-01",
+        "to=%2B5874898-01-01",
+        "to=99999999999999999999-01-01",
+        "to=%FF",
+        "from=2026-01-01&from=2026-01-02",
         "from=2026-02-30",
         "from=2026-03-01&to=2026-02-01",
         "from=2024-01-01&to=2025-06-01",
@@ -210,16 +235,43 @@ async fn whoever_may_not_or_asks_for_nonsense_is_told() {
         let refused = api.refusal(&api.key, &format!("{daily}?{query}")).await;
         assert_eq!(refused, (400, code("invalid_parameter")), "{query}");
     }
+    // The first and the last days that there are.
+    for query in [
+        "from=0001-01-01&to=0001-01-01",
+        "to=0001-01-01",
+        "to=9999-12-31",
+    ] {
+        for path in &paths(&family)[..2] {
+            let path = format!("{path}?{query}");
+            api.json(&api.key, &path).await;
+            for period in ["weekly", "monthly"] {
+                if path.contains("learning") {
+                    api.json(&api.key, &format!("{path}&period={period}")).await;
+                }
+            }
+        }
+    }
     let learning = &paths(&family)[1];
+    for query in ["to=-5000-01-01", "period=monthly&to=0000-06-01"] {
+        let refused = api.refusal(&api.key, &format!("{learning}?{query}")).await;
+        assert_eq!(refused, (400, code("invalid_parameter")), "{query}");
+    }
     let refused = api
         .refusal(&api.key, &format!("{learning}?period=yearly"))
         .await;
     assert_eq!(refused.0, 400);
     for path in [
         "/v1/children/7/daily",
+        "/v1/children/%FF/daily",
+        "/v1/children/%C3%28/live",
         "/v1/families/x",
+        "/v1/families/%FF/live",
         "/v1/children",
+        "/v1/%FF",
         "/page/none.js",
+        "/page/%FF",
+        "/docs/%FF",
+        "/%FF",
     ] {
         assert_eq!(
             api.refusal(&api.key, path).await,
@@ -227,21 +279,58 @@ async fn whoever_may_not_or_asks_for_nonsense_is_told() {
             "{path}"
         );
     }
-    let posted = api.client.post(format!("{}{daily}", api.url)).send().await;
-    assert_eq!(posted.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
+    for (path, credential, status, known_as) in [
+        (&daily, &api.key, 405, "method_not_allowed"),
+        (&daily, &ingest, 403, "forbidden"),
+        (&daily, &"".to_owned(), 401, "unauthorized"),
+        (
+            &"/page/page.js".to_owned(),
+            &"".to_owned(),
+            405,
+            "method_not_allowed",
+        ),
+    ] {
+        let posted = api
+            .client
+            .post(format!("{}{path}", api.url))
+            .bearer_auth(credential);
+        let posted = posted.send().await.unwrap();
+        assert_eq!(posted.status(), status, "{path}");
+        assert_eq!(posted.headers()["content-type"], "application/problem+json");
+        if status == 405 {
+            assert!(posted.headers().contains_key("allow"), "{path}");
+        }
+        let problem: Value = posted.json().await.unwrap();
+        assert_eq!(problem["code"], known_as, "{path}");
+    }
 
     // The same again costs nothing; a change shows.
     let answer = api.get(&api.key, &daily).await;
     let tag = answer.headers()["etag"].to_str().unwrap().to_owned();
     assert_eq!(answer.headers()["cache-control"], "private, no-cache");
-    let again = async || {
+    let with = async |tag: &str| {
         let request = api.client.get(format!("{}{daily}", api.url));
-        let request = request.bearer_auth(&api.key).header("if-none-match", &tag);
+        let request = request.bearer_auth(&api.key).header("if-none-match", tag);
         request.send().await.unwrap()
     };
-    let same = again().await;
-    assert_eq!(same.status(), StatusCode::NOT_MODIFIED);
-    assert_eq!(same.bytes().await.unwrap().len(), 0);
+    let again = async || with(&tag).await;
+    let strong = tag.trim_start_matches("W/");
+    assert_ne!(tag, strong, "a weak one");
+    for same in [
+        &tag,
+        strong,
+        "*",
+        &format!("\"x\", {strong}"),
+        &format!("W/\"x\",{tag}"),
+    ] {
+        let same = with(same).await;
+        assert_eq!(same.status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(same.headers()["etag"], tag.as_str());
+        assert_eq!(same.bytes().await.unwrap().len(), 0);
+    }
+    for other in ["\"x\"", strong.trim_matches('"'), ""] {
+        assert_eq!(with(other).await.status(), StatusCode::OK, "{other}");
+    }
     make_month(&api.bed.pool, today()).await;
     insert_day(&api.bed.pool, family.child, today()).await;
     assert_eq!(again().await.status(), StatusCode::OK);
@@ -297,8 +386,18 @@ async fn the_page_is_served_with_what_it_needs_and_compressed() {
         "{policy}"
     );
     let tag = index.headers()["etag"].to_str().unwrap().to_owned();
-    let again = page("/", ("if-none-match", &tag)).await;
-    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    for tag in [&tag, tag.trim_start_matches("W/")] {
+        let again = page("/", ("if-none-match", tag)).await;
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    }
+    for path in ["/openapi.json", "/docs/", "/docs/swagger-ui.css"] {
+        let whole = page(path, ("accept", "*/*")).await;
+        let tag = whole.headers()["etag"].to_str().unwrap();
+        for tag in [tag, tag.trim_start_matches("W/")] {
+            let again = page(path, ("if-none-match", tag)).await;
+            assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{path}");
+        }
+    }
 
     // Every file that the page names is there, and none from elsewhere.
     let text = page("/", ("accept", "*/*")).await.text().await.unwrap();
@@ -316,5 +415,150 @@ async fn the_page_is_served_with_what_it_needs_and_compressed() {
     }
     let none = page("/page/../Cargo.toml", ("accept", "*/*")).await;
     assert_eq!(none.status(), StatusCode::NOT_FOUND);
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_the_operators_origins_may_read_and_no_others() {
+    const APP: &str = "https://app.example";
+    let api = Api::with(Config {
+        origins: vec![
+            APP.parse().unwrap(),
+            "https://beta.example".parse().unwrap(),
+        ],
+        token_rate: 1,
+        ..Config::default()
+    })
+    .await;
+    let family = api.family(&[today()]).await;
+    let [daily, ..] = paths(&family);
+    let live = format!("/v1/children/{}/live", family.child);
+    let ask = async |origin: &str, credential: &str, path: &str| {
+        let request = api.client.get(format!("{}{path}", api.url));
+        let request = request.bearer_auth(credential).header("origin", origin);
+        request.send().await.unwrap()
+    };
+    let words = |answer: &reqwest::Response, header: &str| -> Vec<String> {
+        let lists = answer.headers().get_all(header).iter();
+        let words = lists.flat_map(|list| list.to_str().unwrap().split(','));
+        words.map(|word| word.trim().to_lowercase()).collect()
+    };
+
+    for (origin, allowed) in [
+        (APP, true),
+        ("https://beta.example", true),
+        ("https://app.example.evil.example", false),
+        ("null", false),
+    ] {
+        let preflight = api
+            .client
+            .request(reqwest::Method::OPTIONS, format!("{}{live}", api.url));
+        let preflight = preflight
+            .header("origin", origin)
+            .header("access-control-request-method", "GET")
+            .header(
+                "access-control-request-headers",
+                "authorization,last-event-id",
+            );
+        let preflight = preflight.send().await.unwrap();
+        assert_eq!(preflight.status(), StatusCode::OK);
+        let granted = words(&preflight, "access-control-allow-origin");
+        assert_eq!(granted == [origin], allowed, "{granted:?}");
+        assert_eq!(words(&preflight, "access-control-allow-methods"), ["get"]);
+        let headers = words(&preflight, "access-control-allow-headers");
+        for header in [
+            "authorization",
+            "if-none-match",
+            "last-event-id",
+            "accept",
+            "x-request-id",
+            "traceparent",
+            "tracestate",
+            "baggage",
+            "sentry-trace",
+            "x-retry-count",
+        ] {
+            assert!(
+                headers.iter().any(|one| one == header),
+                "{header}: {headers:?}"
+            );
+        }
+
+        // Whatever is answered, streams and refusals too; and no cache may give it to another origin.
+        for (credential, path, status) in [
+            (api.key.as_str(), daily.as_str(), 200),
+            (&api.key, &live, 200),
+            (&api.key, "/v1/children/7/daily", 404),
+            (&api.key, "/v1/nothing", 404),
+            (&api.key, &format!("{daily}?from=x"), 400),
+            ("rvk_none", &daily, 401),
+            ("rvk_none", "/v1/nothing", 401),
+        ] {
+            let answer = ask(origin, credential, path).await;
+            assert_eq!(answer.status(), status, "{path}");
+            let granted = words(&answer, "access-control-allow-origin");
+            assert_eq!(granted == [origin], allowed, "{path}: {granted:?}");
+            assert!(
+                !answer
+                    .headers()
+                    .contains_key("access-control-allow-credentials")
+            );
+            let vary = words(&answer, "vary");
+            assert!(vary.iter().any(|one| one == "origin"), "{path}: {vary:?}");
+            let told = words(&answer, "access-control-expose-headers");
+            for header in ["etag", "retry-after", "ratelimit-remaining", "x-request-id"] {
+                assert!(told.iter().any(|one| one == header), "{header}: {told:?}");
+            }
+            if status == 200 {
+                assert!(
+                    vary.iter().any(|one| one == "authorization"),
+                    "{path}: {vary:?}"
+                );
+            }
+        }
+    }
+    // Nor may a cache give what was asked for without an origin to a page.
+    let plain = api.get(&api.key, &daily).await;
+    assert!(words(&plain, "vary").iter().any(|one| one == "origin"));
+    let tag = plain.headers()["etag"].clone();
+    let request = api
+        .client
+        .get(format!("{}{daily}", api.url))
+        .bearer_auth(&api.key);
+    let same = request.header("origin", APP).header("if-none-match", tag);
+    let same = same.send().await.unwrap();
+    assert_eq!(same.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(words(&same, "access-control-allow-origin"), [APP]);
+    assert!(words(&same, "vary").iter().any(|one| one == "origin"));
+    let mut refused = ask(APP, &family.token, &daily).await;
+    for _ in 0..100 {
+        if refused.status() == StatusCode::TOO_MANY_REQUESTS {
+            break;
+        }
+        refused = ask(APP, &family.token, &daily).await;
+    }
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(words(&refused, "access-control-allow-origin"), [APP]);
+    api.stop().await;
+
+    // By default no page but those that are served here.
+    let api = Api::start().await;
+    let request = api.client.get(format!("{}/v1/children/7/daily", api.url));
+    let answer = request.header("origin", APP).send().await.unwrap();
+    assert!(!answer.headers().contains_key("access-control-allow-origin"));
+    let preflight = api.client.request(
+        reqwest::Method::OPTIONS,
+        format!("{}/v1/families/7", api.url),
+    );
+    let preflight = preflight
+        .header("origin", APP)
+        .header("access-control-request-method", "GET");
+    let preflight = preflight.send().await.unwrap();
+    assert!(
+        !preflight
+            .headers()
+            .contains_key("access-control-allow-origin")
+    );
+    assert_eq!(preflight.status(), StatusCode::UNAUTHORIZED);
     api.stop().await;
 }

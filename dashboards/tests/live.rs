@@ -16,6 +16,10 @@ use rivulet_events::{ChildId, changes};
 use rivulet_registry::keys::{self, Scope};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use uuid::Uuid;
 
 use common::{Api, Family, insert_day, make_month, today};
@@ -309,4 +313,69 @@ async fn a_stream_ends_with_the_right_to_see_it() {
     }
     insert_day(pool, ours.child, today - Days::new(1)).await;
     api.stop().await;
+}
+
+/// A listener by hand, who has read what it was told so far up to this word.
+async fn raw(api: &Api, family: &Family, until: &str) -> (TcpStream, String) {
+    let address = api.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "GET /v1/children/{}/live HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {}\r\n\r\n",
+        family.child, api.key
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut told = String::new();
+    read_until(&mut stream, &mut told, until).await;
+    (stream, told)
+}
+
+/// `false`: the stream has ended before.
+async fn read_until(stream: &mut TcpStream, told: &mut String, word: &str) -> bool {
+    while !told.contains(word) {
+        let mut chunk = [0; 4_096];
+        let read = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut chunk));
+        match read.await.expect("nothing was told") {
+            Ok(length @ 1..) => told.push_str(&String::from_utf8_lossy(&chunk[..length])),
+            _ => return false,
+        }
+    }
+    true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_sending_goes_on_listening_and_who_is_gone_leaves_their_place() {
+    let api = Api::start().await;
+    let family = api.family(&[today()]).await;
+    let (mut half, mut told) = raw(&api, &family, "event: update").await;
+    half.shutdown().await.unwrap();
+
+    // As many as may watch a child, all of whom leave: half of them with something unread.
+    let mut others = Vec::new();
+    for number in 1..64 {
+        let until = if number % 2 == 0 {
+            "200 OK"
+        } else {
+            "event: update"
+        };
+        others.push(raw(&api, &family, until).await);
+    }
+    let (mut refused, answer) = raw(&api, &family, "\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    refused.shutdown().await.unwrap();
+    drop(others);
+    for attempt in 0.. {
+        let (again, answer) = raw(&api, &family, "\r\n\r\n").await;
+        drop(again);
+        if answer.starts_with("HTTP/1.1 200") {
+            break;
+        }
+        assert!(attempt < 600, "their places are never free");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    commit(&api.bed.pool, family.child, today()).await;
+    let word = "\"events\":5";
+    assert!(read_until(&mut half, &mut told, word).await, "{told}");
+    api.stop().await;
+    assert!(!read_until(&mut half, &mut told, "never told").await);
 }

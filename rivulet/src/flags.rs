@@ -15,10 +15,34 @@ pub(crate) struct ApiFlags {
     pub(crate) api_listen: String,
     /// Requests a second, by API key and node; ten times as many at once after a pause.
     #[arg(long, env = "RIVULET_API_RATE", default_value_t = 1_000)]
-    pub(crate) api_rate: u32,
+    api_rate: u32,
     /// The same by parent who comes with a token.
     #[arg(long, env = "RIVULET_API_TOKEN_RATE", default_value_t = 20)]
-    pub(crate) api_token_rate: u32,
+    api_token_rate: u32,
+    /// An origin whose pages may read, such as https://app.example, several separated by commas; without
+    /// it none but the pages that are served here.
+    #[arg(
+        long = "api-origin",
+        env = "RIVULET_API_ORIGINS",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
+    api_origins: Vec<Origin>,
+}
+
+impl ApiFlags {
+    pub(crate) fn config(&self, port: &PortFlags) -> anyhow::Result<rivulet_dashboards::Config> {
+        Ok(rivulet_dashboards::Config {
+            port: port.config()?,
+            tokens: port.tokens()?,
+            registry: port.registry(),
+            rate: self.api_rate,
+            token_rate: self.api_token_rate,
+            origins: self.api_origins.clone(),
+            others: Some(rivulet_ingest::openapi()),
+            shutdown_grace: port.shutdown_grace(),
+        })
+    }
 }
 
 #[derive(Args)]
@@ -157,7 +181,7 @@ pub(crate) struct AggregateFlags {
     )]
     aggregate_group: String,
     /// Days that the identities of events are remembered.
-    #[arg(long, env = "RIVULET_SEEN_RETENTION_DAYS", default_value_t = 45)]
+    #[arg(long, env = "RIVULET_SEEN_RETENTION_DAYS", default_value_t = 45, value_parser = clap::value_parser!(u64).range(1..=3_650))]
     seen_retention_days: u64,
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use rivulet_zones::Release;
 
 use crate::{
-    flags::{AggregateFlags, ConsumerFlags, IngestFlags, SinkFlags},
+    flags::{AggregateFlags, ApiFlags, ConsumerFlags, IngestFlags, SinkFlags},
     port::PortFlags,
     services::{ClickHouse, Kafka, Postgres, SpillAge},
 };
@@ -34,6 +34,8 @@ pub(crate) struct CheckConfig {
     aggregate: AggregateFlags,
     #[command(flatten)]
     sink: SinkFlags,
+    #[command(flatten)]
+    api: ApiFlags,
     #[command(flatten)]
     consumers: ConsumerFlags,
 }
@@ -66,13 +68,20 @@ impl CheckConfig {
                 .map(|()| fits())
                 .map_err(Into::into),
         );
+        tell(
+            "api",
+            self.api
+                .config(&self.port)
+                .and_then(|config| Ok(config.validate()?))
+                .map(|()| fits()),
+        );
         tell("client tokens", self.tokens().await);
         tell("tracing", tracing());
         tell("PostgreSQL", self.postgres().await);
         tell("Kafka", self.kafka().await);
         tell("ClickHouse", self.clickhouse().await);
         if failures > 0 {
-            bail!("{failures} of 7 checks failed");
+            bail!("{failures} of 8 checks failed");
         }
         Ok(())
     }

@@ -200,15 +200,7 @@ async fn spawn_api(
     postgres: &Postgres,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
-    let config = rivulet_dashboards::Config {
-        port: port.config()?,
-        tokens: port.tokens()?,
-        registry: port.registry(),
-        rate: flags.api_rate,
-        token_rate: flags.api_token_rate,
-        others: Some(rivulet_ingest::openapi()),
-        shutdown_grace: port.shutdown_grace(),
-    };
+    let config = flags.config(port)?;
     config.validate()?;
     let listener = bind(&flags.api_listen).await?;
     tracing::info!(address = %listener.local_addr()?, "the read API listens");
