@@ -7,6 +7,7 @@ mod kafka_security;
 mod port;
 mod services;
 mod supervise;
+mod times;
 mod tokens;
 mod zones;
 

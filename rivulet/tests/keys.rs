@@ -90,6 +90,7 @@ fn settings_that_would_let_the_wrong_tokens_in_are_refused_at_boot() {
             &[("RIVULET_ORIGINS", "https://app.example/")],
             "an origin is",
         ),
+        (&[("RIVULET_ORIGINS", "*")], "an origin is"),
         (
             &[("RIVULET_MAX_CONNECTIONS_PER_ADDRESS", "0")],
             "max_connections_per_address is 0",
@@ -100,5 +101,44 @@ fn settings_that_would_let_the_wrong_tokens_in_are_refused_at_boot() {
             said.contains(consequence),
             "`{consequence}` is not in: {said}"
         );
+    }
+    for origin in ["*", "null", "https://app.example/", "https://a.example,"] {
+        let settings = [services[0], ("RIVULET_API_ORIGINS", origin)];
+        let said = refusal(&["api"], &settings);
+        assert!(said.contains("an origin is"), "{said}");
+    }
+}
+
+#[test]
+fn a_time_that_not_every_store_has_is_no_time() {
+    let services = [
+        ("DATABASE_URL", "postgres://127.0.0.1:1/none"),
+        ("CLICKHOUSE_URL", "http://127.0.0.1:1"),
+        ("KAFKA_BROKERS", "127.0.0.1:1"),
+    ];
+    for command in [
+        &["quarantine", "list", "--since"][..],
+        &["quarantine", "drop", "--until"],
+        &["verify", "--since"],
+        &["verify", "--until"],
+        &["trace", PARENT, "--since"],
+    ] {
+        for time in [
+            "-5000-01-01T00:00:00Z",
+            "+10000-01-01T00:00:00Z",
+            "1969-01-01T00:00:00Z",
+        ] {
+            let (last, rest) = command.split_last().unwrap();
+            let flag = format!("{last}={time}");
+            let said = refusal(&[rest, &[&flag]].concat(), &services);
+            assert!(
+                said.contains("must be from 1970 to 9999"),
+                "{command:?} {time}: {said}"
+            );
+        }
+    }
+    for hours in ["0", "-1", "-9223372036854775808", "9223372036854775807"] {
+        let said = refusal(&["verify", &format!("--hours={hours}")], &services);
+        assert!(said.contains("is not in 1..="), "{said}");
     }
 }

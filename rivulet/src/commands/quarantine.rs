@@ -12,7 +12,10 @@ use clap::{Args, Subcommand};
 use rivulet_quarantine::{Count, Details, Entry, Outcome, Replay, Selection};
 use sqlx::PgPool;
 
-use crate::services::{Kafka, Postgres};
+use crate::{
+    services::{Kafka, Postgres},
+    times::time as time_flag,
+};
 
 /// Rows of the table for people, unless `--limit` says otherwise.
 const SHOWN: i64 = 50;
@@ -99,10 +102,10 @@ struct Filter {
     #[arg(long)]
     code: Option<String>,
     /// Set aside at this time or later, as 2026-03-02T22:00:00Z.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time_flag)]
     since: Option<DateTime<Utc>>,
     /// Set aside before this time.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time_flag)]
     until: Option<DateTime<Utc>>,
 }
 

@@ -6,6 +6,7 @@ use rivulet_audit::{Fate, Trace as Found};
 use uuid::Uuid;
 
 use super::verify::Services;
+use crate::times::time;
 
 /// Tells the whole way of an event: its records in Kafka, and what the rollups and the history
 /// made of each. Reads the log from when the event can have been received on.
@@ -17,7 +18,7 @@ pub(crate) struct Trace {
     event_id: Uuid,
     /// When it was received at the earliest. If not given: the time in the id, if it has one, else
     /// the whole log.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<DateTime<Utc>>,
     /// As JSON, a line a child and type that has an event with this id.
     #[arg(long)]

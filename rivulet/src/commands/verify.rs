@@ -13,7 +13,11 @@ use super::roles::spawn_operations;
 use crate::{
     services::{ClickHouse, Kafka, Postgres},
     supervise::Roles,
+    times::time,
 };
+
+/// Hours that can be asked for: ten years, more than Kafka keeps.
+const LONGEST: i64 = 10 * 366 * 24;
 
 /// Compares what the consumers stored with the log in Kafka: every record between their positions
 /// must be counted, a copy, or in quarantine; every event that `analytics` allows must be in
@@ -24,13 +28,13 @@ pub(crate) struct Verify {
     #[command(flatten)]
     services: Services,
     /// Hours to compare, back from the end of this one or from --until.
-    #[arg(long, default_value_t = 24)]
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(1..=LONGEST))]
     hours: i64,
     /// The hour to begin with, as in 2026-01-31T09:00:00Z; in place of --hours.
-    #[arg(long, value_name = "TIME", conflicts_with = "hours")]
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "hours")]
     since: Option<DateTime<Utc>>,
     /// The time to end before, rounded up to the hour; now if not given.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<DateTime<Utc>>,
     /// The whole report as JSON, with a row a topic, partition and hour.
     #[arg(long)]
@@ -116,7 +120,7 @@ impl Verify {
         let start = self.since.map_or(end - self.hours, hour);
         ensure!(
             start < end,
-            "there is no hour to compare: --since must be before --until, and --hours at least 1"
+            "there is no hour to compare: --since must be before --until"
         );
         Ok(start..end)
     }
