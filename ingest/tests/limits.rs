@@ -224,6 +224,77 @@ async fn a_head_that_never_ends_does_not_hold_its_connection() {
         .await;
     let answer = read_answer(&mut huge).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    assert!(answer.contains("\"code\":\"head_too_large\""), "{answer}");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_http_is_a_problem_too() {
+    let server = Server::start().await;
+    let get =
+        |path: &str, headers: &str| format!("GET {path} HTTP/1.1\r\nhost: test\r\n{headers}\r\n");
+    let good = get("/healthz", "");
+    let many: String = (0..200).map(|n| format!("x-{n}: 1\r\n")).collect();
+    for (requests, before, status, code) in [
+        (get("/ space", ""), 0, 400, "malformed_request"),
+        (
+            get("/healthz", "no header\r\n"),
+            0,
+            400,
+            "malformed_request",
+        ),
+        (get("/healthz", "x y: 1\r\n"), 0, 400, "malformed_request"),
+        (
+            "G{}T / HTTP/1.1\r\n\r\n".to_owned(),
+            0,
+            400,
+            "malformed_request",
+        ),
+        (
+            "GET / HTTP/9.9\r\n\r\n".to_owned(),
+            0,
+            400,
+            "malformed_request",
+        ),
+        (get(&"/x".repeat(30_000), ""), 0, 431, "head_too_large"),
+        (get("/healthz", &many), 0, 431, "head_too_large"),
+        // After others in one write.
+        (
+            format!("{good}{good}{}", get("/ space", "")),
+            2,
+            400,
+            "malformed_request",
+        ),
+    ] {
+        let what = format!("{requests:.60}");
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(requests.as_bytes()).await.unwrap();
+        let mut answers = Vec::new();
+        // What was not read any more may cut the end off; the answers come first.
+        let _ = within_a_minute("the connection ends", stream.read_to_end(&mut answers)).await;
+        let answers = String::from_utf8(answers).unwrap();
+        assert_eq!(
+            answers.matches("HTTP/1.1 200 OK").count(),
+            before,
+            "{what}: {answers}"
+        );
+        let begin = answers.find(&format!("HTTP/1.1 {status} "));
+        let answer = &answers[begin.unwrap_or_else(|| panic!("{what}: {answers}"))..];
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        for header in [
+            "content-type: application/problem+json",
+            &format!("content-length: {}", body.len()),
+            "connection: close",
+            "x-request-id: ",
+        ] {
+            assert!(head.contains(header), "{what}: {answer}");
+        }
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(
+            (&problem["status"], &problem["code"]),
+            (&json!(status), &json!(code))
+        );
+    }
     server.stop().await.unwrap();
 }
 

@@ -11,6 +11,7 @@ mod port;
 mod problem;
 mod request_id;
 mod tls;
+mod worded;
 
 pub use bearer::{bearer, is_token};
 pub use browsers::browsers;

@@ -30,6 +30,7 @@ use crate::{
     Peer, Problem, RequestId, TlsError, TlsFiles,
     connections::{Connections, Place},
     request_id, tls,
+    worded::Worded,
 };
 
 /// Bytes of a request's head; more is answered 431. Also what a connection buffers at most.
@@ -257,7 +258,7 @@ impl Connection {
             .half_close(true)
             .header_read_timeout(self.header_timeout)
             .max_buf_size(CONNECTION_BUFFER)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Worded::new(role, stream)), service);
         // A client that went away or was too slow is its own affair.
         let _ = self.watcher.watch(connection).await;
     }

@@ -21,6 +21,21 @@ pub fn document(
     detail: &str,
     more: Map<String, Value>,
 ) -> Response {
+    let mut response = Response::new(Body::from(text(status, code, detail, more)));
+    *response.status_mut() = status;
+    response.extensions_mut().insert(Problem(code));
+    let json = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// Its text.
+pub(crate) fn text(
+    status: StatusCode,
+    code: &'static str,
+    detail: &str,
+    more: Map<String, Value>,
+) -> String {
     let mut document = json!({
         "type": "about:blank",
         "title": status.canonical_reason(),
@@ -31,12 +46,7 @@ pub fn document(
     if let Value::Object(members) = &mut document {
         members.extend(more);
     }
-    let mut response = Response::new(Body::from(document.to_string()));
-    *response.status_mut() = status;
-    response.extensions_mut().insert(Problem(code));
-    let json = HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
+    document.to_string()
 }
 
 /// For `CatchPanicLayer`. What the panic said may quote an event, so it is not repeated.

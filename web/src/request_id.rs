@@ -25,7 +25,7 @@ impl RequestId {
         }
     }
 
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
         let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
         // A UUID in text is always a valid header value.
