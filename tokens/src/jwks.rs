@@ -94,8 +94,8 @@ impl KeySet {
             keys: Vec<Box<RawValue>>,
         }
         let document: Document = serde_json::from_slice(json)?;
-        let known = |json: &Box<RawValue>| Key::of(&serde_json::from_str(json.get()).ok()?);
-        let keys: Vec<Key> = document.keys.iter().filter_map(known).collect();
+        let known = |json: Box<RawValue>| Key::of(&serde_json::from_str(json.get()).ok()?);
+        let keys: Vec<Key> = document.keys.into_iter().filter_map(known).collect();
         if keys.is_empty() {
             return Err(SourceError::NoKey);
         }
@@ -287,4 +287,30 @@ async fn fetch(client: &reqwest::Client, url: Url) -> Result<Vec<u8>, SourceErro
         }
     }
     Ok(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_says_something_twice_is_passed_over() {
+        let half = "A".repeat(43);
+        let key =
+            |more: &str| format!(r#"{{"kty":"EC","crv":"P-256",{more}"x":"{half}","y":"{half}"}}"#);
+        let found = |document: String| KeySet::parse(document.as_bytes()).map(|keys| keys.0.len());
+        let both = format!(r#"{{"keys":[{},{}]}}"#, key(""), key(r#""use":"sig","#));
+        assert_eq!(found(both).unwrap(), 2);
+        for twice in [
+            r#""use":"enc","use":"sig","#,
+            r#""kid":"a","kid":"b","#,
+            r#""crv":"P-384","#,
+            r#""x":"AAAA","#,
+        ] {
+            let two = format!(r#"{{"keys":[{},{}]}}"#, key(""), key(twice));
+            assert_eq!(found(two).unwrap(), 1, "{twice}");
+        }
+        let document = format!(r#"{{"keys":[],"keys":[{}]}}"#, key(""));
+        assert!(matches!(found(document), Err(SourceError::Json(_))));
+    }
 }
