@@ -210,11 +210,13 @@ impl Aggregator {
         };
         let mut fresh = self.identities(batch);
         if self.has(Protection::Dedup) {
+            let places = match self.has(Protection::BothPlaces) {
+                true => &[Place::OfDay, Place::Apart][..],
+                false => &[place],
+            };
             fresh.retain(|identity| {
-                let elsewhere =
-                    database.of_day.contains(identity) || database.apart.contains(identity);
-                !database.seen(place).contains(identity)
-                    && !(self.has(Protection::BothPlaces) && elsewhere)
+                let seen = |place: &Place| database.seen(*place).contains(identity);
+                !places.iter().any(seen)
             });
         }
         Some(Step::Adding(fresh, 0, place))

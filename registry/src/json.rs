@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rivulet_events::repair;
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, SeqAccess, Visitor},
@@ -26,7 +27,14 @@ pub enum Unreadable {
 /// See [`Unreadable`].
 pub fn object(json: &[u8]) -> Result<Map<String, Value>, Unreadable> {
     let json = json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json);
-    match serde_json::from_slice(json) {
+    let mut read = serde_json::from_slice(json);
+    if read.is_err() {
+        let mut repaired = json.to_vec();
+        if repair::json(&mut repaired) {
+            read = serde_json::from_slice(&repaired);
+        }
+    }
+    match read {
         Ok(Unique(Value::Object(object))) => Ok(object),
         // Nothing else is wrong with JSON to who takes every value.
         Err(error) if error.is_data() => Err(Unreadable::KeyTwice),
@@ -97,6 +105,8 @@ impl<'de> Visitor<'de> for AnyValue {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -113,7 +123,15 @@ mod tests {
                 "{good}"
             );
         }
+        // What the parser alone does not read; the number is then none that a field could be.
+        for (odd, read) in [
+            (r#"{"\ud800": "a\udc00"}"#, json!({"\u{fffd}": "a\u{fffd}"})),
+            (r#"{"a": 1e999}"#, json!({"a": []})),
+        ] {
+            assert_eq!(object(odd.as_bytes()).map(Value::from), Ok(read), "{odd}");
+        }
         for twice in [
+            r#"{"\ud800": 1, "\udfff": 1}"#,
             r#"{"a": 1, "a": 1}"#,
             r#"{"a": 1, "\u0061": 2}"#,
             r#"{"a": {"b": [{"c": null, "c": null}]}}"#,
@@ -125,16 +143,7 @@ mod tests {
             );
         }
         let deep = [r#"{"a":"#.repeat(200), "1".to_owned(), "}".repeat(200)].concat();
-        for none in [
-            "",
-            "[]",
-            "1",
-            "{",
-            "{} {}",
-            "{\"a\": 1e999}",
-            "\u{feff}\u{feff}{}",
-            &deep,
-        ] {
+        for none in ["", "[]", "1", "{", "{} {}", "\u{feff}\u{feff}{}", &deep] {
             assert_eq!(
                 object(none.as_bytes()),
                 Err(Unreadable::NotAnObject),
