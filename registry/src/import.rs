@@ -164,7 +164,11 @@ fn read(text: &str, line: u64) -> Result<Family, Reason> {
             parent,
             age_group: age_group(child).map_err(within)?,
         };
-        children.insert(id(child, "child_id").map_err(within)?, declared);
+        let child = id(child, "child_id").map_err(within)?;
+        if children.insert(child, declared).is_some() {
+            let pointer = format!("/children/{index}/child_id");
+            return Err(at(pointer, "is given twice in this line"));
+        }
     }
     Ok((parent, declared, children))
 }

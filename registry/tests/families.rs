@@ -263,6 +263,14 @@ async fn an_import_names_the_line_and_undoes_its_chunk() {
             ),
             "/children/0/age_group: must be one of",
         ),
+        (
+            format!(
+                "{{\"parent_id\":\"{id}\",\"timezone\":\"Europe/Rome\",\"children\":[\
+                 {{\"child_id\":\"{id}\",\"age_group\":\"wonder_cubs\"}},\
+                 {{\"child_id\":\"{id}\",\"age_group\":\"mind_masters\"}}]}}"
+            ),
+            "/children/1/child_id: is given twice",
+        ),
     ] {
         let error = failure(&line).await;
         assert_eq!(error.line, 3, "{error}");
