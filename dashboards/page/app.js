@@ -14,6 +14,9 @@ import * as text from './text.js';
 /** The least time between two sentences to a screen reader about what moved, ms. */
 const QUIET = 30_000;
 
+document.documentElement.lang = text.language;
+document.documentElement.dir = format.directionOf(text.language);
+
 const root = document.getElementById('page');
 const spoken = document.getElementById('spoken');
 

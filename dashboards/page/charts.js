@@ -66,15 +66,16 @@ class BarChart extends HTMLElement {
     const spec = () => this.#spec;
     const font = `12px ${style.fontFamily}`;
     const count = labels.length;
+    const isRtl = style.direction === 'rtl';
     const readout = this.parentElement.querySelector('.readout');
     return {
       width: Math.floor(this.clientWidth),
       height: 168,
-      padding: [10, 4, 0, 0],
+      padding: isRtl ? [10, 0, 0, 4] : [10, 4, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false, setScale: false } },
       scales: {
-        x: { time: false, range: () => [-0.6, count - 0.4] },
+        x: { time: false, dir: isRtl ? -1 : 1, range: () => [-0.6, count - 0.4] },
         y: { range: (_, __, max) => [0, max > 0 ? max * 1.06 : 1] },
       },
       axes: [
@@ -90,11 +91,11 @@ class BarChart extends HTMLElement {
           values: (_, splits) => splits.map((index) => ticks[index] ?? ''),
         },
         {
-          stroke: colour('muted'), font, gap: 6, ticks: { show: false },
+          side: isRtl ? 1 : 3, stroke: colour('muted'), font, gap: 6, ticks: { show: false },
           size: (plot, values) => 14 + 7 * Math.max(2, ...(values ?? []).map((value) => value.length)),
           grid: { stroke: colour('line'), width: 1 },
           space: 44,
-          incrs: spec().increments ?? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6],
+          incrs: spec().increments ?? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6],
           values: (_, splits) => splits.map((value) => spec().axis(value)),
         },
       ],
@@ -112,7 +113,7 @@ class BarChart extends HTMLElement {
         setCursor: [(plot) => {
           const { idx } = plot.cursor;
           const { series: now, labels: names, format: say } = spec();
-          readout.dataset.side = idx > count / 2 ? 'left' : 'right';
+          readout.dataset.side = idx > count / 2 ? 'start' : 'end';
           readout.textContent = idx == null ? '' : [
             names[idx],
             ...now.map(({ name, values }) => `${name} ${values[idx] == null ? text.child.none : say(values[idx])}`),
@@ -136,7 +137,7 @@ export function chart({ key, title, help, cut, unit, series, side = false, sums 
   const month = unit === 'month' ? Number(cut[0].start.slice(5, 7)) - 1 : null;
   return html`<figure class="chart">
     <figcaption>
-      <h3>${title} <small>${text.periods.by[unit]}</small> ${help}</h3>
+      <h3>${title} <span class="together"><small>${text.periods.by[unit]}</small> ${help}</span></h3>
       ${series.length > 1 ? html`<p class="legend">${series.map(({ name, tone }) =>
         html`<span><i class="swatch ${tone}" aria-hidden="true"></i>${name}</span>`)}</p>` : nothing}
       <p class="hidden">${series.map((one) => `${sentence(one, labels, sums, say)} `)}</p>

@@ -39,11 +39,11 @@ export function childView(route, go, changed) {
 const head = (child, changed) => html`<div class="head">
   <nav aria-label=${text.child.others}>
     <a href="#">${text.page.family}</a>
-    ${state.children.length > 1 ? state.children.map((other) => html`<a href="#child=${other.id}"
+    ${state.children.length > 1 ? state.children.map((other) => html`<a class="named" href="#child=${other.id}"
       aria-current=${other === child ? 'page' : nothing}>${nameOf(other)}</a>`) : nothing}
   </nav>
   <div class="who">${avatar(child)}
-    <div><h1 tabindex="-1">${nameOf(child)}</h1><p class="age">${text.ages[child.age] ?? ''}</p></div>
+    <div><h1 class="named" tabindex="-1">${nameOf(child)}</h1><p class="age">${text.ages[child.age] ?? ''}</p></div>
     ${renameButton(child, changed)}
   </div>
 </div>`;
@@ -96,17 +96,19 @@ function weekCard(child) {
   const until = format.weekdays.long(state.today);
   return html`<section class="card">
     <h2>${text.week.title}</h2>
-    <table class="weeks">
-      <thead><tr><th scope="col"><span class="hidden">${text.week.measure}</span></th>
-        <th scope="col" class="n">${text.week.now}<small>${text.week.upTo(until)}</small></th>
-        ${shown.length === 3 ? html`<th scope="col" class="n">${text.week.then}<small>${text.week.upTo(until)}</small></th>` : nothing}
-        <th scope="col" class="n">${text.week.then}<small>${text.week.whole}</small></th></tr></thead>
-      <tbody>${lines.map(([key, value]) => html`<tr><th scope="row">${labelOf(key)}</th>
-        ${shown.map((rows) => html`<td class="n">${value(rows)}</td>`)}</tr>`)}</tbody>
+    <table role="table" class="weeks">
+      <thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col"><span class="hidden">${text.week.measure}</span></th>
+        ${column(text.week.now, text.week.upTo(until))}
+        ${shown.length === 3 ? column(text.week.then, text.week.upTo(until)) : nothing}
+        ${column(text.week.then, text.week.whole)}</tr></thead>
+      <tbody role="rowgroup">${lines.map(([key, value]) => html`<tr role="row"><th role="rowheader" scope="row">${labelOf(key)}</th>
+        ${shown.map((rows) => html`<td role="cell" class="n">${value(rows)}</td>`)}</tr>`)}</tbody>
     </table>
     <p class="note">${text.week.note}</p>
   </section>`;
 }
+
+const column = (week, part) => html`<th role="columnheader" scope="col" class="n">${week}<small>${part}</small></th>`;
 
 /** What was last shown in full: it stays, paler, until what was asked for next is there. */
 let shown = {};
@@ -202,15 +204,15 @@ function stretch(child, period, rows) {
 
 function subjectTable(lines) {
   return html`<h3>${text.subjects.title} ${whyOf('subjects')}</h3>
-    ${lines.length === 0 ? html`<p class="nothing">${text.subjects.nothing}</p>` : html`<table class="subjects">
-      <thead><tr><th scope="col">${text.subjects.subject}</th>
-        <th scope="col">${labelOf('accuracy')}</th>
-        <th scope="col" class="n">${labelOf('taskTime')}</th></tr></thead>
-      <tbody>${lines.map(({ subject, answers, correct, minutes }) => html`<tr>
-        <th scope="row">${format.name(subject)}</th>
-        <td>${answers ? html`<span>${format.percent(correct / answers)} <small>${text.subjects.of(format.number(correct), format.number(answers))}</small></span>
+    ${lines.length === 0 ? html`<p class="nothing">${text.subjects.nothing}</p>` : html`<table role="table" class="subjects">
+      <thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col">${text.subjects.subject}</th>
+        <th role="columnheader" scope="col">${labelOf('accuracy')}</th>
+        <th role="columnheader" scope="col" class="n">${labelOf('taskTime')}</th></tr></thead>
+      <tbody role="rowgroup">${lines.map(({ subject, answers, correct, minutes }) => html`<tr role="row">
+        <th role="rowheader" scope="row" class="named"><bdi>${format.name(subject)}</bdi></th>
+        <td role="cell">${answers ? html`<span>${format.percent(correct / answers)} <small>${text.subjects.of(format.number(correct), format.number(answers))}</small></span>
           <svg class="share" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"><rect class="all" width="100" height="6"></rect><rect width=${(100 * correct) / answers} height="6"></rect></svg>` : none()}</td>
-        <td class="n">${format.duration(minutes * 60_000)}</td>
+        <td role="cell" class="n">${format.duration(minutes * 60_000)}</td>
       </tr>`)}</tbody>
     </table>`}`;
 }
@@ -221,7 +223,7 @@ function badgeList(rows) {
   return html`<div class="badges">
     <h3>${text.sections.badges} ${whyOf('badges')}</h3>
     ${latest.size ? html`<ul>${[...latest].reverse().map(([badge, day]) => html`<li><span class="medal" aria-hidden="true">✦</span>
-      <span>${format.name(badge)}<small>${format.day.year(day)}</small></span></li>`)}</ul>`
+      <span class="named"><bdi>${format.name(badge)}</bdi><small>${format.day.year(day)}</small></span></li>`)}</ul>`
       : html`<p class="nothing">${text.sections.noBadges}</p>`}
     ${facts([
       ['stars', format.number(total(rows, 'stars'))],

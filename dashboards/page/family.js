@@ -22,7 +22,7 @@ function card(child, changed) {
   const week = within(child.rows, start, state.today);
   return html`
     <div class="who">${avatar(child)}
-      <div><h2>${name}</h2><p class="age">${text.ages[child.age] ?? ''}</p></div>
+      <div><h2 class="named">${name}</h2><p class="age">${text.ages[child.age] ?? ''}</p></div>
       ${renameButton(child, changed)}
     </div>
     <section aria-label="${name}: ${text.child.today}">
@@ -46,7 +46,7 @@ function card(child, changed) {
       ]) : html`<p class="nothing">${text.child.nothingWeek}</p>`}
     </section>
     <a class="more" href="#child=${child.id}" aria-label=${text.child.moreAbout(name)}>${text.child.more}
-      <span aria-hidden="true">→</span></a>`;
+      <span aria-hidden="true">›</span></a>`;
 }
 
 const share = (rows) => {

@@ -76,11 +76,12 @@ async function load(signal) {
 
 function take(family) {
   const known = new Map(state.children.map((child) => [child.id, child]));
-  const children = family.children.map((entry, index) => ({
-    rows: new Map(), streak: null, topics: null, moreTopics: false, learning: new Map(), asked: new Map(),
-    ...known.get(entry.child_id),
-    id: entry.child_id, age: entry.age_group, number: index + 1, streakToday: entry.streak_today,
-  }));
+  // The same object as before: answers that are still on their way are put into it.
+  const children = family.children.map((entry, index) => Object.assign(
+    known.get(entry.child_id)
+      ?? { rows: new Map(), streak: null, topics: null, moreTopics: false, learning: new Map(), asked: new Map() },
+    { id: entry.child_id, age: entry.age_group, number: index + 1, streakToday: entry.streak_today },
+  ));
   Object.assign(state, {
     phase: 'ready', problem: null, timezone: family.timezone, today: family.today, children,
     // A service that knows no such switch shows them.

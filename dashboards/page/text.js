@@ -1,6 +1,9 @@
 // Every word on the page. Tone: what is, plainly; nothing is praised, missed or to be caught up with.
 
-const plural = new Intl.PluralRules('en');
+/** The language of these words. The page runs from right to left where it does. */
+export const language = 'en';
+
+const plural = new Intl.PluralRules(language);
 const count = (n, one, other) => (plural.select(n) === 'one' ? one : other);
 
 export const page = {

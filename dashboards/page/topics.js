@@ -21,28 +21,30 @@ export function topicsCard(child, changed) {
   return html`<section class="card topics">
     <h2>${text.topics.title} ${whyOf('topics')}</h2>
     ${!topics ? html`<p class="nothing">${text.page.loading}</p>` : topics.length === 0 ? html`<p class="nothing">${text.topics.nothing}</p>` : html`
-      <div class="scroll" tabindex="0" role="region" aria-label=${text.topics.title}><table>
-        <thead><tr><th scope="col">${text.topics.topic}</th>
-          <th scope="col" class="n">${labelOf('answers')}</th>
-          <th scope="col" class="n">${labelOf('known')}</th>
-          <th scope="col" class="n">${labelOf('conversations')}</th>
-          <th scope="col" class="n">${labelOf('questions')}</th>
-          <th scope="col" class="n">${labelOf('depth')}</th>
-          <th scope="col" class="n">${text.topics.last}</th></tr></thead>
-        <tbody>${(all ? topics : topics.slice(0, FEW)).map(line)}</tbody>
-      </table></div>
+      <table role="table">
+        <thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col">${text.topics.topic}</th>
+          ${COLUMNS.map((key) => html`<th role="columnheader" scope="col" class="n">${labelOf(key)}</th>`)}
+          <th role="columnheader" scope="col" class="n">${text.topics.last}</th></tr></thead>
+        <tbody role="rowgroup">${(all ? topics : topics.slice(0, FEW)).map(line)}</tbody>
+      </table>
       ${topics.length > FEW ? html`<button type="button" class="secondary" aria-expanded=${all ? 'true' : 'false'} @click=${toggle}>${
         all ? text.topics.fewer : text.topics.all(format.number(topics.length))}</button>` : nothing}
       ${all && child.moreTopics ? html`<p class="note">${text.topics.more}</p>` : nothing}`}
   </section>`;
 }
 
-const line = (topic) => html`<tr>
-  <th scope="row">${format.name(topic.topic)}</th>
-  <td class="n">${topic.answers ? text.subjects.of(format.number(topic.correct_answers), format.number(topic.answers)) : none()}</td>
-  <td class="n">${topic.mastery_score == null ? none() : format.number(Math.round(topic.mastery_score))}</td>
-  <td class="n">${format.number(topic.conversations)}</td>
-  <td class="n">${format.number(topic.questions_asked)}</td>
-  <td class="n">${topic.max_depth == null ? none() : format.number(topic.max_depth)}</td>
-  <td class="n">${format.dateOf(topic.last_seen_at, state.timezone)}</td>
+const line = (topic) => html`<tr role="row">
+  <th role="rowheader" scope="row" class="named"><bdi>${format.name(topic.topic)}</bdi></th>
+  ${COLUMNS.map((key) => html`<td role="cell" class="n" data-label=${text.numbers[key][0]}>${VALUES[key](topic)}</td>`)}
+  <td role="cell" class="n" data-label=${text.topics.last}>${format.dateOf(topic.last_seen_at, state.timezone)}</td>
 </tr>`;
+
+const VALUES = {
+  answers: (topic) => (topic.answers ? text.subjects.of(format.number(topic.correct_answers), format.number(topic.answers)) : none()),
+  known: (topic) => (topic.mastery_score == null ? none() : format.number(Math.round(topic.mastery_score))),
+  conversations: (topic) => format.number(topic.conversations),
+  questions: (topic) => format.number(topic.questions_asked),
+  depth: (topic) => (topic.max_depth == null ? none() : format.number(topic.max_depth)),
+};
+
+const COLUMNS = Object.keys(VALUES);

@@ -31,6 +31,20 @@ test('a first event makes a new child’s page', async ({ page, line }) => {
   await expect(fact(page.locator('.streak'), 'Days in a row')).toHaveText(/^1 day$/);
 });
 
+test('an answer that was asked for before the family changed is shown after', async ({ page, line }) => {
+  const { parent, children: [child], timezone } = families.first;
+  await enter(page, line, 'first');
+  const asked = new Promise((resolve) => { page.route('**/topics', resolve, { times: 1 }); });
+  await openChild(page, child);
+  const answer = await asked;
+  await expect(page.locator('.streak')).toBeVisible();
+  await register(`parents/${parent}`, { timezone, streaks: false });
+  await expect(page.locator('.streak')).toHaveCount(0);
+  await answer.continue();
+  await expect(page.locator('.topics tbody th')).toBeVisible();
+  await register(`parents/${parent}`, { timezone, streaks: true });
+});
+
 test('three years, a page at a time', async ({ page, line }) => {
   const asked = [];
   page.on('request', (request) => {

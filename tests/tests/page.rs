@@ -26,6 +26,8 @@ struct Family {
     /// Of each child: how many days of history, and every how many days one of them is missing.
     children: &'static [(i32, i32)],
     streaks: bool,
+    /// What the app sends for its topics, subjects and badges: as long as it may be, and unbroken.
+    is_wordy: bool,
 }
 
 const fn family(
@@ -38,11 +40,12 @@ const fn family(
         timezone,
         children,
         streaks: true,
+        is_wordy: false,
     }
 }
 
 /// Nobody here lives where the browser is.
-const FAMILIES: [Family; 9] = [
+const FAMILIES: [Family; 11] = [
     // The first child missed one day of the year: a freeze kept it.
     family(
         "four",
@@ -52,6 +55,7 @@ const FAMILIES: [Family; 9] = [
     family("moving", "Europe/Rome", &[(0, 1)]),
     family("first", "Asia/Kathmandu", &[(0, 1)]),
     family("new", "Pacific/Pago_Pago", &[(0, 1)]),
+    family("spoken", "Europe/Rome", &[(0, 1)]),
     family("none", "Europe/Rome", &[]),
     family("long", "America/St_Johns", &[(3 * 365 + 1, 5)]),
     family("other", "Europe/Rome", &[(60, 7)]),
@@ -59,6 +63,10 @@ const FAMILIES: [Family; 9] = [
     Family {
         streaks: false,
         ..family("off", "Asia/Kolkata", &[(90, 6)])
+    },
+    Family {
+        is_wordy: true,
+        ..family("wordy", "Asia/Jerusalem", &[(366, 4), (366, 2)])
     },
 ];
 
@@ -173,6 +181,12 @@ async fn register(rivulet: &Rivulet, ingest: &Role, family: &Family) -> Value {
         let body = json!({"parent_id": parent, "age_group": "curious_explorers"});
         put(rivulet, ingest, &format!("children/{child}"), &body).await;
         answers += live(&rivulet.bed.pool, child, family.timezone, *days, *gap).await;
+        if family.is_wordy {
+            for sql in WORDY {
+                let done = sqlx::query(sql).bind(child).execute(&rivulet.bed.pool);
+                assert!(done.await.unwrap().rows_affected() > 0, "{sql}");
+            }
+        }
         children.push(child);
     }
     let token = ["keys", "token", "--parent", &parent.to_string()];
@@ -282,3 +296,16 @@ const STREAK: &str = "
     FROM (SELECT range_agg(daterange(local_date, local_date, '[]')) AS days
           FROM daily_child_metrics WHERE child_id = $1 AND $2 <> '' AND $3 > 0 AND $4 > 0) d, streak_of(days) s
     WHERE days IS NOT NULL";
+
+/// Names of a hundred characters without a place to break them, and numbers as wide as they get.
+const WORDY: [&str; 4] = [
+    "UPDATE learning_analytics SET subject = rpad(subject, 100, 'Wm') WHERE child_id = $1 AND subject <> 'general'",
+    "UPDATE topic_progress SET topic = rpad(topic, 100, 'Wm'), answers = 1234567, correct_answers = 1234567
+     WHERE child_id = $1",
+    // Of some only that they were met: there is no number to show.
+    "UPDATE topic_progress SET answers = 0, correct_answers = 0, max_depth = NULL
+     WHERE child_id = $1 AND topic > 'b' AND topic < 'p'",
+    "UPDATE daily_child_metrics SET active_ms = 86400000, child_words = 1234567, adult_words = 1234567,
+            badges = ARRAY[rpad(local_date::text, 100, 'Wm')]
+     WHERE child_id = $1 AND (badges <> '{}' OR local_date >= now()::date - 14)",
+];
