@@ -177,6 +177,7 @@ async fn every_field_of_every_type_arrives() {
     assert_eq!(
         all,
         pairs(&[
+            ("local_date", "2026-03-03"),
             ("event_id", "019caddc-4900-7000-8000-0000000000ff"),
             ("event_type", "interaction"),
             ("id_day", "2026-03-02"),
@@ -187,7 +188,6 @@ async fn every_field_of_every_type_arrives() {
             ("occurred_at", "2026-03-02 09:59:59.877"),
             ("event_time", "2026-03-02 10:00:00.001"),
             ("received_at", "2026-03-02 10:00:00.000"),
-            ("local_date", "2026-03-03"),
             ("device_id", "tablet-1"),
             ("device_platform", "android"),
             ("device_app_version", "1.2.3"),

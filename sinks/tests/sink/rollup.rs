@@ -116,6 +116,25 @@ async fn inserts_beside_refreshes_are_counted_by_the_next() {
     assert_eq!(bed.exact().await.len(), 510);
 }
 
+/// An id carries the device's clock, which may be wrong by years while the event is placed right.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_of_another_year_is_counted_by_every_recount() {
+    let bed = Bed::new().await;
+    for id_day in ["today()", "'2025-01-01'", "'1970-01-01'", "'2037-12-31'"] {
+        bed.execute(&format!(
+            "INSERT INTO events (event_id, event_type, id_day, child_id, event_time, received_at, local_date)
+             SELECT generateUUIDv4(), 'session', {id_day}, toUUID('00000000-0000-0000-0000-00000000000a'), now(), now(),
+                    today()"
+        ))
+        .await;
+    }
+    // What one finds, the next must not forget.
+    for which in ["all", "recent", "all"] {
+        bed.refresh(which).await;
+        assert_eq!(bed.exact().await.len(), 1, "after {which}");
+    }
+}
+
 /// Two refreshes may overlap, and one may be cut short: what began last is read.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_recount_that_ends_later_changes_nothing() {
