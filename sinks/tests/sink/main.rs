@@ -12,4 +12,5 @@ mod poison;
 mod proxy;
 mod rollup;
 mod schema;
+mod tools;
 mod views;
