@@ -46,7 +46,7 @@ pub(crate) struct Learning {
     pub(crate) timezone: &'static str,
     /// The day that it is there.
     pub(crate) today: NaiveDate,
-    #[schema(inline, value_type = Period)]
+    #[schema(value_type = Period)]
     pub(crate) period: &'static str,
     pub(crate) from: NaiveDate,
     pub(crate) to: NaiveDate,
@@ -57,7 +57,7 @@ pub(crate) struct Learning {
 
 /// What a child has met.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Topics {
+pub(crate) struct ChildTopics {
     pub(crate) child_id: Uuid,
     #[schema(schema_with = topics_of_a_child)]
     pub(crate) topics: Vec<Value>,

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    body::Body,
     extract::{Path, Query, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -15,7 +14,7 @@ use rivulet_events::{ChildId, ParentId};
 use rivulet_registry::{Registry, keys::Origin};
 use rivulet_telemetry::{Metrics, Readiness, operations};
 use rivulet_tokens::Verifier;
-use rivulet_web::{Limiter, browsers};
+use rivulet_web::{Limiter, browsers, tagged};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -24,10 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tower_http::{CompressionLevel, catch_panic::CatchPanicLayer, compression::CompressionLayer};
 use utoipa::{IntoParams, ToSchema, openapi::OpenApi};
 use uuid::Uuid;
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
-    answers::{ChildOfFamily, Daily, Family, Learning, Topics},
+    answers::{ChildOfFamily, ChildTopics, Daily, Family, Learning},
     docs,
     listen::Watchers,
     live,
@@ -63,7 +61,7 @@ pub(crate) fn router(
     app: Arc<App>,
     readiness: Readiness,
     metrics: Metrics,
-    document: OpenApi,
+    document: &OpenApi,
     origins: &[Origin],
 ) -> Router {
     let router = Router::new()
@@ -76,7 +74,8 @@ pub(crate) fn router(
         .route("/v1/families/{id}/live", get(live::family))
         .merge(page::router())
         .merge(operations(readiness, metrics))
-        .merge(docs::routes(document))
+        .merge(rivulet_web::openapi::route(document))
+        .merge(docs::routes())
         .fallback(async |State(app): State<Arc<App>>, parts: Parts| {
             refused(
                 &app,
@@ -164,7 +163,6 @@ struct DailyParameters {
 struct LearningParameters {
     /// How long one number is for.
     #[serde(default)]
-    #[param(inline)]
     period: Period,
     /// The first day, of the family's time zone. Without it, thirty days up to the last.
     #[serde(default, deserialize_with = "range::day")]
@@ -318,7 +316,7 @@ pub(crate) async fn streak(State(app): State<Arc<App>>, id: Id, parts: Parts) ->
     tag = "reading",
     params(OfChild, Conditional),
     responses(
-        (status = 200, description = "Topics over all time", body = Topics,
+        (status = 200, description = "Topics over all time", body = ChildTopics,
          headers(("ETag" = String, description = "For `If-None-Match`."))),
         Unchanged,
         Refusals,
@@ -345,7 +343,7 @@ pub(crate) async fn topics(State(app): State<Arc<App>>, id: Id, parts: Parts) ->
         };
         let more = topics.len() > TOPICS;
         topics.truncate(TOPICS);
-        Ok(Topics {
+        Ok(ChildTopics {
             child_id: child.uuid(),
             topics,
             more,
@@ -484,84 +482,4 @@ async fn answer<T: Serialize>(
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
-}
-
-/// With a tag by which a client learns that nothing has changed. A weak one: the body may yet be
-/// compressed.
-pub(crate) fn tagged(
-    asked: &HeaderMap,
-    kind: &str,
-    body: impl AsRef<[u8]> + Into<Body>,
-) -> Response {
-    let tag = format!("\"{:032x}\"", xxh3_128(body.as_ref()));
-    let mut response = if is_known(asked, &tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let mut response = Response::new(body.into());
-        if let Ok(kind) = HeaderValue::from_str(kind) {
-            response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        }
-        response
-    };
-    if let Ok(tag) = HeaderValue::from_str(&format!("W/{tag}")) {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
-    response
-}
-
-/// Whether `If-None-Match` names this tag, weak or not: RFC 9110 compares without regard to that.
-fn is_known(asked: &HeaderMap, tag: &str) -> bool {
-    let names = |list: &HeaderValue| {
-        let list = list.as_bytes().trim_ascii();
-        // A tag is all that is within quotes, commas too.
-        let mut quoted = list.split(|byte| *byte == b'"').skip(1).step_by(2);
-        list == b"*" || quoted.any(|one| tag.trim_matches('"').as_bytes() == one)
-    };
-    asked.get_all(header::IF_NONE_MATCH).iter().any(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tag_is_known_in_any_list_weak_or_not() {
-        let known = |lists: &[&[u8]]| {
-            let mut asked = HeaderMap::new();
-            for list in lists {
-                let list = HeaderValue::from_bytes(list).unwrap();
-                asked.append(header::IF_NONE_MATCH, list);
-            }
-            is_known(&asked, "\"abc\"")
-        };
-        for yes in [
-            &b"\"abc\""[..],
-            b"W/\"abc\"",
-            b"*",
-            b" * ",
-            b"\"x\", W/\"abc\"",
-            b"W/\"x,y\",\"abc\" , \"z\"",
-        ] {
-            assert!(known(&[yes]), "{yes:?}");
-            assert!(known(&[b"\"x\"", yes]), "{yes:?}");
-        }
-        for no in [
-            &b""[..],
-            b"abc",
-            b"\"ABC\"",
-            b"\"abcd\"",
-            b"\"x, abc, y\"",
-            b"\"x\"abc\"y\"",
-            b"\"*\"",
-            b"\"x\", *",
-            b"\xff\"x\"",
-        ] {
-            assert!(!known(&[no]), "{no:?}");
-        }
-        assert!(!known(&[]));
-        assert!(
-            known(&[b"\"\xe9\", \"abc\""]),
-            "other clients' tags may hold more than ASCII"
-        );
-    }
 }

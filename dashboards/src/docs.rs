@@ -1,19 +1,19 @@
-//! The OpenAPI document, and a page to try what it describes. Nothing of it comes from elsewhere.
+//! A page to try what the OpenAPI document describes. Nothing of it comes from elsewhere.
 
 use std::sync::Arc;
 
 use axum::{
     Router,
-    body::Bytes,
     extract::Path,
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse as _, Redirect, Response},
     routing::get,
 };
-use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
-use crate::{api::tagged, page::Name, problem::Problem};
+use rivulet_web::tagged;
+
+use crate::{page::Name, problem::Problem};
 
 const NO_FILE: Problem = Problem::NotFound("there is nothing at this path");
 
@@ -23,11 +23,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
     img-src 'self' data:; connect-src 'self' http: https:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
-/// `/openapi.json` and `/docs/`.
-pub(crate) fn routes<S: Clone + Send + Sync + 'static>(document: OpenApi) -> Router<S> {
-    // What this is made of can all be written.
-    let document = serde_json::to_vec(&document).unwrap_or_default();
-    let document = Bytes::from(document);
+/// `/docs/`.
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let config = Config::from("../openapi.json")
         .use_base_layout()
         .try_it_out_enabled(true)
@@ -37,10 +34,6 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(document: OpenApi) -> Rou
     let config = Arc::new(config);
     let index = Arc::clone(&config);
     Router::new()
-        .route(
-            "/openapi.json",
-            get(async move |asked: HeaderMap| tagged(&asked, "application/json", document)),
-        )
         .route("/docs", get(async || Redirect::permanent("docs/")))
         .route(
             "/docs/",

@@ -1,4 +1,4 @@
-//! The OpenAPI document: of this role's endpoints, and of all.
+//! The OpenAPI document of this role's endpoints.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -41,7 +41,7 @@ use crate::{
         answers::Learning,
         Day,
         Streak,
-        answers::Topics,
+        answers::ChildTopics,
         Topic,
         answers::Family,
         Week,
@@ -51,10 +51,10 @@ use crate::{
     )),
     security(("key" = ["read"]), ("token" = [])),
     tags(
-        (name = "reading", description = "Backends and parents read what is known of a child. A key with \
+        (name = "reading", description = "Of `rivulet api`: backends and parents read what is known of a child. A key with \
             scope `read` sees every family. A parent's token sees that parent's children and nothing else: \
             whoever is somebody else's, is not registered or was deleted is the same `404`."),
-        (name = "operations", description = "For those who run it."),
+        (name = "operations", description = "Of every role, for those who run it."),
     ),
 )]
 struct Document;
@@ -64,25 +64,11 @@ struct Document;
 pub fn openapi() -> OpenApi {
     let mut document = Document::openapi();
     document.merge(rivulet_telemetry::openapi());
-    document.servers = Some(vec![Server::new("/")]);
+    let here = Server::builder()
+        .url("/")
+        .description(Some("Whoever this document was asked of"));
+    document.servers = Some(vec![here.build()]);
     complete(&mut document);
-    document
-}
-
-/// The same with what can be asked of others, whose paths have servers of their own.
-pub(crate) fn of_all(others: Option<OpenApi>) -> OpenApi {
-    let mut document = openapi();
-    let Some(mut others) = others else {
-        return document;
-    };
-    // Where both serve a path, it is the same.
-    for (path, item) in &mut document.paths.paths {
-        if let Some(theirs) = others.paths.paths.remove(path) {
-            let servers = document.servers.iter().chain(&theirs.servers);
-            item.servers = Some(servers.flatten().cloned().collect());
-        }
-    }
-    document.merge(others);
     document
 }
 

@@ -8,9 +8,10 @@ use axum::{
     routing::get,
 };
 
+use rivulet_web::tagged;
 use rust_embed::Embed;
 
-use crate::{api::tagged, problem::Problem};
+use crate::problem::Problem;
 
 /// Scripts and styles from here alone, nothing inline, and no other page around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \

@@ -41,8 +41,8 @@ pub struct Config {
     pub token_rate: u32,
     /// Whose pages may read; none but those that the role itself serves where it is empty.
     pub origins: Vec<Origin>,
-    /// Endpoints that another role serves, to be described along with this role's.
-    pub others: Option<OpenApi>,
+    /// The OpenAPI document of every role; without it, of this one.
+    pub document: Option<OpenApi>,
     /// How long requests are still taken after the role said that it is not ready.
     pub shutdown_grace: Duration,
 }
@@ -56,7 +56,7 @@ impl Default for Config {
             rate: 1_000,
             token_rate: 20,
             origins: Vec::new(),
-            others: None,
+            document: None,
             shutdown_grace: Duration::from_secs(1),
         }
     }
@@ -143,6 +143,7 @@ pub async fn serve(
         live_reads: Semaphore::new(LIVE_READS),
         stopping: shutdown.clone(),
     });
+    let document = config.document.unwrap_or_else(openapi::openapi);
     let port = Port::new(
         "api",
         config.port,
@@ -150,7 +151,7 @@ pub async fn serve(
             Arc::clone(&app),
             readiness.clone(),
             metrics,
-            openapi::of_all(config.others),
+            &document,
             &config.origins,
         ),
         route,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rivulet_registry::{CacheConfig, keys::Origin};
+use utoipa::openapi::OpenApi;
 
 use crate::spill::{DISK_TIMEOUT, SpillConfig};
 
@@ -54,6 +55,8 @@ pub struct Config {
     pub queue_bytes: usize,
     /// What becomes of records that Kafka does not take; without it their events are answered `retry`.
     pub spill: Option<SpillConfig>,
+    /// The OpenAPI document of every role; without it, of this one.
+    pub document: Option<OpenApi>,
     /// How long requests are still taken after the role said that it is not ready.
     pub shutdown_grace: Duration,
 }
@@ -83,6 +86,7 @@ impl Default for Config {
             queue_messages: 50_000,
             queue_bytes: 48 << 20,
             spill: None,
+            document: None,
             shutdown_grace: Duration::from_secs(1),
         }
     }

@@ -15,8 +15,7 @@ use rivulet_web::{
 use utoipa::{
     IntoParams, IntoResponses, OpenApi as _, ToSchema,
     openapi::{
-        Array, Object, OneOf, OpenApi, Ref, RefOr, Response, Schema, Server, Type,
-        schema::{AdditionalProperties, Discriminator},
+        Array, Object, OpenApi, Ref, RefOr, Response, Server, Type, schema::AdditionalProperties,
         server::ServerVariable,
     },
 };
@@ -39,35 +38,24 @@ use crate::{Config, admin, events, problem::Problem};
     components(schemas(Batch, Receipt, Parent, Child, rivulet_web::openapi::Problem)),
     components(schemas(RegisteredParent, RegisteredChild)),
     tags(
-        (name = "events", description = "Apps post what happened."),
-        (name = "registry", description = "The product's backend says which families and children \
+        (name = "events", description = "Of `rivulet ingest`: apps post what happened."),
+        (name = "registry", description = "Of `rivulet ingest`: the product's backend says which families and children \
             there are, and what they consented to; every node knows within 5 s. Not for browsers: \
             these paths answer no preflight, because a key that can do this does not belong in a page."),
     ),
 )]
 struct Document;
 
-/// What can be asked of this role, for [`Config::default`]. Its paths have a server of their own, whose
-/// address is the variable `ingest`.
+/// What can be asked of this role, for [`Config::default`]. Its address is the variable `ingest` of a server
+/// of the document: servers of single paths would be hard-wired into some generated clients.
 #[must_use]
 pub fn openapi() -> OpenApi {
     let mut document = Document::openapi();
     document.merge(rivulet_telemetry::openapi());
     let schemas = &mut document.components.get_or_insert_default().schemas;
-    let mut event = OneOf::builder();
-    let mut mapping = Vec::new();
-    for (kind, name, schema) in event::events() {
-        event = event.item(Ref::from_schema_name(name));
-        mapping.push((kind.as_str(), Ref::from_schema_name(name).ref_location));
+    for (name, schema) in event::schemas() {
         schemas.insert(name.to_owned(), schema.into());
     }
-    let by_type = Discriminator::with_mapping("type", mapping);
-    let event = Schema::from(event.discriminator(Some(by_type)).build());
-    schemas.insert("Event".to_owned(), event.into());
-    for (name, schema) in event::data() {
-        schemas.insert(name.to_owned(), schema.into());
-    }
-
     let address = ServerVariable::builder()
         .default_value("http://127.0.0.1:8080")
         .description(Some("Where `rivulet ingest` listens."));
@@ -76,9 +64,7 @@ pub fn openapi() -> OpenApi {
         .description(Some("`rivulet ingest`"))
         .parameter("ingest", address)
         .build();
-    for path in document.paths.paths.values_mut() {
-        path.servers = Some(vec![server.clone()]);
-    }
+    document.servers = Some(vec![server]);
     complete(&mut document);
     document
 }
@@ -88,9 +74,10 @@ pub fn openapi() -> OpenApi {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only its description is used")]
 pub(crate) struct SentAt {
-    /// As `sent_at` in the body, and wins.
-    #[param(rename = "X-Sent-At", required = false)]
-    sent_at: DateTime<Utc>,
+    /// As `sent_at` in the body, and wins: a time by RFC 3339.
+    // Where a header is a `date-time`, openapi-python-client leaves out the operation.
+    #[param(rename = "X-Sent-At", required = false, format = "rfc3339")]
+    sent_at: String,
 }
 
 /// An event on a line.
@@ -160,13 +147,13 @@ pub(crate) struct Receipt {
     /// Events that were not stored: send them again.
     retry: u64,
     /// In the order of the request.
-    results: Vec<Outcome>,
+    results: Vec<EventOutcome>,
 }
 
 /// What became of an event.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
-pub(crate) struct Outcome {
+pub(crate) struct EventOutcome {
     /// Its place in the request, from 0.
     index: u64,
     /// Its `id` as it was sent; null where that is no string of at most 64 bytes.

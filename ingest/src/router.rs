@@ -20,6 +20,7 @@ use rivulet_tokens::Verifier;
 use rivulet_web::{Limiter, browsers};
 use sqlx::PgPool;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
 
 use crate::{
     Config, admin,
@@ -94,6 +95,7 @@ pub(crate) fn router(
     app: Arc<App>,
     readiness: Readiness,
     metrics: rivulet_telemetry::Metrics,
+    document: &OpenApi,
 ) -> Router {
     let parents = put(admin::put_parent)
         .get(admin::get_parent)
@@ -123,6 +125,7 @@ pub(crate) fn router(
         .route("/v1/admin/parents/{id}", parents)
         .route("/v1/admin/children/{id}", children)
         .merge(operations(readiness, metrics))
+        .merge(rivulet_web::openapi::route(document))
         .fallback(async |State(app): State<Arc<App>>, request: Request| {
             refused(
                 &app,

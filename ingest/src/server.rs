@@ -17,6 +17,7 @@ use crate::{
     Config, InvalidConfig,
     budget::Budget,
     metrics::Metrics,
+    openapi,
     producer::Producer,
     router::{App, router},
     spill::Spill,
@@ -102,10 +103,11 @@ pub async fn serve(
         config,
     });
     let config = &app.config;
+    let document = config.document.clone().unwrap_or_else(openapi::openapi);
     let port = Port::new(
         "ingest",
         config.port.clone(),
-        router(Arc::clone(&app), readiness.clone(), metrics),
+        router(Arc::clone(&app), readiness.clone(), metrics, &document),
         route,
     )?;
     let look_after = housekeeping(Arc::clone(&app), readiness.clone());
@@ -157,6 +159,7 @@ fn route(path: &str) -> &'static str {
     match path {
         "/v1/events" => "events",
         "/healthz" | "/readyz" | "/metrics" => "operations",
+        "/openapi.json" => "docs",
         path if path.starts_with("/v1/admin/") => "admin",
         _ => "other",
     }

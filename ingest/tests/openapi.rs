@@ -11,6 +11,26 @@ fn document() -> Value {
     serde_json::to_value(rivulet_ingest::openapi()).unwrap()
 }
 
+/// What a reference names, also where `null` is allowed beside it.
+fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    let only = match schema["oneOf"].as_array().map(Vec::as_slice) {
+        Some([null, one]) if null["type"] == "null" => one,
+        _ => schema,
+    };
+    match only["$ref"].as_str() {
+        Some(to) => document.pointer(&to[1..]).unwrap(),
+        None => only,
+    }
+}
+
+/// Its fields, each as it is where it is named.
+fn fields<'a>(document: &'a Value, object: &'a Value) -> Vec<(&'a String, &'a Value)> {
+    let fields = object["properties"].as_object().unwrap().iter();
+    fields
+        .map(|(name, schema)| (name, resolved(document, schema)))
+        .collect()
+}
+
 /// The code of an event's rejection.
 fn code(event: &Value) -> Option<Code> {
     let json = event.to_string();
@@ -84,17 +104,16 @@ fn within(name: &str, schema: &Value) -> Vec<Value> {
 }
 
 /// Holds each field of an object within a valid event against the parser. `at` finds the object.
-fn check(event: &Value, object: &Value, at: &str) {
-    let fields = object["properties"].as_object().unwrap();
+fn check(document: &Value, event: &Value, object: &Value, at: &str) {
     let required: Vec<_> = object["required"]
         .as_array()
         .into_iter()
         .flatten()
         .collect();
-    for (name, schema) in fields {
+    for (name, schema) in fields(document, object) {
         let with = |value: Value| {
             let mut event = event.clone();
-            event.pointer_mut(at).unwrap()[name] = value;
+            event.pointer_mut(at).unwrap()[name.as_str()] = value;
             code(&event)
         };
         for value in within(name, schema) {
@@ -129,20 +148,18 @@ fn events_are_what_the_parser_takes() {
         let name = kind.as_str();
         let name = name[..1].to_uppercase() + &name[1..];
         let event = &schemas[format!("{name}Event")];
-        let data = &schemas[&name];
-        let data = data.get("allOf").map_or(data, |all| &all[0]);
+        let data = resolved(&document, &event["properties"]["data"]);
+        assert_eq!(data, &schemas[&name]);
         let named: Vec<_> = data["properties"].as_object().unwrap().keys().collect();
-        let mut fields: Vec<_> = kind.fields().iter().collect();
+        let mut parsed: Vec<_> = kind.fields().iter().collect();
         // serde_json sorts what it reads.
-        fields.sort();
-        assert_eq!(named, fields, "{name}");
+        parsed.sort();
+        assert_eq!(named, parsed, "{name}");
 
         let full = |object: &Value| {
-            let properties = object["properties"].as_object().unwrap();
-            let of = properties
-                .iter()
-                .filter(|(_, schema)| schema.get("$ref").is_none());
-            of.map(|(name, schema)| (name.clone(), sample(schema)))
+            let of = fields(&document, object).into_iter();
+            of.filter(|(name, _)| *name != "data")
+                .map(|(name, schema)| (name.clone(), sample(schema)))
                 .collect::<Map<_, _>>()
         };
         let mut sent = full(event);
@@ -153,9 +170,10 @@ fn events_are_what_the_parser_takes() {
             sent["data"]["action"] = json!("answer");
         }
         assert_eq!(code(&sent), None, "{sent}");
-        check(&sent, event, "");
-        check(&sent, data, "/data");
-        check(&sent, &event["properties"]["device"], "/device");
+        check(&document, &sent, event, "");
+        check(&document, &sent, data, "/data");
+        let device = resolved(&document, &event["properties"]["device"]);
+        check(&document, &sent, device, "/device");
     }
 }
 
@@ -163,10 +181,8 @@ fn events_are_what_the_parser_takes() {
 fn an_action_needs_what_the_document_says_and_attributes_are_bounded() {
     let document = document();
     let schemas = &document["components"]["schemas"];
-    for case in schemas["Interaction"]["allOf"][1]["anyOf"]
-        .as_array()
-        .unwrap()
-    {
+    let by_action = &schemas["Interaction"]["dependentSchemas"]["action"];
+    for case in by_action["anyOf"].as_array().unwrap() {
         for action in case["properties"]["action"]["enum"].as_array().unwrap() {
             let mut event = json!({
                 "id": ID, "type": "interaction", "child_id": ID, "occurred_at": "2026-05-04T09:30:00Z",
@@ -187,6 +203,7 @@ fn an_action_needs_what_the_document_says_and_attributes_are_bounded() {
         }
     }
     let attributes = &schemas["MessageEvent"]["properties"]["attributes"];
+    let attributes = resolved(&document, attributes);
     let with = |attributes: Value| {
         code(&json!({
             "id": ID, "type": "message", "child_id": ID, "occurred_at": "2026-05-04T09:30:00Z",
@@ -207,9 +224,8 @@ fn an_action_needs_what_the_document_says_and_attributes_are_bounded() {
         with(json!({"k".repeat(key + 1): 1})),
         Some(Code::InvalidField)
     );
-    let values = attributes["additionalProperties"]["anyOf"]
-        .as_array()
-        .unwrap();
+    let values = resolved(&document, &attributes["additionalProperties"]);
+    let values = values["oneOf"].as_array().unwrap();
     let text = values[0]["maxLength"].as_u64().unwrap() as usize;
     for value in [
         json!("v".repeat(text)),

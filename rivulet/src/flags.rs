@@ -39,7 +39,7 @@ impl ApiFlags {
             rate: self.api_rate,
             token_rate: self.api_token_rate,
             origins: self.api_origins.clone(),
-            others: Some(rivulet_ingest::openapi()),
+            document: None,
             shutdown_grace: port.shutdown_grace(),
         })
     }

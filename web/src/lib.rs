@@ -10,6 +10,7 @@ mod peer;
 mod port;
 mod problem;
 mod request_id;
+mod tagged;
 mod tls;
 mod worded;
 
@@ -20,4 +21,5 @@ pub use peer::Peer;
 pub use port::{Config, InvalidConfig, Port};
 pub use problem::{Problem, document, internal, panicked};
 pub use request_id::{HEADER as REQUEST_ID, RequestId};
+pub use tagged::tagged;
 pub use tls::{TlsError, TlsFiles};

@@ -1,20 +1,41 @@
-//! What every endpoint has in common, for the OpenAPI document.
+//! What every endpoint has in common, for the OpenAPI document, and where that is served.
 
 use std::collections::BTreeMap;
 
-use axum::{body, http::HeaderName, response::Response as Answer};
+use axum::{
+    Router,
+    body::{self, Bytes},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::Response as Answer,
+    routing::get,
+};
 use futures_util::FutureExt as _;
-use serde_json::Value;
+pub use utoipa::openapi::OpenApi;
 use utoipa::{
     ToSchema,
     openapi::{
-        AllOf, Content, Header, Object, OpenApi, Ref, RefOr, Required, Response, Schema, Type,
+        Content, Header, Object, Ref, RefOr, Required, Response, Type,
         example::Example,
         path::{Operation, Parameter, ParameterIn, PathItem},
-        schema::SchemaType,
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
+
+/// `/openapi.json`. It asks for no key, and tells of no child.
+pub fn route<S: Clone + Send + Sync + 'static>(document: &OpenApi) -> Router<S> {
+    // What is strings and numbers can always be written.
+    let json = Bytes::from(serde_json::to_vec(document).unwrap_or_default());
+    let answer = async move |asked: HeaderMap| {
+        let mut response = crate::tagged(&asked, "application/json", json);
+        // Asked for again each time, so that a new release is seen at once; mostly answered 304.
+        let every_time = HeaderValue::from_static("no-cache");
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, every_time);
+        response
+    };
+    Router::new().route("/openapi.json", get(answer))
+}
 
 /// Why a request was refused (RFC 9457).
 #[derive(ToSchema)]
@@ -37,9 +58,11 @@ pub struct Problem {
 }
 
 /// Refusals as they are answered: the document's statuses, codes, headers and examples are those of the
-/// answers themselves. [`Problem`] must be among the document's schemas.
+/// answers themselves. Every code has an example by its name. That the schema is [`Problem`] with all of
+/// them is for generators of clients, which make nothing good of a schema that narrows another.
+/// [`Problem`] must be among the document's schemas.
 pub fn refusals(answers: impl IntoIterator<Item = Answer>) -> BTreeMap<String, RefOr<Response>> {
-    type Codes = Vec<(&'static str, Value)>;
+    type Codes = Vec<(&'static str, serde_json::Value)>;
     let mut statuses: BTreeMap<String, (Response, Codes)> = BTreeMap::new();
     for answer in answers {
         let status = answer.status();
@@ -62,18 +85,14 @@ pub fn refusals(answers: impl IntoIterator<Item = Answer>) -> BTreeMap<String, R
     statuses
         .into_iter()
         .map(|(status, (mut response, codes))| {
-            let of = Object::builder()
-                .property("status", one_of(status.parse::<u16>()))
-                .property("code", one_of(codes.iter().map(|(code, _)| *code)))
-                .build();
-            let schema = AllOf::builder()
-                .item(Ref::from_schema_name("Problem"))
-                .item(of);
+            let words: Vec<_> = codes.iter().map(|(code, _)| format!("`{code}`")).collect();
+            response.description = format!("{}: {}", response.description, words.join(", "));
             let examples = codes.into_iter().map(|(code, body)| {
                 let example = Example::builder().value(Some(body));
                 (code.to_owned(), RefOr::T(example.build()))
             });
-            let content = Content::builder().schema(Some(Schema::from(schema.build())));
+            let problem = Ref::from_schema_name("Problem");
+            let content = Content::builder().schema(Some(problem));
             let content = content.examples_from_iter(examples).build();
             response
                 .content
@@ -81,14 +100,6 @@ pub fn refusals(answers: impl IntoIterator<Item = Answer>) -> BTreeMap<String, R
             (status, RefOr::T(response))
         })
         .collect()
-}
-
-/// A value of these.
-pub fn one_of(values: impl IntoIterator<Item = impl Into<Value>>) -> Object {
-    Object::builder()
-        .schema_type(SchemaType::AnyValue)
-        .enum_values(Some(values))
-        .build()
 }
 
 /// The headers of refusals that are worth a word: as they are commonly written, and what they say.

@@ -1,39 +1,56 @@
 //! Events as JSON Schema, in the order of the contract's tables. A test holds every rule here against
 //! the parser's.
 
+//!
+//! What makes clients of it is why the shapes are plain: no schema narrows another, whatever has a name
+//! is named here, numbers say how wide they are, and no event has a discriminator. What a plain shape
+//! cannot say, that an answer needs `is_correct`, is where generators do not look and validators do.
+
 use rivulet_events::{
     EventType, InteractionAction, Role, SessionAction,
     data::{DeviceType, Platform, SessionKind},
 };
-use rivulet_web::openapi::one_of;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::{
     Number,
     openapi::{
-        AllOf, KnownFormat, Object, Ref, RefOr, Schema, SchemaFormat, Type,
-        schema::{AnyOf, SchemaType},
+        KnownFormat, Object, OneOf, Ref, RefOr, Schema, SchemaFormat, Type, extensions::Extensions,
+        schema::SchemaType,
     },
 };
 
-/// An event of each type, with its schema's name.
-pub(super) fn events() -> [(EventType, &'static str, Schema); 4] {
-    [
+/// An event, with all that it is made of.
+pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
+    let events = [
         (EventType::Interaction, "InteractionEvent", "Interaction"),
         (EventType::Message, "MessageEvent", "Message"),
         (EventType::Speech, "SpeechEvent", "Speech"),
         (EventType::Session, "SessionEvent", "Session"),
-    ]
-    .map(|(kind, name, data)| (kind, name, event(kind, Ref::from_schema_name(data).into())))
-}
-
-/// The `data` of each, likewise.
-pub(super) fn data() -> [(&'static str, Schema); 4] {
-    [
-        ("Interaction", interaction()),
+    ];
+    let any = events.iter().fold(OneOf::builder(), |any, (_, name, _)| {
+        any.item(Ref::from_schema_name(*name))
+    });
+    let mut schemas = vec![("Event", any.build().into())];
+    schemas.extend(events.map(|(kind, name, data)| (name, event(kind, data).into())));
+    schemas.extend([
+        ("Interaction", interaction().into()),
         ("Message", message().into()),
         ("Speech", speech().into()),
         ("Session", session().into()),
-    ]
+        ("Device", device().into()),
+        ("Platform", words(Platform::ALL, Platform::as_str).into()),
+        ("Attributes", attributes().into()),
+        ("AttributeValue", attribute_value().into()),
+        (
+            "SessionKind",
+            words(SessionKind::ALL, SessionKind::as_str).into(),
+        ),
+        (
+            "DeviceType",
+            words(DeviceType::ALL, DeviceType::as_str).into(),
+        ),
+    ]);
+    schemas
 }
 
 /// A field of an object.
@@ -50,15 +67,24 @@ fn optional(name: &'static str, about: &str, schema: Object) -> Field {
     }
 }
 
+/// What has a name of its own, or `null`.
+fn optional_of(name: &'static str, schema: &str) -> Field {
+    let null = Object::with_type(Type::Null);
+    let schema = Ref::from_schema_name(schema);
+    let schema = OneOf::builder().item(null).item(schema).build();
+    Field {
+        name,
+        required: false,
+        schema: Schema::from(schema).into(),
+    }
+}
+
 /// `null` is the same as absent.
 pub(super) fn nullable(mut schema: Object) -> Object {
     schema.schema_type = match schema.schema_type {
         SchemaType::Type(one) => SchemaType::from_iter([one, Type::Null]),
         several => several,
     };
-    if let Some(values) = &mut schema.enum_values {
-        values.push(Value::Null);
-    }
     schema
 }
 
@@ -123,15 +149,25 @@ pub(super) fn one_word(words: impl Iterator<Item = &'static str>) -> Object {
 }
 
 fn int(min: isize, max: isize) -> Object {
-    bounded(Type::Integer, min, max)
+    let format = match i32::try_from(max) {
+        Ok(_) => KnownFormat::Int32,
+        Err(_) => KnownFormat::Int64,
+    };
+    bounded(Type::Integer, format, min, max)
 }
 
 fn number(min: f64, max: f64) -> Object {
-    bounded(Type::Number, min, max)
+    bounded(Type::Number, KnownFormat::Double, min, max)
 }
 
-fn bounded(kind: Type, min: impl Into<Number>, max: impl Into<Number>) -> Object {
+fn bounded(
+    kind: Type,
+    format: KnownFormat,
+    min: impl Into<Number>,
+    max: impl Into<Number>,
+) -> Object {
     let object = Object::builder().schema_type(kind);
+    let object = object.format(Some(SchemaFormat::KnownFormat(format)));
     object.minimum(Some(min)).maximum(Some(max)).build()
 }
 
@@ -139,7 +175,7 @@ fn boolean() -> Object {
     Object::with_type(Type::Boolean)
 }
 
-fn event(kind: EventType, data: RefOr<Schema>) -> Schema {
+fn event(kind: EventType, data: &str) -> Object {
     let session = match kind {
         EventType::Session => required("session_id", "The session.", uuid()),
         _ => optional("session_id", "The session that it is part of.", uuid()),
@@ -160,20 +196,15 @@ fn event(kind: EventType, data: RefOr<Schema>) -> Schema {
                 string(KnownFormat::DateTime),
             ),
             session,
-            optional("device", "", device()),
-            optional(
-                "attributes",
-                "For BI only. A key that names sound is refused.",
-                attributes(),
-            ),
+            optional_of("device", "Device"),
+            optional_of("attributes", "Attributes"),
             Field {
                 name: "data",
                 required: true,
-                schema: data,
+                schema: Ref::from_schema_name(data).into(),
             },
         ],
     )
-    .into()
 }
 
 fn device() -> Object {
@@ -181,28 +212,35 @@ fn device() -> Object {
         "",
         [
             optional("id", "", text(64)),
-            optional("platform", "", words(Platform::ALL, Platform::as_str)),
+            optional_of("platform", "Platform"),
             optional("app_version", "", text(32)),
         ],
     )
 }
 
 fn attributes() -> Object {
-    let of = |kind| Object::with_type(kind);
-    let value = AnyOf::builder()
-        .item(text(256))
-        .item(of(Type::Number))
-        .item(of(Type::Boolean))
-        .item(of(Type::Null));
     Object::builder()
+        .description(Some("For BI only. A key that names sound is refused."))
         .max_properties(Some(16))
         .property_names(Some(text(64)))
-        .additional_properties(Some(Schema::from(value.build())))
+        .additional_properties(Some(Ref::from_schema_name("AttributeValue")))
         .build()
 }
 
-fn interaction() -> Schema {
-    let fields = object(
+fn attribute_value() -> OneOf {
+    let number = Object::builder()
+        .schema_type(Type::Number)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Double)));
+    OneOf::builder()
+        .item(text(256))
+        .item(number)
+        .item(boolean())
+        .item(Object::with_type(Type::Null))
+        .build()
+}
+
+fn interaction() -> Object {
+    let mut interaction = object(
         "What a child did with an activity.",
         [
             required(
@@ -228,29 +266,29 @@ fn interaction() -> Schema {
             optional("badge", "", text(100)),
         ],
     );
-    let needs = |action: InteractionAction, field: &str, kind: Type| {
-        Object::builder()
-            .property("action", one_of([action.as_str()]))
-            .property(field, Object::with_type(kind))
-            .required(field)
+    // `action` is always there.
+    let by_action = json!({"action": {"anyOf": by_action()}});
+    interaction.extensions = Some(Extensions::from_iter([("dependentSchemas", by_action)]));
+    interaction
+}
+
+/// What an action needs.
+fn by_action() -> [Value; 3] {
+    let needs = |action: InteractionAction, field: &str, kind: &str| {
+        json!({
+            "required": [field],
+            "properties": {"action": {"enum": [action.as_str()]}, field: {"type": kind}},
+        })
     };
     let others = InteractionAction::ALL
         .iter()
         .filter(|action| !matches!(action, InteractionAction::Answer | InteractionAction::Rate));
-    let others = one_of(others.map(|action| action.as_str()));
-    let by_action = AnyOf::builder()
-        .item(Object::builder().property("action", others))
-        .item(needs(
-            InteractionAction::Answer,
-            "is_correct",
-            Type::Boolean,
-        ))
-        .item(needs(InteractionAction::Rate, "rating", Type::Integer));
-    AllOf::builder()
-        .item(fields)
-        .item(Schema::from(by_action.build()))
-        .build()
-        .into()
+    let others: Vec<_> = others.map(|action| action.as_str()).collect();
+    [
+        json!({"properties": {"action": {"enum": others}}}),
+        needs(InteractionAction::Answer, "is_correct", "boolean"),
+        needs(InteractionAction::Rate, "rating", "integer"),
+    ]
 }
 
 fn message() -> Object {
@@ -324,12 +362,8 @@ fn session() -> Object {
                 "Active time since this session's previous event.",
                 int(0, 600_000),
             ),
-            optional("kind", "", words(SessionKind::ALL, SessionKind::as_str)),
-            optional(
-                "device_type",
-                "",
-                words(DeviceType::ALL, DeviceType::as_str),
-            ),
+            optional_of("kind", "SessionKind"),
+            optional_of("device_type", "DeviceType"),
         ],
     )
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use rivulet_telemetry::{Metrics, Readiness, serve_operations};
+use rivulet_web::openapi::OpenApi;
 use tokio::net::TcpListener;
 
 use super::verify;
@@ -101,6 +102,11 @@ pub(crate) struct All {
 const VERIFY_EVERY: Duration = Duration::from_secs(3_600);
 const VERIFIED_HOURS: i64 = 3;
 
+/// What can be asked of all roles: whichever is asked for it tells the whole.
+fn document() -> OpenApi {
+    rivulet_dashboards::openapi().merge_from(rivulet_ingest::openapi())
+}
+
 async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
     listener.with_context(|| format!("{address} cannot be listened on"))
@@ -115,7 +121,8 @@ async fn spawn_ingest(
     kafka: &Kafka,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
-    let config = flags.config(port, spill_age)?;
+    let mut config = flags.config(port, spill_age)?;
+    config.document = Some(document());
     config.validate()?;
     let listener = bind(&flags.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "ingest listens");
@@ -200,7 +207,10 @@ async fn spawn_api(
     postgres: &Postgres,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
-    let config = flags.config(port)?;
+    let config = rivulet_dashboards::Config {
+        document: Some(document()),
+        ..flags.config(port)?
+    };
     config.validate()?;
     let listener = bind(&flags.api_listen).await?;
     tracing::info!(address = %listener.local_addr()?, "the read API listens");

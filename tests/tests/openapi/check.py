@@ -56,7 +56,13 @@ def is_true(base, key, *tags):
     return subprocess.run(command, cwd=HERE, env=environment).returncode == 0
 
 
-document = requests.get(f"{API}/openapi.json", timeout=10).json()
+# Both roles tell the same, and to whoever has it only that.
+told = [requests.get(f"{role}/openapi.json", timeout=10) for role in (API, INGEST)]
+document = told[0].json()
+assert told[1].json() == document
+assert told[0].headers["ETag"] == told[1].headers["ETag"]
+known = {"If-None-Match": told[0].headers["ETag"]}
+assert requests.get(f"{INGEST}/openapi.json", headers=known, timeout=10).status_code == 304
 OpenAPIV31SpecValidator(document).validate()
 
 # Nothing is answered that the document does not name.
@@ -68,7 +74,7 @@ for path, name in [
     (f"{child}/daily", "Daily"),
     (f"{child}/learning?period=weekly", "Learning"),
     (f"{child}/streak", "Streak"),
-    (f"{child}/topics", "Topics"),
+    (f"{child}/topics", "ChildTopics"),
     (f"/v1/families/{PARENT}", "Family"),
 ]:
     validator(document, name).validate(answer(path))
