@@ -262,9 +262,14 @@ fn clock(rng: &mut ChaCha8Rng) -> (i64, bool) {
         84..=88 => (rng.random_range(2 * MINUTE..12 * HOUR), true),
         89..=91 => (-rng.random_range(DAY..3 * DAY), true),
         // Reset to when the tablet was made: the id-day is 1970-01-01, `sent_at` places the events.
-        92..=94 => (-rng.random_range(2_200 * DAY..2_400 * DAY), true),
-        // Years ahead: the id-day alone refuses it.
-        95 => (rng.random_range(400 * DAY..800 * DAY), true),
+        92..=93 => (-rng.random_range(2_200 * DAY..2_400 * DAY), true),
+        // Days, weeks or years off, so that the id-day is far from the day of arrival.
+        94..=95 => match rng.random_range(0..4) {
+            0 => (rng.random_range(2 * DAY..20 * DAY), true),
+            1 => (-rng.random_range(35 * DAY..90 * DAY), true),
+            2 => (rng.random_range(400 * DAY..800 * DAY), true),
+            _ => (rng.random_range(4_200 * DAY..5_000 * DAY), true),
+        },
         // Wrong and silent: taken at its word, or refused.
         96..=97 => (-rng.random_range(10 * MINUTE..6 * HOUR), false),
         98 => (rng.random_range(10 * MINUTE..6 * HOUR), false),

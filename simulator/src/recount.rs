@@ -170,9 +170,9 @@ impl Account {
         if !child.consents.coppa || (event["type"] == "speech" && !child.consents.audio) {
             return Err("consent_required");
         }
-        let day = id_day(event);
-        if day != NaiveDate::default() {
-            let today = date(received_at);
+        let time = event_time(occurred_at(event), sent_at, received_at)?;
+        if sent_at.is_none() {
+            let (day, today) = (id_day(event), date(received_at));
             if day < today - TimeDelta::days(34) {
                 return Err("too_old");
             }
@@ -180,7 +180,7 @@ impl Account {
                 return Err("in_future");
             }
         }
-        event_time(occurred_at(event), sent_at, received_at)
+        Ok(time)
     }
 }
 
@@ -267,10 +267,10 @@ fn id_day(event: &Value) -> NaiveDate {
         occurred_at(event)
     };
     let day = date(millis);
-    if day.to_string().as_str() < "2025-01-01" {
-        NaiveDate::default()
-    } else {
+    if ("2025-01-01".."2038-01-01").contains(&day.to_string().as_str()) {
         day
+    } else {
+        NaiveDate::default()
     }
 }
 
