@@ -39,8 +39,15 @@ pub(crate) fn is_audio_key(key: &str) -> bool {
     })
 }
 
-/// Without white space and byte order marks at its ends.
+/// Without white space and byte order marks at its ends. Every key and string comes by here: most are seen
+/// at a glance to have none.
 fn trim(text: &str) -> &str {
+    if let [first, .., last] = text.as_bytes()
+        && first.is_ascii_graphic()
+        && last.is_ascii_graphic()
+    {
+        return text;
+    }
     text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
 

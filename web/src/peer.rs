@@ -47,11 +47,9 @@ impl AsyncRead for Peer {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
-                Ok(length) => {
-                    buf.advance(length);
-                    return Poll::Ready(Ok(()));
-                }
+            // Not into a slice, which would have to be zeroed first.
+            match self.0.try_read_buf(buf) {
+                Ok(_) => return Poll::Ready(Ok(())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
