@@ -19,6 +19,9 @@ const SYSTEM: [&str; 3] = [
     "/usr/share/lib/zoneinfo",
 ];
 
+/// How a compiled zone begins.
+const MAGIC: &[u8; 4] = b"TZif";
+
 /// Files beyond this many are not looked at: IANA has 600 names, `posix/` and `right/` as many again.
 const MOST_FILES: usize = 4_000;
 /// A longer file is no zone's; the longest that `zic` makes is a twentieth of it.
@@ -119,17 +122,28 @@ impl Listing {
         Some(DateTime::<Utc>::from(newest).date_naive())
     }
 
-    /// The rules of its zones by name; what is no zone is passed over, and what cannot be read is told.
-    pub(crate) fn zones(&self) -> (BTreeMap<String, Tz>, Vec<String>) {
-        let (mut zones, mut unreadable) = (BTreeMap::new(), Vec::new());
+    /// Whether there is a zone among the files.
+    pub(crate) fn has_zones(&self) -> bool {
+        let magic = |name: &String| {
+            let mut start = [0; MAGIC.len()];
+            let file = File::open(self.directory.join(name));
+            file.is_ok_and(|mut file| file.read_exact(&mut start).is_ok() && start == *MAGIC)
+        };
+        self.files.keys().filter(|name| is_zone(name)).any(magic)
+    }
+
+    /// Adds the rules of those of its zones that are not there; what is no zone is passed over, and what cannot
+    /// be read is returned.
+    pub(crate) fn add_zones(&self, to: &mut BTreeMap<String, Tz>) -> Vec<String> {
+        let mut unreadable = Vec::new();
         for (name, file) in &self.files {
-            if !is_zone(name) || file.bytes > MOST_BYTES {
+            if !is_zone(name) || file.bytes > MOST_BYTES || to.contains_key(name) {
                 continue;
             }
             match fs::read(self.directory.join(name)) {
-                Ok(data) if !data.starts_with(b"TZif") => {}
+                Ok(data) if !data.starts_with(MAGIC) => {}
                 Ok(data) => match Tz::tzif(name, &data) {
-                    Ok(zone) => drop(zones.insert(name.clone(), zone)),
+                    Ok(zone) => drop(to.insert(name.clone(), zone)),
                     Err(_) => unreadable.push(name.clone()),
                 },
                 Err(_) => unreadable.push(name.clone()),
@@ -138,13 +152,14 @@ impl Listing {
         let text = self.text("tzdata.zi").unwrap_or_default();
         for (target, alias) in text.lines().filter_map(link) {
             if is_zone(alias)
-                && !zones.contains_key(alias)
-                && let Some(zone) = zones.get(target)
+                && !to.contains_key(alias)
+                && !self.files.contains_key(alias)
+                && let Some(zone) = to.get(target)
             {
-                zones.insert(alias.to_owned(), zone.clone());
+                to.insert(alias.to_owned(), zone.clone());
             }
         }
-        (zones, unreadable)
+        unreadable
     }
 
     /// The release, by the first line of `tzdata.zi`, or by `+VERSION` or `version`, as BSDs, macOS and

