@@ -14,6 +14,7 @@ pub mod rollup;
 mod run;
 mod store;
 pub mod streak;
+pub mod text_set;
 mod verdict;
 
 // The integration tests' random events and recount, which name this crate.

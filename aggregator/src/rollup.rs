@@ -12,6 +12,8 @@ use rivulet_events::{
     data::Speech, sabotage::sabotaged,
 };
 
+use crate::text_set::TextSet;
+
 /// The subject of interactions that name none.
 pub const GENERAL_SUBJECT: &str = "general";
 
@@ -97,9 +99,9 @@ pub struct Day {
     /// Largest `unique_words`.
     pub max_unique_words: Option<i64>,
     /// Topics of interactions and messages.
-    pub topics: BTreeSet<Box<str>>,
+    pub topics: TextSet,
     /// Badges won.
-    pub badges: BTreeSet<Box<str>>,
+    pub badges: TextSet,
     /// Of all its events.
     pub span: Span,
     /// By subject.
@@ -158,14 +160,14 @@ impl Rollup {
                 learning.interaction(interaction);
                 learning.withheld_events += withheld;
                 if let Some(name) = &interaction.topic {
-                    insert(&mut day.topics, name);
+                    day.topics.insert(name);
                     child.topic(name, span, withheld).interaction(interaction);
                 }
             }
             Data::Message(message) => {
                 day.message(message);
                 if let Some(name) = &message.topic {
-                    insert(&mut day.topics, name);
+                    day.topics.insert(name);
                     child
                         .topic(name, span, withheld)
                         .message(message, record.event_time);
@@ -252,8 +254,8 @@ impl Day {
             sums: DailySums::default(),
             max_depth: None,
             max_unique_words: None,
-            topics: BTreeSet::new(),
-            badges: BTreeSet::new(),
+            topics: TextSet::default(),
+            badges: TextSet::default(),
             span,
             learning: BTreeMap::new(),
         }
@@ -279,7 +281,7 @@ impl Day {
             InteractionAction::View | InteractionAction::Rate | InteractionAction::Reward => {}
         }
         if let Some(badge) = &event.badge {
-            insert(&mut self.badges, badge);
+            self.badges.insert(badge);
         }
     }
 
@@ -326,8 +328,8 @@ impl Day {
         self.sums.merge(&other.sums);
         self.max_depth = self.max_depth.max(other.max_depth);
         self.max_unique_words = self.max_unique_words.max(other.max_unique_words);
-        self.topics.extend(other.topics);
-        self.badges.extend(other.badges);
+        self.topics.merge(other.topics);
+        self.badges.merge(other.badges);
         self.span.merge(other.span);
         for (subject, sums) in other.learning {
             self.learning.entry(subject).or_default().merge(&sums);
@@ -426,10 +428,4 @@ fn entry<'m, V>(
     }
     #[expect(clippy::expect_used, reason = "inserted above when it was not there")]
     map.get_mut(key).expect("there")
-}
-
-fn insert(set: &mut BTreeSet<Box<str>>, item: &str) {
-    if !set.contains(item) {
-        set.insert(item.into());
-    }
 }

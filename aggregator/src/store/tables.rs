@@ -1,6 +1,6 @@
 //! The rollup tables: one upsert a table, of all the batch's rows.
 
-use std::{collections::BTreeSet, fmt::Write as _, sync::LazyLock};
+use std::{fmt::Write as _, sync::LazyLock};
 
 use ahash::AHashMap;
 use chrono::{DateTime, NaiveDate, Utc};
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     rollup::{Child, DailySums, Day, LearningSums, Rollup, Topic, TopicSums},
     streak::RULE_VERSION,
+    text_set::TextSet,
 };
 
 /// How a column of a row that is there takes up what a batch adds.
@@ -23,10 +24,37 @@ enum Merge {
     Key,
     Greatest,
     Least,
-    /// Sent as the literal of a `text[]`, because an `unnest` of arrays of arrays flattens them.
-    /// Rewritten only if there is something new: sorting the union is what would cost.
-    Union,
+    /// A [`TextSet`], sent as the literal of a `text[]`, because an `unnest` of arrays of arrays flattens
+    /// them; the column `<name>_more` comes after it.
+    Set,
+    /// The `<name>_more` of a set.
+    More,
 }
+
+/// What becomes of a set `name` and of its `name_more`, at a cost that the bound on its members bounds,
+/// whatever came before. Where nothing changes, the column stays the datum that it was: a large one lies
+/// apart from its row, and would be written again there. Few members are looked for one by one, many are
+/// sorted with those that are there; `OFFSET 0` keeps the planner from computing the union for each place
+/// where it is named.
+fn unite(name: &str) -> String {
+    let most = TextSet::MOST;
+    format!(
+        "({name}, {name}_more) = (
+             SELECT CASE WHEN s.first = s.mine THEN t.{name} ELSE s.first END,
+                    t.{name}_more OR excluded.{name}_more OR s.more
+             FROM (SELECT u.mine, cardinality(u.all) > {most} AS more,
+                          CASE WHEN cardinality(u.all) > {most} THEN u.all[1:{most}] ELSE u.all END AS first
+                   FROM (SELECT m.mine,
+                                CASE WHEN cardinality(excluded.{name}) * cardinality(m.mine) <= {FEW}
+                                          AND excluded.{name} <@ m.mine
+                                     THEN m.mine ELSE text_set_union(m.mine, excluded.{name}) END AS all
+                         FROM (SELECT t.{name} || '{{}}'::text[] AS mine OFFSET 0) AS m OFFSET 0) AS u
+                   OFFSET 0) AS s)"
+    )
+}
+
+/// Comparisons of two texts that cost less than sorting some hundred.
+const FEW: usize = 4_096;
 
 /// The upsert of a table from one array for each of `columns`, in their order, then two for `sums`:
 /// the sums of all rows in one, row after row, and where in it each row begins. Arrays that `unnest`
@@ -41,17 +69,15 @@ fn upsert(table: &str, columns: &[(&str, &str, Merge)], sums: &[&str], returning
         names.push(name.to_owned());
         arrays.push(format!("${}::{kind}[]", i + 1));
         values.push(match merge {
-            Merge::Union => format!("coalesce(d.{name}::text[], '{{}}')"),
+            Merge::Set => format!("coalesce(d.{name}::text[], '{{}}')"),
             _ => format!("d.{name}"),
         });
         match merge {
             Merge::Key => keys.push(name),
             Merge::Greatest => merges.push(format!("{name} = greatest(t.{name}, excluded.{name})")),
             Merge::Least => merges.push(format!("{name} = least(t.{name}, excluded.{name})")),
-            Merge::Union => merges.push(format!(
-                "{name} = CASE WHEN excluded.{name} <@ t.{name} THEN t.{name} \
-                 ELSE text_set_union(t.{name}, excluded.{name}) END"
-            )),
+            Merge::Set => merges.push(unite(name)),
+            Merge::More => {}
         }
     }
     let (opened, begin, all) = (names.join(", "), columns.len() + 1, columns.len() + 2);
@@ -88,8 +114,10 @@ static DAILY: LazyLock<String> = LazyLock::new(|| {
         ("local_date", "date", Merge::Key),
         ("max_depth", "bigint", Merge::Greatest),
         ("max_unique_words", "bigint", Merge::Greatest),
-        ("topics", "text", Merge::Union),
-        ("badges", "text", Merge::Union),
+        ("topics", "text", Merge::Set),
+        ("topics_more", "boolean", Merge::More),
+        ("badges", "text", Merge::Set),
+        ("badges_more", "boolean", Merge::More),
         ("first_event_at", "timestamptz", Merge::Least),
         ("last_event_at", "timestamptz", Merge::Greatest),
     ];
@@ -173,7 +201,9 @@ async fn add_days(
         .bind(rows.iter().map(|row| row.2.max_depth).bind_iter())
         .bind(rows.iter().map(|row| row.2.max_unique_words).bind_iter())
         .bind(rows.iter().map(|row| literal(&row.2.topics)).bind_iter())
+        .bind(rows.iter().map(|row| row.2.topics.has_more()).bind_iter())
         .bind(rows.iter().map(|row| literal(&row.2.badges)).bind_iter())
+        .bind(rows.iter().map(|row| row.2.badges.has_more()).bind_iter())
         .bind(
             rows.iter()
                 .map(|row| timestamp(row.2.span.first))
@@ -282,9 +312,9 @@ async fn add_active_days(
 }
 
 /// The literal of a `text[]`, `None` for an empty one.
-fn literal(set: &BTreeSet<Box<str>>) -> Option<String> {
+fn literal(set: &TextSet) -> Option<String> {
     let mut text = String::new();
-    for item in set {
+    for item in set.first() {
         text.push(if text.is_empty() { '{' } else { ',' });
         let _ = write!(
             text,

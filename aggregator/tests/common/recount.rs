@@ -46,12 +46,11 @@ fn total(values: impl Iterator<Item = Option<u32>>) -> i64 {
     values.flatten().map(i64::from).sum()
 }
 
-fn sorted(texts: impl Iterator<Item = Option<String>>) -> Vec<String> {
-    texts
-        .flatten()
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect()
+/// The first 256 of them, and whether there are others.
+fn first(texts: impl Iterator<Item = Option<String>>) -> (Vec<String>, bool) {
+    let all: BTreeSet<_> = texts.flatten().collect();
+    let more = all.len() > 256;
+    (all.into_iter().take(256).collect(), more)
 }
 
 fn owned(text: &Option<std::borrow::Cow<'_, str>>) -> Option<String> {
@@ -93,6 +92,13 @@ fn daily(events: &[&Record<'static>]) -> Value {
             .filter(|i| i.action == A::Answer)
             .map(|i| i.response_time_ms)
     };
+    let (topics, more_topics) = first(
+        inter
+            .iter()
+            .map(|i| owned(&i.topic))
+            .chain(mess.iter().map(|m| owned(&m.topic))),
+    );
+    let (badges, more_badges) = first(inter.iter().map(|i| owned(&i.badge)));
     json!({
         "events": events.len(),
         "sessions": sess.iter().filter(|s| s.action == SessionAction::Start).count(),
@@ -125,10 +131,8 @@ fn daily(events: &[&Record<'static>]) -> Value {
         "utterances": total(spee.iter().map(|s| Some(s.utterances))),
         "new_words": total(spee.iter().map(|s| Some(s.new_words))),
         "max_unique_words": spee.iter().map(|s| s.unique_words).max(),
-        "topics": sorted(
-            inter.iter().map(|i| owned(&i.topic)).chain(mess.iter().map(|m| owned(&m.topic)))
-        ),
-        "badges": sorted(inter.iter().map(|i| owned(&i.badge))),
+        "topics": topics, "topics_more": more_topics,
+        "badges": badges, "badges_more": more_badges,
         "qualifying_events": events.iter().filter(|e| qualifies(e)).count(),
         "first_event_at": events.iter().map(|e| e.event_time).min(),
         "last_event_at": events.iter().map(|e| e.event_time).max(),
@@ -292,7 +296,8 @@ pub(crate) fn rows_of(rollup: &Rollup) -> Tables {
         for (date, day) in &of.days {
             let others = json!({
                 "max_depth": day.max_depth, "max_unique_words": day.max_unique_words,
-                "topics": day.topics, "badges": day.badges,
+                "topics": day.topics.first().collect::<Vec<_>>(), "topics_more": day.topics.has_more(),
+                "badges": day.badges.first().collect::<Vec<_>>(), "badges_more": day.badges.has_more(),
                 "first_event_at": day.span.first, "last_event_at": day.span.last,
             });
             let values = row(DailySums::COLUMNS, &day.sums.values(), others);

@@ -83,6 +83,11 @@ pub fn tables<'a>(events: impl IntoIterator<Item = Counted<'a>>) -> Tables {
         };
         row.insert("mastery_score".to_owned(), score);
     }
+    for row in tables.daily.values_mut() {
+        for set in ["topics", "badges"] {
+            cut(row, set);
+        }
+    }
     for (child, days) in active_days {
         tables.streaks.insert(child, streak(&days));
     }
@@ -147,6 +152,15 @@ fn include(row: &mut Map<String, Value>, name: &str, text: Option<&str>) {
         .unwrap_or_default();
     texts.extend(text.map(str::to_owned));
     row.insert(name.to_owned(), json!(texts));
+}
+
+/// Leaves the first 256, and says whether there were others.
+fn cut(row: &mut Map<String, Value>, name: &str) {
+    if let Some(Value::Array(texts)) = row.get_mut(name) {
+        let more = texts.len() > 256;
+        texts.truncate(256);
+        row.insert(format!("{name}_more"), json!(more));
+    }
 }
 
 fn actions(row: &mut Map<String, Value>, data: &Value) {

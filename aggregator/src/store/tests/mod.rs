@@ -2,6 +2,7 @@
 
 mod access;
 mod partitions;
+mod sets;
 mod streaks;
 mod transaction;
 mod views;
