@@ -16,6 +16,7 @@ mod store;
 pub mod streak;
 pub mod text_set;
 mod verdict;
+mod worker;
 
 // The integration tests' random events and recount, which name this crate.
 #[cfg(test)]

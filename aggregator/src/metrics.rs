@@ -1,6 +1,6 @@
 //! The aggregator's metrics. No label is ever a child.
 
-use metrics::{Unit, describe_counter, describe_histogram};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Events of committed batches by `type` and `outcome`: `counted`, `duplicate`, `quarantined`.
 pub(crate) const EVENTS: &str = "rivulet_aggregator_events_total";
@@ -12,6 +12,8 @@ pub(crate) const TRANSACTION: &str = "rivulet_aggregator_transaction_seconds";
 pub(crate) const FRESHNESS: &str = "rivulet_aggregator_freshness_seconds";
 /// Transactions tried again, by `reason`.
 pub(crate) const RETRIES: &str = "rivulet_aggregator_retries_total";
+/// 1 while a record of the partition takes longer by itself than a batch may.
+pub(crate) const SLOW: &str = "rivulet_aggregator_slow_record";
 /// Parts of batches that lost the compare-and-set of their position.
 pub(crate) const FENCED: &str = "rivulet_aggregator_fenced_parts_total";
 
@@ -41,6 +43,11 @@ pub(crate) fn describe() {
         RETRIES,
         Unit::Count,
         "Transactions tried again; `deadlock` should stay at 0, rows are locked in sorted order"
+    );
+    describe_gauge!(
+        SLOW,
+        Unit::Count,
+        "1 while a record of the partition takes PostgreSQL longer by itself than a whole batch may"
     );
     describe_counter!(
         FENCED,

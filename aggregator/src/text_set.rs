@@ -39,7 +39,6 @@ impl TextSet {
     }
 
     /// Those that are kept, in order.
-    #[must_use]
     pub fn first(&self) -> btree_set::Iter<'_, Box<str>> {
         self.first.iter()
     }

@@ -9,11 +9,13 @@ pub(crate) enum Verdict {
     Lasting(&'static str),
     /// A record of the batch is to blame.
     Refused,
+    /// It takes too long. A record may be to blame, or the time of day: in halves, either passes.
+    Slow,
 }
 
 /// Judges an error. What is not known is for somebody to look at: retrying loses nothing.
 pub(crate) fn judge(error: &sqlx::Error) -> Verdict {
-    use Verdict::{Lasting, Passing, Refused};
+    use Verdict::{Lasting, Passing, Refused, Slow};
     let error = match error {
         sqlx::Error::Database(error) => error,
         // The value does not fit the wire.
@@ -32,7 +34,9 @@ pub(crate) fn judge(error: &sqlx::Error) -> Verdict {
         // a constraint that somebody made has a name.
         "23514" if error.constraint().is_none() => Passing("partition"),
         "42P01" => Passing("partition"),
-        "55P03" | "57014" => Passing("timeout"),
+        // Somebody holds the row: its batch is not what takes long.
+        "55P03" => Passing("lock"),
+        "57014" => Slow,
         // A trigger's word.
         "P0001" => Refused,
         code => match code.get(..2).unwrap_or_default() {

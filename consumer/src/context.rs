@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
     sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
@@ -43,7 +44,7 @@ pub(crate) struct Context {
     /// Cancelled by the caller's shutdown, or by [`Context::end`].
     pub(crate) ended: CancellationToken,
     pub(crate) pool: PgPool,
-    /// A queue for each partition, when the consumer is [aligned](Config::aligned).
+    /// A queue for each partition, when the consumer has [lanes](Config::lanes).
     pub(crate) queues: Mutex<Queues>,
     /// Who makes those queues.
     pub(crate) consumer: OnceLock<Weak<BaseConsumer<Self>>>,
@@ -66,6 +67,7 @@ impl Context {
             config.max_batch_records,
             config.max_batch_bytes,
             config.linger,
+            config.lanes.map_or(1, NonZeroUsize::get),
             Instant::now(),
         );
         Self {

@@ -15,6 +15,8 @@
 //! librdkafka is polled by a thread of its own, because its callbacks wait for PostgreSQL, and must be
 //! called at least every few minutes whatever the processing does. Behind a bounded channel the
 //! processing takes the time it takes: fetching is paused while the channel is full, polling is not.
+//! A consumer may have several lanes, each with a channel and partitions of its own: one whose processing is
+//! stuck holds up nobody else's.
 
 mod adopt;
 mod audit;
@@ -29,7 +31,8 @@ mod telemetry;
 mod trace;
 
 use std::{
-    fmt,
+    fmt, mem,
+    num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
@@ -72,10 +75,14 @@ pub struct Config {
     pub max_batch_bytes: usize,
     /// or when its oldest record has waited this long.
     pub linger: Duration,
-    /// A backlog is worked off in the order of the records' timestamps, as near as may be, instead of
-    /// a stretch of one partition after the other: what a child did together, in whatever topics,
-    /// comes in one batch. It takes a queue, and up to 2 MiB or so, for each partition.
-    pub aligned: bool,
+    /// In how many lanes the partitions are processed, beside each other: those of all topics that have
+    /// the same number are in one. `None` for one lane, in the order in which Kafka gives the records.
+    ///
+    /// With lanes a backlog is worked off in the order of the records' timestamps, as near as may be,
+    /// instead of a stretch of one partition after the other: what a child did together, in whatever
+    /// topics, comes in one batch. It takes a queue, and up to 2 MiB or so, for each partition. The lanes that
+    /// have partitions share `max_batch_records` and `max_batch_bytes`.
+    pub lanes: Option<NonZeroUsize>,
     /// How long the role may go without finishing a part while there are records to process, before
     /// it is taken for stuck and ended. Longer than any pause it is meant to live through without
     /// [`Handle::still_trying`].
@@ -100,7 +107,7 @@ impl Config {
             max_batch_records: 20_000,
             max_batch_bytes: 8 << 20,
             linger: Duration::from_millis(100),
-            aligned: false,
+            lanes: None,
             stall: Duration::from_secs(120),
             patience: Duration::from_secs(60),
             audit: Duration::from_secs(15),
@@ -108,7 +115,7 @@ impl Config {
     }
 }
 
-/// Batches that wait between the polling thread and the processing.
+/// Batches of a lane that wait between the polling thread and the processing.
 const CHANNEL: usize = 2;
 
 /// How long leaving the group may take. Closing a librdkafka consumer has been seen to hang; the
@@ -146,11 +153,29 @@ pub enum Error {
 
 /// A consumer of the four topics, as one of its group's instances.
 pub struct Consumer {
-    batches: mpsc::Receiver<Batch>,
+    lanes: Vec<Lane>,
     handle: Handle,
     left: oneshot::Receiver<()>,
     /// Ends the thread when the consumer is dropped without being joined.
     _end: DropGuard,
+}
+
+/// The batches of one lane.
+pub struct Lane {
+    batches: mpsc::Receiver<Batch>,
+    ended: CancellationToken,
+}
+
+impl Lane {
+    /// The next batch; `None` once the consumer has ended, by shutdown or by an error that
+    /// [`Consumer::join`] tells. May be dropped and called again: no batch is lost.
+    pub async fn next(&mut self) -> Option<Batch> {
+        tokio::select! {
+            biased;
+            () = self.ended.cancelled() => None,
+            batch = self.batches.recv() => batch,
+        }
+    }
 }
 
 /// To the consumer, from whoever processes its batches.
@@ -189,7 +214,14 @@ impl Consumer {
         let consumer: BaseConsumer<Context> = native.create_with_context(context)?;
         consumer.subscribe(&topics.each_ref().map(String::as_str))?;
         let context = consumer.context().clone();
-        let (send, batches) = mpsc::channel(CHANNEL);
+        let lanes = context.config.lanes.map_or(1, NonZeroUsize::get);
+        let (send, lanes): (Vec<_>, Vec<_>) = (0..lanes)
+            .map(|_| {
+                let (send, batches) = mpsc::channel(CHANNEL);
+                let ended = context.ended.clone();
+                (send, Lane { batches, ended })
+            })
+            .unzip();
         let (gone, left) = oneshot::channel();
         thread::Builder::new()
             .name(format!("kafka-{name}"))
@@ -207,21 +239,23 @@ impl Consumer {
             })?;
         tokio::spawn(watch(context.clone()));
         Ok(Self {
-            batches,
+            lanes,
             handle: Handle(context),
             left,
             _end: ended.drop_guard(),
         })
     }
 
-    /// The next batch; `None` once the consumer has ended, by shutdown or by an error that
-    /// [`Consumer::join`] tells. May be dropped and called again: no batch is lost.
+    /// The next batch of the first lane, which is the only one unless there are [more](Config::lanes); as
+    /// [`Lane::next`]. `None` also when the lanes were [taken](Self::take_lanes).
     pub async fn next(&mut self) -> Option<Batch> {
-        tokio::select! {
-            biased;
-            () = self.handle.0.ended.cancelled() => None,
-            batch = self.batches.recv() => batch,
-        }
+        self.lanes.first_mut()?.next().await
+    }
+
+    /// The lanes, each to be processed by itself. All of them must be: the consumer ends with the first that
+    /// is dropped.
+    pub fn take_lanes(&mut self) -> Vec<Lane> {
+        mem::take(&mut self.lanes)
     }
 
     /// For whoever processes the batches.
@@ -236,13 +270,13 @@ impl Consumer {
     /// Why it ended, unless it was by shutdown.
     pub async fn join(self) -> Result<(), Error> {
         let Self {
-            batches,
+            lanes,
             handle: Handle(context),
             left,
             _end,
         } = self;
         context.ended.cancel();
-        drop(batches);
+        drop(lanes);
         if tokio::time::timeout(LEAVE, left).await.is_err() {
             tracing::warn!(
                 consumer = context.config.name,
@@ -296,6 +330,12 @@ impl fmt::Debug for Handle {
     }
 }
 
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Consumer")
@@ -308,7 +348,7 @@ fn client_config(config: &Config) -> ClientConfig {
     let mut native = config.cluster.client_config();
     // Memory: at most this much is fetched ahead (a queue, and a response on its way), and small shares
     // of each partition in turn, so that a hot one cannot keep the others waiting.
-    let (queue_kib, share) = if config.aligned {
+    let (queue_kib, share) = if config.lanes.is_some() {
         ("1024", BATCH_BYTES.to_string())
     } else {
         ("16384", "1048576".to_owned())

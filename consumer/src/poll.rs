@@ -1,4 +1,4 @@
-//! The polling thread: Kafka on one side, a bounded channel on the other.
+//! The polling thread: Kafka on one side, a bounded channel for each lane on the other.
 
 use std::{
     mem,
@@ -32,20 +32,20 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Makes the consumer ready for this thread to poll it.
 pub(crate) fn prepare(mut consumer: BaseConsumer<Context>) -> Arc<BaseConsumer<Context>> {
-    let aligned = consumer.context().config.aligned;
-    if aligned {
+    let has_queues = consumer.context().config.lanes.is_some();
+    if has_queues {
         let thread = thread::current();
         consumer.set_nonempty_callback(move || thread.unpark());
     }
     let consumer = Arc::new(consumer);
-    if aligned {
+    if has_queues {
         let _ = consumer.context().consumer.set(Arc::downgrade(&consumer));
     }
     consumer
 }
 
-/// Polls until the consumer has ended.
-pub(crate) fn run(consumer: &BaseConsumer<Context>, batches: &Sender<Batch>) -> Result<(), Error> {
+/// Polls until the consumer has ended. There is a channel for each lane.
+pub(crate) fn run(consumer: &BaseConsumer<Context>, lanes: &[Sender<Batch>]) -> Result<(), Error> {
     let context = consumer.context();
     let config = &context.config;
     let mut paused = false;
@@ -75,42 +75,69 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, batches: &Sender<Batch>) -> 
             paused = false;
         }
 
-        let due = context.state().due_in(now);
-        let mut wait = due.unwrap_or(WAIT).min(WAIT);
-        if due == Some(Duration::ZERO) {
-            match batches.try_reserve() {
-                Ok(permit) => {
-                    let batch = context.state().cut(now);
-                    let records = batch.parts.iter().map(|part| part.records.len()).sum();
-                    telemetry::records(config.name, records);
-                    // Empty when all of it was voided just now.
-                    if !batch.parts.is_empty() {
-                        permit.send(batch);
-                    }
-                    if paused {
-                        consumer.resume(&context.assigned()?)?;
-                        paused = false;
-                    }
-                    continue;
-                }
-                Err(TrySendError::Closed(())) => return Ok(()),
-                // There is still room: a larger batch is the better one.
-                Err(TrySendError::Full(())) if !context.state().is_full() || paused => {
-                    wait = WAIT / 2
-                }
-                Err(TrySendError::Full(())) => {
-                    if context.runtime.block_on(room(batches, context)) {
-                        continue;
-                    }
-                    telemetry::pause(config.name);
-                    consumer.pause(&context.assigned()?)?;
-                    paused = true;
-                }
+        let Handed { any, mut wait } = hand_out(context, lanes, now)?;
+        if any {
+            if paused {
+                consumer.resume(&context.assigned()?)?;
+                paused = false;
             }
+            continue;
+        }
+        // A queue for each partition is not looked into while its lane is full, and librdkafka fetches no
+        // more than fits into it. The common queue has to be emptied, so fetching must end.
+        if config.lanes.is_none() && context.state().is_full(0) && !paused {
+            if context.runtime.block_on(room(&lanes[0], context)) {
+                continue;
+            }
+            telemetry::pause(config.name);
+            consumer.pause(&context.assigned()?)?;
+            paused = true;
+            wait = WAIT / 2;
         }
         take(consumer, context, wait)?;
     }
     Ok(())
+}
+
+/// What came of a look at all lanes.
+struct Handed {
+    /// A batch was handed out.
+    any: bool,
+    /// How long nothing else is due.
+    wait: Duration,
+}
+
+/// Hands out the batches that are due, where there is room for them. A lane that is stuck keeps its own, and
+/// the others get theirs.
+fn hand_out(context: &Context, lanes: &[Sender<Batch>], now: Instant) -> Result<Handed, Error> {
+    let mut handed = Handed {
+        any: false,
+        wait: WAIT,
+    };
+    for (lane, batches) in lanes.iter().enumerate() {
+        let due = context.state().due_in(lane, now);
+        if due != Some(Duration::ZERO) {
+            handed.wait = handed.wait.min(due.unwrap_or(WAIT));
+            continue;
+        }
+        match batches.try_reserve() {
+            Ok(permit) => {
+                let batch = context.state().cut(lane, now);
+                let records = batch.parts.iter().map(|part| part.records.len()).sum();
+                telemetry::records(context.config.name, records);
+                // Empty when all of it was voided just now.
+                if !batch.parts.is_empty() {
+                    permit.send(batch);
+                }
+                handed.any = true;
+            }
+            // The lane's worker has failed, and its owner is about to say why; or all of it is over.
+            Err(TrySendError::Closed(())) => context.ended.cancel(),
+            // There may still be room in it: a larger batch is the better one.
+            Err(TrySendError::Full(())) => handed.wait = handed.wait.min(WAIT / 2),
+        }
+    }
+    Ok(handed)
 }
 
 /// Waits for room in the channel. `false`: for too long.
@@ -122,17 +149,21 @@ async fn room(batches: &Sender<Batch>, context: &Context) -> bool {
     }
 }
 
-/// Takes what Kafka has, until the batch is full.
+/// Takes what Kafka has, until the batches are full.
 fn take(
     consumer: &BaseConsumer<Context>,
     context: &Context,
     mut wait: Duration,
 ) -> Result<(), Error> {
-    if context.config.aligned {
+    if context.config.lanes.is_some() {
         let now = Instant::now();
+        let has_room = |key| {
+            let state = context.state();
+            !state.is_full(state.lane(key))
+        };
         let keep =
             |message: KafkaResult<BorrowedMessage<'_>>| keep(consumer, context, message, now);
-        if context.queues.lock().take(ROUND, keep)? == 0 {
+        if context.queues.lock().take(ROUND, has_room, keep)? == 0 {
             thread::park_timeout(wait);
         }
         // What is left for the common queue are the callbacks.
@@ -150,7 +181,7 @@ fn take(
     Ok(())
 }
 
-/// Takes a message or an error. `false`: the batch is full.
+/// Takes a message or an error. `false`: the batch that it goes into is full.
 fn keep(
     consumer: &BaseConsumer<Context>,
     context: &Context,
@@ -169,7 +200,7 @@ fn keep(
     let link = trace::link(&message);
     let mut state = context.state();
     match state.take(key, message.offset(), timestamp, payload, link, now) {
-        Taken::Kept => return Ok(!state.is_full()),
+        Taken::Kept => return Ok(!state.is_full(state.lane(key))),
         Taken::Foreign => {}
         Taken::Again => telemetry::redelivered(context.config.name),
     }

@@ -52,10 +52,12 @@ impl Queues {
     }
 
     /// Hands over about `limit` records, always of the partition that is furthest behind in time among
-    /// those that have any, as long as `keep` says so. Returns how many.
+    /// those that have any and for which there is room. `keep` says whether there is room for more of its
+    /// kind. Returns how many.
     pub(crate) fn take(
         &mut self,
         limit: usize,
+        has_room: impl Fn(Key) -> bool,
         mut keep: impl FnMut(KafkaResult<BorrowedMessage<'_>>) -> Result<bool, Error>,
     ) -> Result<usize, Error> {
         let mut taken = 0;
@@ -69,18 +71,18 @@ impl Queues {
             && let Some(queue) = self.0.get_mut(&key)
         {
             let before = taken;
-            while taken < before + TURN
+            let mut goes_on = has_room(key);
+            while goes_on
+                && taken < before + TURN
                 && let Some(message) = queue.messages.poll(Duration::ZERO)
             {
                 taken += 1;
                 if let Ok(message) = &message {
                     queue.until = message.timestamp().to_millis().unwrap_or(queue.until);
                 }
-                if !keep(message)? {
-                    return Ok(taken);
-                }
+                goes_on = keep(message)?;
             }
-            if taken == before + TURN {
+            if goes_on && taken == before + TURN {
                 behind.push(Reverse((queue.until, key)));
             }
         }

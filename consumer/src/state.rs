@@ -20,6 +20,14 @@ pub(crate) struct Key {
     pub(crate) partition: i32,
 }
 
+impl Key {
+    /// Which of so many lanes it is in. The partitions of all topics that have the same number are in one:
+    /// all of a child, so that lanes do not wait for each other's rows.
+    const fn lane(self, lanes: usize) -> usize {
+        self.partition.unsigned_abs() as usize % lanes
+    }
+}
+
 /// A partition that is being consumed.
 #[derive(Debug)]
 pub(crate) struct Partition {
@@ -101,11 +109,24 @@ pub(crate) enum Taken {
     Foreign,
 }
 
+/// What is ready for the next batch of a lane.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gathered {
+    records: usize,
+    bytes: usize,
+    /// When the oldest of them came.
+    oldest: Option<Instant>,
+}
+
 #[derive(Debug)]
 pub(crate) struct State {
     max_records: usize,
     max_bytes: usize,
     linger: Duration,
+    /// By lane.
+    gathered: Vec<Gathered>,
+    /// Lanes that have partitions: they share what may be gathered.
+    busy_lanes: usize,
     pub(crate) open: BTreeMap<Key, Partition>,
     /// To be opened (again) by the polling thread.
     pub(crate) reopen: BTreeSet<Key>,
@@ -118,11 +139,6 @@ pub(crate) struct State {
     /// Counts assignments of any kind, to see that one happened.
     pub(crate) assignments: u64,
     last_epoch: u64,
-    /// Ready records and their bytes.
-    records: usize,
-    bytes: usize,
-    /// When the oldest of them came.
-    oldest: Option<Instant>,
     beat: Instant,
     progressed: Instant,
 }
@@ -132,12 +148,15 @@ impl State {
         max_records: usize,
         max_bytes: usize,
         linger: Duration,
+        lanes: usize,
         now: Instant,
     ) -> Self {
         Self {
             max_records,
             max_bytes,
             linger,
+            gathered: vec![Gathered::default(); lanes],
+            busy_lanes: 1,
             open: BTreeMap::new(),
             reopen: BTreeSet::new(),
             stopped: BTreeMap::new(),
@@ -145,9 +164,6 @@ impl State {
             joined: false,
             assignments: 0,
             last_epoch: 0,
-            records: 0,
-            bytes: 0,
-            oldest: None,
             beat: now,
             progressed: now,
         }
@@ -175,6 +191,12 @@ impl State {
                 progressed: now,
             },
         );
+        self.recount(now);
+    }
+
+    /// The lane that a partition is in, always the same.
+    pub(crate) fn lane(&self, key: Key) -> usize {
+        key.lane(self.gathered.len())
     }
 
     /// Everything of the partition that is here or was handed out is void.
@@ -209,6 +231,7 @@ impl State {
         link: Option<Box<Link>>,
         now: Instant,
     ) -> Taken {
+        let lane = self.lane(key);
         let Some(partition) = self.open.get_mut(&key) else {
             return Taken::Foreign;
         };
@@ -226,38 +249,43 @@ impl State {
         partition.fetched = offset + 1;
         partition.bytes += cost;
         partition.records.push(record);
+        let gathered = &mut self.gathered[lane];
         if was_ready {
-            self.records += 1;
-            self.bytes += cost;
+            gathered.records += 1;
+            gathered.bytes += cost;
         } else if partition.is_ready() {
-            self.records += partition.records.len();
-            self.bytes += partition.bytes;
+            gathered.records += partition.records.len();
+            gathered.bytes += partition.bytes;
         }
-        if self.records > 0 {
-            self.oldest.get_or_insert(now);
+        if gathered.records > 0 {
+            gathered.oldest.get_or_insert(now);
         }
         Taken::Kept
     }
 
-    /// There is no room for more in this batch.
-    pub(crate) fn is_full(&self) -> bool {
-        self.records >= self.max_records || self.bytes >= self.max_bytes
+    /// There is no room for more in the lane's batch.
+    pub(crate) fn is_full(&self, lane: usize) -> bool {
+        let gathered = &self.gathered[lane];
+        gathered.records * self.busy_lanes >= self.max_records
+            || gathered.bytes * self.busy_lanes >= self.max_bytes
     }
 
-    /// How long until the batch should go; `None` when there is nothing in it.
-    pub(crate) fn due_in(&self, now: Instant) -> Option<Duration> {
-        let oldest = self.oldest?;
-        if self.is_full() {
+    /// How long until the lane's batch should go; `None` when there is nothing in it.
+    pub(crate) fn due_in(&self, lane: usize, now: Instant) -> Option<Duration> {
+        let oldest = self.gathered[lane].oldest?;
+        if self.is_full(lane) {
             return Some(Duration::ZERO);
         }
         Some((oldest + self.linger).saturating_duration_since(now))
     }
 
-    /// Everything that is ready.
-    pub(crate) fn cut(&mut self, now: Instant) -> Batch {
+    /// Everything of the lane that is ready.
+    pub(crate) fn cut(&mut self, lane: usize, now: Instant) -> Batch {
+        let lanes = self.gathered.len();
         let mut parts: Vec<Part> = self
             .open
             .iter_mut()
+            .filter(|(key, _)| key.lane(lanes) == lane)
             .filter(|(_, partition)| partition.is_ready() && !partition.records.is_empty())
             .map(|(key, partition)| partition.cut(*key))
             .collect();
@@ -267,10 +295,23 @@ impl State {
     }
 
     fn recount(&mut self, now: Instant) {
-        let ready = || self.open.values().filter(|partition| partition.is_ready());
-        self.records = ready().map(|partition| partition.records.len()).sum();
-        self.bytes = ready().map(|partition| partition.bytes).sum();
-        self.oldest = (self.records > 0).then(|| self.oldest.unwrap_or(now));
+        let before = std::mem::take(&mut self.gathered);
+        let lanes = before.len();
+        let mut gathered = vec![Gathered::default(); lanes];
+        let mut is_busy = vec![false; lanes];
+        for (key, partition) in &self.open {
+            let lane = key.lane(lanes);
+            is_busy[lane] = true;
+            if partition.is_ready() {
+                gathered[lane].records += partition.records.len();
+                gathered[lane].bytes += partition.bytes;
+            }
+        }
+        for (lane, before) in gathered.iter_mut().zip(before) {
+            lane.oldest = (lane.records > 0).then(|| before.oldest.unwrap_or(now));
+        }
+        self.busy_lanes = is_busy.into_iter().filter(|busy| *busy).count().max(1);
+        self.gathered = gathered;
     }
 
     pub(crate) fn is_current(&self, key: Key, epoch: u64) -> bool {

@@ -6,26 +6,38 @@ pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use chrono::{DateTime, Days, Months, NaiveDate, Utc};
 use rivulet_consumer::{
     ledger,
     positions::{self, Advance},
 };
 use rivulet_events::{ChildId, changes};
-use sqlx::{PgConnection, PgPool, postgres::PgBindIterExt as _};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, postgres::PgBindIterExt as _};
 
 use self::partitions::{Known, Partition};
 use crate::{CONSUMER, Rollup, prepare::Prepared};
 
-/// How a transaction starts, in one round trip.
+/// How a transaction that may take `limit` starts, in one round trip.
 ///
 /// - `synchronous_commit = off` is safe: position and effects are lost together, and Kafka has the
 ///   tail. Nothing outside may be told that a position is durable.
 /// - Every table is reached by key. A plan made while a partition was empty must not scan it later.
 /// - An instance that is stopped in mid-transaction holds the lock on its positions and on rows of
 ///   children: its session ends, so that who took over can go on.
-const BEGIN: &str = "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off; \
-                     SET LOCAL idle_in_transaction_session_timeout = '10s'";
+/// - The server gives a statement up before this side gives up the transaction, and notices a client that is
+///   gone: otherwise the statement would run on and hold its locks against the next attempt. To wait for
+///   somebody else's lock is told apart from being slow.
+fn begin(limit: Duration) -> AssertSqlSafe<String> {
+    let (statement, lock) = (limit.as_millis() / 3, limit.as_millis() / 6);
+    AssertSqlSafe(format!(
+        "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off; \
+         SET LOCAL idle_in_transaction_session_timeout = '10s'; \
+         SET LOCAL client_connection_check_interval = '2s'; \
+         SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}"
+    ))
+}
 
 /// Why a batch was not committed.
 #[derive(Debug, thiserror::Error)]
@@ -63,10 +75,15 @@ impl Store {
         }
     }
 
-    /// Commits a batch, or nothing of it. On return `batch` is without what was counted before.
-    pub(crate) async fn commit(&mut self, batch: &mut Prepared) -> Result<(), StoreError> {
+    /// Commits a batch, or nothing of it, within about `limit`. On return `batch` is without what was counted
+    /// before.
+    pub(crate) async fn commit(
+        &mut self,
+        batch: &mut Prepared,
+        limit: Duration,
+    ) -> Result<(), StoreError> {
         self.known.ensure(&self.pool, partitions_of(batch)).await?;
-        let mut tx = self.pool.begin_with(BEGIN).await?;
+        let mut tx = self.pool.begin_with(begin(limit)).await?;
         // First: who lost the partition wastes nothing, and every transaction locks in this order.
         positions::advance(&mut tx, CONSUMER, &advances(batch)).await?;
         let apart = seen::days_apart(&mut tx, &batch.events).await?;

@@ -23,7 +23,12 @@ pub(crate) struct Instance {
 
 impl Instance {
     pub(crate) fn start(bed: &TestBed) -> Self {
+        Self::with_timeout(bed, Config::default().transaction_timeout)
+    }
+
+    pub(crate) fn with_timeout(bed: &TestBed, transaction_timeout: Duration) -> Self {
         let config = Config {
+            transaction_timeout,
             // Its own: Kafka waits for the instances of a test that ended without leaving.
             group: bed.cluster.topic_prefix.clone(),
             // Small batches: many transactions, many places to be cut off at.

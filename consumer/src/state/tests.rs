@@ -33,7 +33,7 @@ fn at(position: i64, pending_end: Option<i64>, high: i64) -> Opening {
 }
 
 fn state(now: Instant) -> State {
-    State::new(4, 1_000, LINGER, now)
+    State::new(4, 1_000, LINGER, 1, now)
 }
 
 fn take(state: &mut State, key: Key, offsets: &[i64], now: Instant) {
@@ -55,14 +55,14 @@ fn parts_follow_each_other_over_gaps_and_redeliveries() {
     take(&mut state, message(0), &[5, 7], now);
     assert_eq!(state.take(message(0), 7, 0, b"", None, now), Taken::Again);
     assert_eq!(state.take(message(1), 0, 0, b"", None, now), Taken::Foreign);
-    let first = state.cut(now).parts.remove(0);
+    let first = state.cut(0, now).parts.remove(0);
     assert_eq!((first.expected, first.next_offset()), (5, 8));
     assert_eq!(offsets(&first), [5, 7]);
 
     take(&mut state, message(0), &[9], now);
-    let second = state.cut(now).parts.remove(0);
+    let second = state.cut(0, now).parts.remove(0);
     assert_eq!((second.expected, second.next_offset()), (8, 10));
-    assert!(state.cut(now).parts.is_empty());
+    assert!(state.cut(0, now).parts.is_empty());
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn parts_are_in_the_order_of_their_topics_names() {
     open(&mut state, key(EventType::Speech, 0), "t.speech");
     open(&mut state, key(EventType::Session, 10), "t.session");
     open(&mut state, key(EventType::Session, 9), "t.session");
-    let parts = state.cut(now).parts;
+    let parts = state.cut(0, now).parts;
     let order: Vec<_> = parts
         .iter()
         .map(|part| (&*part.topic, part.partition))
@@ -96,23 +96,47 @@ fn a_batch_goes_when_it_is_full_or_has_waited() {
     let start = Instant::now();
     let mut state = state(start);
     state.open(message(0), at(0, None, 9), start);
-    assert_eq!(state.due_in(start), None);
+    assert_eq!(state.due_in(0, start), None);
     take(&mut state, message(0), &[0, 1], start);
     let later = start + LINGER / 4;
     take(&mut state, message(0), &[2], later);
-    assert_eq!(state.due_in(later), Some(LINGER * 3 / 4));
-    assert_eq!(state.due_in(start + LINGER * 2), Some(Duration::ZERO));
-    assert!(!state.is_full());
+    assert_eq!(state.due_in(0, later), Some(LINGER * 3 / 4));
+    assert_eq!(state.due_in(0, start + LINGER * 2), Some(Duration::ZERO));
+    assert!(!state.is_full(0));
     take(&mut state, message(0), &[3], later);
-    assert!(state.is_full());
-    assert_eq!(state.due_in(later), Some(Duration::ZERO));
-    state.cut(later);
-    assert_eq!(state.due_in(later), None);
+    assert!(state.is_full(0));
+    assert_eq!(state.due_in(0, later), Some(Duration::ZERO));
+    state.cut(0, later);
+    assert_eq!(state.due_in(0, later), None);
 
     state.take(message(0), 4, 0, &[0; 1_000], None, later);
-    assert!(state.is_full(), "by its bytes");
+    assert!(state.is_full(0), "by its bytes");
     state.void(message(0), later);
-    assert_eq!(state.due_in(later), None);
+    assert_eq!(state.due_in(0, later), None);
+}
+
+#[test]
+fn lanes_have_batches_of_their_own_and_share_what_may_be_gathered() {
+    let now = Instant::now();
+    let mut state = State::new(4, 1_000, LINGER, 3, now);
+    state.open(message(0), at(0, None, 9), now);
+    state.open(message(3), at(0, None, 9), now);
+    take(&mut state, message(0), &[0, 1], now);
+    take(&mut state, message(3), &[0], now);
+    assert!(
+        !state.is_full(0),
+        "the only lane with partitions has it all"
+    );
+    state.open(key(EventType::Speech, 1), at(0, None, 9), now);
+    assert!(state.is_full(0));
+    assert_eq!(state.due_in(1, now), None);
+    take(&mut state, key(EventType::Speech, 1), &[0], now);
+    assert_eq!(state.due_in(1, now), Some(LINGER));
+    assert_eq!(state.cut(1, now).parts.len(), 1);
+    assert_eq!(state.due_in(1, now), None);
+    assert!(state.is_full(0), "what the other has is still there");
+    assert_eq!(state.cut(0, now).parts.len(), 2);
+    assert!(state.cut(2, now).parts.is_empty());
 }
 
 #[test]
@@ -122,18 +146,18 @@ fn a_begun_range_waits_until_it_is_whole_and_goes_alone() {
     state.open(message(0), at(10, Some(16), 20), now);
     state.open(message(1), at(0, None, 20), now);
     take(&mut state, message(0), &[10, 11, 12, 13, 14], now);
-    assert_eq!(state.due_in(now), None, "nothing may go yet");
+    assert_eq!(state.due_in(0, now), None, "nothing may go yet");
     take(&mut state, message(1), &[0], now);
-    let others = state.cut(now).parts;
+    let others = state.cut(0, now).parts;
     assert_eq!(others.len(), 1);
     assert_eq!(others[0].partition, 1);
 
     take(&mut state, message(0), &[15, 16, 17], now);
-    let range = state.cut(now).parts.remove(0);
+    let range = state.cut(0, now).parts.remove(0);
     assert_eq!(offsets(&range), [10, 11, 12, 13, 14, 15]);
     assert_eq!((range.expected, range.next_offset()), (10, 16));
     assert_eq!(range.pending_end, Some(16));
-    let rest = state.cut(now).parts.remove(0);
+    let rest = state.cut(0, now).parts.remove(0);
     assert_eq!(offsets(&rest), [16, 17]);
     assert_eq!((rest.expected, rest.pending_end), (16, None));
 }
@@ -144,10 +168,10 @@ fn a_range_whose_last_record_is_a_gap_is_whole_with_the_next_one() {
     let mut state = state(now);
     state.open(message(0), at(10, Some(16), 20), now);
     take(&mut state, message(0), &[10, 18], now);
-    let range = state.cut(now).parts.remove(0);
+    let range = state.cut(0, now).parts.remove(0);
     assert_eq!(offsets(&range), [10]);
     assert_eq!(range.next_offset(), 16);
-    assert_eq!(offsets(&state.cut(now).parts[0]), [18]);
+    assert_eq!(offsets(&state.cut(0, now).parts[0]), [18]);
 }
 
 #[test]
@@ -156,7 +180,7 @@ fn what_was_handed_out_is_void_once_the_partition_is_opened_again() {
     let mut state = state(now);
     state.open(message(0), at(0, None, 9), now);
     take(&mut state, message(0), &[0, 1], now);
-    let part = state.cut(now).parts.remove(0);
+    let part = state.cut(0, now).parts.remove(0);
     assert!(state.is_current(part.key(), part.epoch));
     assert!(state.void(message(0), now));
     assert!(!state.is_current(part.key(), part.epoch));
@@ -189,12 +213,12 @@ fn stuck_is_lag_without_progress() {
     assert_eq!(stuck(&mut state, after(700)), None);
 
     take(&mut state, message(0), &[0], start);
-    let part = state.cut(start).parts.remove(0);
+    let part = state.cut(0, start).parts.remove(0);
     state.done(&part, after(700));
     assert_eq!(stuck(&mut state, after(799)), None);
     assert!(stuck(&mut state, after(801)).is_some());
     take(&mut state, message(0), &[1], start);
-    let part = state.cut(start).parts.remove(0);
+    let part = state.cut(0, start).parts.remove(0);
     state.done(&part, after(801));
     assert_eq!(stuck(&mut state, after(2_000)), None, "all done");
     assert!(state.stuck(STALL, after(2_101)).is_some(), "no heart-beat");
@@ -210,7 +234,7 @@ fn one_partition_that_hangs_among_others_is_seen_later() {
     for offset in 0..6 {
         now += STALL;
         take(&mut state, message(0), &[offset], now);
-        let part = state.cut(now).parts.remove(0);
+        let part = state.cut(0, now).parts.remove(0);
         state.done(&part, now);
         state.beat(now);
         assert_eq!(state.stuck(STALL, now).is_some(), offset == 5);

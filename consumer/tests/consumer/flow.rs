@@ -1,10 +1,10 @@
 //! Sharing, handing over, back-pressure: nothing lost, nothing twice.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
 
 use chrono::{TimeDelta, Utc};
 use rivulet_consumer::{
-    Config,
+    Config, Lane,
     positions::{self, consumed_horizon},
 };
 use rivulet_events::EventType;
@@ -16,7 +16,7 @@ async fn instances_come_and_go_and_each_record_is_processed_once() {
     let rig = Rig::new(3).await;
     rig.produce_everywhere(300);
     let aligned = Config {
-        aligned: true,
+        lanes: NonZeroUsize::new(1),
         ..rig.config()
     };
     let first = rig.start(rig.config()).await.process();
@@ -45,7 +45,7 @@ async fn an_aligned_backlog_comes_in_the_order_of_its_timestamps() {
         rig.produce_over_an_hour(event_type, records);
     }
     let config = Config {
-        aligned: true,
+        lanes: NonZeroUsize::new(1),
         max_batch_records: 1_000,
         linger: Duration::from_secs(10),
         ..rig.config()
@@ -145,6 +145,41 @@ async fn a_busy_partition_does_not_keep_the_others_waiting() {
         }
     }
     assert!(busy < 20_000, "the busy partition went first, all of it");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_is_stuck_does_not_hold_up_the_others() {
+    let rig = Rig::new(2).await;
+    let config = Config {
+        lanes: NonZeroUsize::new(2),
+        max_batch_records: 100,
+        ..rig.config()
+    };
+    // Far more of each than a lane's channel and the batch before it hold.
+    rig.produce(EventType::Message, 0, 3_000);
+    rig.produce(EventType::Message, 1, 3_000);
+    rig.produce(EventType::Speech, 1, 2_000);
+    let mut running = rig.start(config).await;
+    let handle = running.consumer.handle();
+    let [mut stuck, mut free]: [Lane; 2] = running.consumer.take_lanes().try_into().unwrap();
+    let first = stuck.next().await.unwrap();
+    // Whoever has it does not come back. The others are processed to their end.
+    while rig.processed().await.0 < 5_000 {
+        let batch = tokio::time::timeout(Duration::from_secs(30), free.next());
+        let parts = batch.await.expect("held up").unwrap().parts;
+        assert!(parts.iter().all(|part| part.partition == 1));
+        process(&rig.bed.pool, &handle, parts).await;
+    }
+    // What was not read is still to come, in order.
+    process(&rig.bed.pool, &handle, first.parts).await;
+    while rig.processed().await.0 < 8_000 {
+        let batch = stuck.next().await.unwrap();
+        let records: usize = batch.parts.iter().map(|part| part.records.len()).sum();
+        assert!(records <= 64, "two lanes share what may be gathered");
+        process(&rig.bed.pool, &handle, batch.parts).await;
+    }
+    rig.wait_for_processed(8_000).await;
     running.stop().await;
 }
 

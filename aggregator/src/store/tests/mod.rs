@@ -7,12 +7,17 @@ mod streaks;
 mod transaction;
 mod views;
 
+use std::time::Duration;
+
 use rivulet_consumer::Part;
 use rivulet_events::{EventType, Record};
 use rivulet_sandbox::TestBed;
 
 use super::{Store, StoreError};
 use crate::{CONSUMER, common::parts, prepare::Prepared};
+
+/// Enough for any transaction here, on any machine.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A migrated database where every topic's partitions 0 to 2 are at offset 0.
 pub(super) async fn database() -> TestBed {
@@ -38,7 +43,7 @@ pub(super) async fn database() -> TestBed {
 
 pub(super) async fn commit(store: &mut Store, parts: Vec<Part>) -> Result<Prepared, StoreError> {
     let mut batch = Prepared::new(parts);
-    store.commit(&mut batch).await.map(|()| batch)
+    store.commit(&mut batch, LIMIT).await.map(|()| batch)
 }
 
 /// The events in partition 0 of their topics, in batches of at most `size`.

@@ -10,7 +10,7 @@ use std::{
 use rivulet_events::{EventType, InteractionAction, Role, SessionAction};
 use uuid::Uuid;
 
-use super::{Store, StoreError, batches, commit, count, database};
+use super::{LIMIT, Store, StoreError, batches, commit, count, database};
 use crate::{
     CONSUMER,
     common::{
@@ -109,7 +109,7 @@ async fn a_transaction_that_is_cut_off_anywhere_counts_all_or_nothing() {
         // Another process each time: it knows nothing of what the one before did.
         let mut store = Store::new(bed.pool.clone());
         let mut prepared = Prepared::new(batch);
-        if stopped_after(number, store.commit(&mut prepared))
+        if stopped_after(number, store.commit(&mut prepared, LIMIT))
             .await
             .is_none()
         {
