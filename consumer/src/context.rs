@@ -114,7 +114,11 @@ impl Context {
         known.cloned().unwrap_or_else(|| name.into())
     }
 
-    fn list(&self, keys: &BTreeSet<Key>, offset: Offset) -> KafkaResult<TopicPartitionList> {
+    pub(crate) fn list(
+        &self,
+        keys: &BTreeSet<Key>,
+        offset: Offset,
+    ) -> KafkaResult<TopicPartitionList> {
         let mut list = TopicPartitionList::with_capacity(keys.len());
         for key in keys {
             list.add_partition_offset(&self.topic(*key), key.partition, offset)?;
@@ -122,9 +126,10 @@ impl Context {
         Ok(list)
     }
 
-    pub(crate) fn assigned(&self) -> KafkaResult<TopicPartitionList> {
-        let assigned = self.state().assigned.clone();
-        self.list(&assigned, Offset::Invalid)
+    /// What is fetched unless all of it is paused.
+    pub(crate) fn wanted(&self) -> KafkaResult<TopicPartitionList> {
+        let wanted = self.state().wanted();
+        self.list(&wanted, Offset::Invalid)
     }
 
     /// Reads these partitions again, which are this instance's already.

@@ -318,6 +318,15 @@ impl Handle {
         }
     }
 
+    /// Whether the partition is left alone for now: what is fetched of it ahead is thrown away, so it is for one
+    /// whose processing takes long while others go on. It ends when the partition is opened again. Only for a
+    /// consumer without [lanes](Config::lanes), whose queues wait by themselves.
+    pub fn hold(&self, topic: &str, partition: i32, is_held: bool) {
+        if let Some(key) = self.0.key(topic, partition) {
+            self.0.state().hold(key, is_held);
+        }
+    }
+
     /// A store is out of reach and is being retried: the watchdog lets this pass for progress.
     pub fn still_trying(&self) {
         self.0.state().excuse(Instant::now());

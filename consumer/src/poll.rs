@@ -8,7 +8,7 @@ use std::{
 };
 
 use rdkafka::{
-    Message,
+    Message, Offset,
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::BorrowedMessage,
@@ -75,10 +75,19 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, lanes: &[Sender<Batch>]) -> 
             paused = false;
         }
 
+        let (pause, resume) = context.state().holds();
+        if !pause.is_empty() {
+            telemetry::pause(config.name);
+            consumer.pause(&context.list(&pause, Offset::Invalid)?)?;
+        }
+        if !resume.is_empty() && !paused {
+            consumer.resume(&context.list(&resume, Offset::Invalid)?)?;
+        }
+
         let Handed { any, mut wait } = hand_out(context, lanes, now)?;
         if any {
             if paused {
-                consumer.resume(&context.assigned()?)?;
+                consumer.resume(&context.wanted()?)?;
                 paused = false;
             }
             continue;
@@ -90,7 +99,7 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, lanes: &[Sender<Batch>]) -> 
                 continue;
             }
             telemetry::pause(config.name);
-            consumer.pause(&context.assigned()?)?;
+            consumer.pause(&context.wanted()?)?;
             paused = true;
             wait = WAIT / 2;
         }

@@ -134,6 +134,10 @@ pub(crate) struct State {
     pub(crate) stopped: BTreeMap<Key, String>,
     /// What librdkafka was told to fetch.
     pub(crate) assigned: BTreeSet<Key>,
+    /// Nothing more is wanted of these for now,
+    held: BTreeSet<Key>,
+    /// which librdkafka was told of these.
+    hold_told: BTreeSet<Key>,
     /// An assignment came, be it an empty one.
     pub(crate) joined: bool,
     /// Counts assignments of any kind, to see that one happened.
@@ -161,6 +165,8 @@ impl State {
             reopen: BTreeSet::new(),
             stopped: BTreeMap::new(),
             assigned: BTreeSet::new(),
+            held: BTreeSet::new(),
+            hold_told: BTreeSet::new(),
             joined: false,
             assignments: 0,
             last_epoch: 0,
@@ -194,6 +200,28 @@ impl State {
         self.recount(now);
     }
 
+    /// Whether more is wanted of the partition for now.
+    pub(crate) fn hold(&mut self, key: Key, is_held: bool) {
+        if !is_held {
+            self.held.remove(&key);
+        } else if self.open.contains_key(&key) {
+            self.held.insert(key);
+        }
+    }
+
+    /// Which partitions librdkafka is to pause, and which to fetch again, since this was last asked.
+    pub(crate) fn holds(&mut self) -> (BTreeSet<Key>, BTreeSet<Key>) {
+        let pause = &self.held - &self.hold_told;
+        let resume = &self.hold_told - &self.held;
+        self.hold_told = self.held.clone();
+        (pause, resume)
+    }
+
+    /// What is fetched unless all of it is paused.
+    pub(crate) fn wanted(&self) -> BTreeSet<Key> {
+        &self.assigned - &self.held
+    }
+
     /// The lane that a partition is in, always the same.
     pub(crate) fn lane(&self, key: Key) -> usize {
         key.lane(self.gathered.len())
@@ -202,6 +230,9 @@ impl State {
     /// Everything of the partition that is here or was handed out is void.
     pub(crate) fn forget(&mut self, key: Key, now: Instant) -> Option<Partition> {
         let forgotten = self.open.remove(&key);
+        // Assigned again it is fetched again.
+        self.held.remove(&key);
+        self.hold_told.remove(&key);
         self.recount(now);
         forgotten
     }

@@ -1,6 +1,6 @@
 //! What each partition has waiting, and which range goes next.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use ahash::AHashMap;
 use rivulet_consumer::Part;
@@ -18,9 +18,32 @@ struct Lane {
     encoder: Encoder,
     /// In the order of their offsets; only the last may still grow.
     ranges: VecDeque<Range>,
-    /// Bytes of the range that is being inserted, if one is.
-    flying: Option<usize>,
+    /// The range that is being inserted, if one is.
+    flying: Option<Flying>,
+    /// Its insert takes so long that nothing more is taken of it.
+    is_held: bool,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Flying {
+    bytes: usize,
+    since: Instant,
+}
+
+impl Lane {
+    fn bytes(&self) -> usize {
+        let flying = self.flying.map_or(0, |flying| flying.bytes);
+        flying + self.ranges.iter().map(Range::bytes).sum::<usize>()
+    }
+
+    fn is_slow(&self, now: Instant) -> bool {
+        self.flying
+            .is_some_and(|flying| now.saturating_duration_since(flying.since) >= SLOW)
+    }
+}
+
+/// An insert that takes longer is no longer reckoned with: others get its place, and room in memory.
+const SLOW: Duration = Duration::from_secs(3);
 
 /// The records of a part do not follow on those before it: the position must be read again.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,10 +68,34 @@ impl Lanes {
 
     /// Memory held by rows, waiting and being inserted.
     pub(crate) fn bytes(&self) -> usize {
-        let lane = |lane: &Lane| {
-            lane.flying.unwrap_or(0) + lane.ranges.iter().map(Range::bytes).sum::<usize>()
-        };
-        self.lanes.values().map(lane).sum()
+        self.lanes.values().map(Lane::bytes).sum()
+    }
+
+    /// The same without what lies in partitions that are held, up to as much as all others may have: so
+    /// partitions that are stuck leave the others their room.
+    pub(crate) fn moving_bytes(&self) -> usize {
+        let held = self.lanes.values().filter(|lane| lane.is_held);
+        let held: usize = held.map(Lane::bytes).sum();
+        self.bytes() - held.min(self.config.max_buffered_bytes)
+    }
+
+    /// How many inserts take longer than they should.
+    pub(crate) fn slow(&self, now: Instant) -> usize {
+        self.lanes.values().filter(|lane| lane.is_slow(now)).count()
+    }
+
+    /// Which partitions are held from now on, and which are not any more: those whose insert is slow while they
+    /// have more than a share of the memory.
+    pub(crate) fn holds(&mut self, now: Instant) -> Vec<(Key, bool)> {
+        let share = self.config.max_buffered_bytes / 4;
+        let mut changed = Vec::new();
+        for (key, lane) in &mut self.lanes {
+            let is_held = lane.is_slow(now) && (lane.is_held || lane.bytes() >= share);
+            if std::mem::replace(&mut lane.is_held, is_held) != is_held {
+                changed.push((key.clone(), is_held));
+            }
+        }
+        changed
     }
 
     /// Whether anything waits.
@@ -73,6 +120,7 @@ impl Lanes {
             encoder: encoder(),
             ranges: VecDeque::new(),
             flying: None,
+            is_held: false,
         });
         if lane.epoch != part.epoch {
             lane.epoch = part.epoch;
@@ -114,7 +162,7 @@ impl Lanes {
     /// not become many small inserts.
     pub(crate) fn next(&mut self, now: Instant) -> Option<(Key, Range)> {
         let config = &self.config;
-        let pressed = self.bytes() >= config.max_buffered_bytes;
+        let pressed = self.moving_bytes() >= config.max_buffered_bytes;
         let paced = self.last_start.is_none_or(|last| now - last >= config.pace);
         let is_due = |lane: &Lane| {
             let Some(range) = lane.ranges.front() else {
@@ -134,7 +182,10 @@ impl Lanes {
         let due = self.lanes.iter_mut().filter(|(_, lane)| is_due(lane));
         let (key, lane) = due.min_by_key(|(_, lane)| lane.ranges.front().map(|r| r.opened))?;
         let range = lane.ranges.pop_front()?;
-        lane.flying = Some(range.bytes());
+        lane.flying = Some(Flying {
+            bytes: range.bytes(),
+            since: now,
+        });
         self.last_start = Some(now);
         Some((key.clone(), range))
     }
@@ -166,8 +217,6 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use rivulet_consumer::Raw;
     use rivulet_events::EventType;
 
@@ -318,6 +367,32 @@ mod tests {
         );
         lanes.keep(|part| part.epoch > 3);
         assert!(!lanes.is_waiting());
+    }
+
+    #[test]
+    fn a_partition_that_is_stuck_leaves_the_others_their_room() {
+        let (mut lanes, start) = (
+            lanes(Config {
+                max_records: 10,
+                max_buffered_bytes: 16_000,
+                ..Config::default()
+            }),
+            Instant::now(),
+        );
+        lanes.take(part(0, 0..30), start).unwrap();
+        let (stuck, _) = lanes.next(start).unwrap();
+        assert!(lanes.holds(start).is_empty(), "it has only just begun");
+        assert_eq!(lanes.slow(start), 0);
+        let later = start + SLOW;
+        assert_eq!(lanes.holds(later), [(stuck.clone(), true)]);
+        assert!(lanes.holds(later).is_empty(), "told once");
+        assert_eq!((lanes.slow(later), lanes.moving_bytes()), (1, 0));
+        // More than all of the memory is not left out.
+        lanes.take(part(0, 30..60), later).unwrap();
+        assert_eq!(lanes.moving_bytes(), lanes.bytes() - 16_000);
+        lanes.landed(&stuck, None);
+        assert_eq!(lanes.holds(later), [(stuck, false)]);
+        assert_eq!(lanes.moving_bytes(), lanes.bytes());
     }
 
     #[test]

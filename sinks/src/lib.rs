@@ -47,9 +47,11 @@ pub struct Config {
     /// Least time between two inserts that nothing urges: four a second, whatever the number of
     /// partitions, as long as that keeps them below `max_age`.
     pub pace: Duration,
-    /// Inserts at the same time, at most.
+    /// Inserts at the same time, at most; twice as many where some take longer than 3 s.
     pub inserts: usize,
-    /// Memory for rows, waiting and being inserted; beyond it no records are taken.
+    /// Memory for rows, waiting and being inserted; beyond it no records are taken. A partition whose insert
+    /// takes longer than 3 s and that has a quarter of it is left alone meanwhile; such partitions may have as
+    /// much again, so that they do not keep the others from going on.
     pub max_buffered_bytes: usize,
     /// Longest time for ClickHouse to take 256 KiB of an insert.
     pub send_timeout: Duration,

@@ -91,11 +91,14 @@ impl Sink {
     ) -> Result<(), Error> {
         loop {
             self.start_due();
-            let buffered = self.lanes.bytes();
-            metrics::buffered(buffered);
+            metrics::buffered(self.lanes.bytes());
+            for ((topic, partition), is_held) in self.lanes.holds(Instant::now()) {
+                self.crew.handle.hold(&topic, partition, is_held);
+            }
             // With nothing in the air, what is buffered only waits for records that are still to
             // come: those of ranges that were begun before a restart.
-            let has_room = buffered < self.config.max_buffered_bytes || self.flights.is_empty();
+            let has_room = self.lanes.moving_bytes() < self.config.max_buffered_bytes
+                || self.flights.is_empty();
             let tick = async {
                 if self.lanes.is_waiting() {
                     tokio::time::sleep(TICK).await;
@@ -124,7 +127,9 @@ impl Sink {
 
     fn start_due(&mut self) {
         self.lanes.keep(|part| self.crew.handle.is_current(part));
-        while self.flights.len() < self.config.inserts
+        // Those that are slow give their places to others, once.
+        let slow = self.lanes.slow(Instant::now()).min(self.config.inserts);
+        while self.flights.len() < self.config.inserts + slow
             && let Some((key, range)) = self.lanes.next(Instant::now())
         {
             let (epoch, crew) = (range.part.epoch, Arc::clone(&self.crew));

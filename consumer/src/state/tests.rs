@@ -140,6 +140,32 @@ fn lanes_have_batches_of_their_own_and_share_what_may_be_gathered() {
 }
 
 #[test]
+fn a_partition_is_held_until_it_is_let_go_or_opened_again() {
+    let now = Instant::now();
+    let mut state = state(now);
+    state.hold(message(0), true);
+    assert_eq!(state.holds(), Default::default(), "it is not ours");
+    for partition in [0, 1] {
+        state.open(message(partition), at(0, None, 9), now);
+        state.hold(message(partition), true);
+    }
+    let both = [message(0), message(1)].into();
+    assert_eq!(state.holds(), (both, [].into()));
+    assert_eq!(state.holds(), Default::default(), "told once");
+    assert_eq!(state.wanted(), [].into());
+    state.hold(message(0), false);
+    assert_eq!(state.holds(), ([].into(), [message(0)].into()));
+    state.void(message(1), now);
+    state.open(message(1), at(0, None, 9), now);
+    assert_eq!(
+        state.holds(),
+        Default::default(),
+        "fetched anew, not paused"
+    );
+    assert_eq!(state.wanted(), [message(0), message(1)].into());
+}
+
+#[test]
 fn a_begun_range_waits_until_it_is_whole_and_goes_alone() {
     let now = Instant::now();
     let mut state = state(now);

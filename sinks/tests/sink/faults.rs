@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use rivulet_events::EventType::Interaction;
+use rivulet_events::{
+    Data,
+    EventType::{self, Interaction},
+    Record, Session, SessionAction,
+};
 use rivulet_sinks::Config;
+use uuid::Uuid;
 
 use crate::{
-    bed::{Bed, badge, config, payload, until},
+    bed::{Bed, badge, config, payload, record, until},
     proxy::{Mode, Proxy},
 };
 
@@ -131,4 +136,51 @@ async fn an_outage_longer_than_memory_lasts() {
     proxy.set(Mode::Pass);
     bed.until_settled(Interaction, 2_999).await;
     assert_eq!(bed.raw_rows().await, 3_000);
+}
+
+/// The inserts of one partition never end, and more of it arrives than the sink may hold. The others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_whose_inserts_never_end_holds_up_nobody_else() {
+    let bed = Bed::new().await;
+    let proxy = Proxy::new(&bed.test.clickhouse_url).await;
+    let narrow = Config {
+        max_records: 40,
+        max_buffered_bytes: 512 << 10,
+        inserts: 1,
+        answer_timeout: Duration::from_secs(8),
+        ..config()
+    };
+    let sink = bed.start_with(&bed.behind(&proxy.url), narrow);
+    until("the sink to be ready", || async {
+        sink.readiness.is_ready()
+    })
+    .await;
+    // As the token of an insert begins, in its URL.
+    proxy.set(Mode::HangOn("session%3A0%3A"));
+    let heartbeat = record(Data::Session(Session {
+        action: SessionAction::Heartbeat,
+        active_ms: 1,
+        kind: None,
+        device_type: None,
+    }));
+    let stuck: Vec<_> = (0..3_000)
+        .map(|number| {
+            payload(&Record {
+                id: Uuid::from_u128(number),
+                session_id: Some(Uuid::nil()),
+                ..heartbeat.clone()
+            })
+        })
+        .collect();
+    bed.send_together(EventType::Session, &stuck).await;
+    proxy.harmed().await;
+    let free: Vec<_> = (0..2_000)
+        .map(|number| payload(&badge(&number.to_string())))
+        .collect();
+    bed.send_together(Interaction, &free).await;
+    bed.until_settled(Interaction, 1_999).await;
+    assert_eq!(bed.raw_rows().await, 2_000);
+    proxy.set(Mode::Pass);
+    bed.until_settled(EventType::Session, 2_999).await;
+    assert_eq!(bed.raw_rows().await, 5_000);
 }

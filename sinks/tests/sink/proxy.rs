@@ -25,6 +25,8 @@ pub(crate) enum Mode {
     Refuse(u32),
     /// Passes requests on and keeps the answers to itself.
     Swallow,
+    /// Takes requests with this in their first bytes and never answers them; passes others.
+    HangOn(&'static str),
 }
 
 #[derive(Debug)]
@@ -84,9 +86,18 @@ async fn serve(client: TcpStream, state: Arc<State>) {
     let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
     let mut upstream: Option<OwnedWriteHalf> = None;
     let mut piece = vec![0; 64 * 1024];
+    let mut hangs = false;
     while let Ok(length @ 1..) = from_client.read(&mut piece).await {
         let mode = *state.mode.lock();
+        if let Mode::HangOn(sign) = mode
+            && piece[..length]
+                .windows(sign.len())
+                .any(|at| at == sign.as_bytes())
+        {
+            hangs = true;
+        }
         match mode {
+            Mode::HangOn(_) if hangs => state.harmed.notify_one(),
             Mode::Shut => {
                 to_client.lock().await.shutdown().await.ok();
                 state.harmed.notify_one();
@@ -106,7 +117,7 @@ async fn serve(client: TcpStream, state: Arc<State>) {
                 state.harmed.notify_one();
                 return;
             }
-            Mode::Pass | Mode::Swallow => {
+            Mode::Pass | Mode::Swallow | Mode::HangOn(_) => {
                 if upstream.is_none() {
                     let Ok(stream) = TcpStream::connect(&state.upstream).await else {
                         return;
