@@ -41,15 +41,7 @@ impl Corpus {
         order: Order,
         now: i64,
     ) -> Result<Self> {
-        let who = Registration {
-            parent_id: ParentId::new(author.id()),
-            age_group: AgeGroup::CuriousExplorers,
-            timezone: Zone::named("Europe/Rome").context("the zone Europe/Rome")?,
-            deleted: false,
-            coppa: true,
-            audio: true,
-            analytics: true,
-        };
+        let who = registration(author)?;
         let from = now - HOUR_MS;
         let mut visits: Vec<_> = match order {
             Order::Together => Vec::new(),
@@ -79,6 +71,40 @@ impl Corpus {
             records.push(record(&json, &who, now)?);
         }
         Ok(Self { records })
+    }
+
+    /// So many events of one child, each with a topic of its own, from the `first`th on.
+    pub(crate) fn topics(
+        author: &mut Author,
+        child: Uuid,
+        first: usize,
+        count: usize,
+        now: i64,
+    ) -> Result<Self> {
+        let who = registration(author)?;
+        let records = (first..first + count).map(|number| {
+            let mut visit = author.visit(child, now - 60_000);
+            record(
+                &author.about(&mut visit, &format!("topic {number:08}")),
+                &who,
+                now,
+            )
+        });
+        let records = records.collect::<Result<_>>()?;
+        Ok(Self { records })
+    }
+
+    /// Puts the others evenly between these.
+    pub(crate) fn mix(&mut self, others: Self) {
+        let (ours, theirs) = (self.records.len(), others.records.len());
+        let mut mixed = Vec::with_capacity(ours + theirs);
+        let mut others = others.records.into_iter();
+        for (index, record) in self.records.drain(..).enumerate() {
+            mixed.push(record);
+            let due = (index + 1) * theirs / ours;
+            mixed.extend(others.by_ref().take(due - index * theirs / ours));
+        }
+        self.records = mixed;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -118,6 +144,19 @@ impl Corpus {
             .await?
             .context("Kafka did not take the events in time")
     }
+}
+
+/// A family that agreed to everything.
+fn registration(author: &mut Author) -> Result<Registration> {
+    Ok(Registration {
+        parent_id: ParentId::new(author.id()),
+        age_group: AgeGroup::CuriousExplorers,
+        timezone: Zone::named("Europe/Rome").context("the zone Europe/Rome")?,
+        deleted: false,
+        coppa: true,
+        audio: true,
+        analytics: true,
+    })
 }
 
 fn record(json: &str, who: &Registration, now: i64) -> Result<(EventType, Uuid, Box<[u8]>)> {

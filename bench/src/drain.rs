@@ -71,7 +71,7 @@ pub(crate) async fn drain(
     Ok(drained)
 }
 
-async fn done(pool: &PgPool, consumer: &str) -> Result<usize> {
+pub(crate) async fn done(pool: &PgPool, consumer: &str) -> Result<usize> {
     let sum: i64 = sqlx::query_scalar(
         "SELECT coalesce(sum(next_offset), 0)::bigint FROM kafka_positions WHERE consumer = $1",
     )

@@ -83,6 +83,16 @@ impl Author {
             15..18 => ("session", self.session("heartbeat")),
             _ => ("speech", self.speech(visit)),
         };
+        self.write(visit, kind, &data)
+    }
+
+    /// An interaction about a topic.
+    pub(crate) fn about(&mut self, visit: &mut Visit, topic: &str) -> String {
+        let data = format!(r#""action":"view","subject":"world","topic":"{topic}""#);
+        self.write(visit, "interaction", &data)
+    }
+
+    fn write(&mut self, visit: &Visit, kind: &str, data: &str) -> String {
         let mut random = [0; 10];
         self.rng.fill_bytes(&mut random);
         let id = uuid::Builder::from_unix_timestamp_millis(visit.at.unsigned_abs(), &random);

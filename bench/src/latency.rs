@@ -163,7 +163,7 @@ pub(crate) fn ticks(a_second: u32) -> tokio::time::Interval {
 }
 
 /// Asks `find` which of the answered children have a row, until all have; milliseconds each took.
-async fn watch<Found: Future<Output = Result<Vec<Uuid>>>>(
+pub(crate) async fn watch<Found: Future<Output = Result<Vec<Uuid>>>>(
     mut answered: UnboundedReceiver<(Uuid, Instant)>,
     every: Duration,
     find: impl Fn(Vec<Uuid>) -> Found,
@@ -191,7 +191,7 @@ async fn watch<Found: Future<Output = Result<Vec<Uuid>>>>(
     }
 }
 
-async fn in_postgres(pool: PgPool, children: Vec<Uuid>) -> Result<Vec<Uuid>> {
+pub(crate) async fn in_postgres(pool: PgPool, children: Vec<Uuid>) -> Result<Vec<Uuid>> {
     let sql = "SELECT child_id FROM daily_child_metrics WHERE child_id = ANY ($1)";
     Ok(sqlx::query_scalar(sql)
         .bind(children)

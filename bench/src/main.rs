@@ -7,11 +7,14 @@
 
 mod aggregator;
 mod api;
+mod attacks;
 mod bed;
 mod copy;
 mod corpus;
 mod drain;
 mod events;
+mod fairness;
+mod flood;
 mod history;
 mod ingest;
 mod latency;
@@ -54,6 +57,10 @@ enum What {
     Sink,
     Latency,
     Api,
+    /// What others notice while one does its worst: five minutes.
+    Fairness,
+    /// The part of `fairness` that is about one child with a million topics.
+    Flood,
     /// What analysts ask of a year of events: ten minutes and 5 GB, so not one of `all`.
     History,
     /// The baseline of `ingest`, a process of its own.
@@ -86,6 +93,12 @@ async fn main() -> Result<()> {
     }
     if wanted(What::Api) {
         api::run(&mut report).await?;
+    }
+    if wanted(What::Fairness) {
+        fairness::run(&mut report).await?;
+    }
+    if wanted(What::Fairness) || cli.what == What::Flood {
+        flood::run(&mut report).await?;
     }
     if cli.what == What::History {
         history::run(&mut report, cli.rounds, cli.events).await?;
