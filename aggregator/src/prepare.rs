@@ -2,15 +2,15 @@
 //! its rollup summed as if every event were new. No I/O, so it runs while the transaction before
 //! it does.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use ahash::AHashSet;
-use chrono::{DateTime, Datelike, NaiveDate};
+use chrono::{DateTime, NaiveDate};
 use rivulet_consumer::{
     Part,
     ledger::{self, Account},
 };
-use rivulet_events::{ChildId, Data, EventType, Identity, Record};
+use rivulet_events::{ChildId, Identity, Record};
 use rivulet_quarantine::Share;
 
 use crate::rollup::Rollup;
@@ -65,7 +65,7 @@ impl Prepared {
         let mut events = Vec::with_capacity(decoded.capacity());
         for (part, of) in parts.iter().enumerate() {
             for (record, raw) in of.records.iter().enumerate() {
-                match decode(of.event_type, &raw.payload) {
+                match Record::decode(of.event_type, &raw.payload) {
                     Ok(event) => {
                         received_at[part] = received_at[part].max(event.received_at);
                         let found = Event {
@@ -79,11 +79,11 @@ impl Prepared {
                         events.push((found, raw.offset, decoded.len()));
                         decoded.push(event);
                     }
-                    Err((code, detail)) => poison.push(Poison {
+                    Err(error) => poison.push(Poison {
                         part,
                         record,
-                        code,
-                        detail,
+                        code: error.code(),
+                        detail: error.to_string(),
                     }),
                 }
             }
@@ -126,7 +126,8 @@ impl Prepared {
             .filter(|event| affected.contains(&event.child))
         {
             let part = &self.parts[event.part];
-            if let Ok(record) = decode(part.event_type, &part.records[event.record].payload) {
+            let payload = &part.records[event.record].payload;
+            if let Ok(record) = Record::decode(part.event_type, payload) {
                 self.rollup.add(&record);
             }
         }
@@ -214,69 +215,11 @@ impl Prepared {
     }
 }
 
-/// Reads a record and judges it, or says why it is poison: stable code, detail.
-fn decode(kind: EventType, payload: &[u8]) -> Result<Record<'_>, (&'static str, String)> {
-    let record =
-        Record::decode(kind, payload).map_err(|error| (error.code(), error.to_string()))?;
-    match implausible(&record) {
-        None => Ok(record),
-        Some(what) => Err(("implausible_record", what.to_owned())),
-    }
-}
-
-/// What no ingest writes and the tables could not hold, or would hold for ever: such a record must
-/// neither stop the partition nor make a table partition for the year 9999. The bounds are wider
-/// than the contract's, which ingest has applied.
-fn implausible(record: &Record<'_>) -> Option<&'static str> {
-    const DAY_MS: i64 = 86_400_000;
-    let received_on = utc_day(record.received_at);
-    if !(2020..2200).contains(&received_on.year()) {
-        return Some("received_at is not a time of this service");
-    }
-    if !(-60 * DAY_MS..=2 * DAY_MS).contains(&record.event_time.saturating_sub(record.received_at))
-    {
-        return Some("event_time is too far from received_at");
-    }
-    if (record.local_date - utc_day(record.event_time))
-        .num_days()
-        .abs()
-        > 2
-    {
-        return Some("local_date is not the date of event_time in any zone");
-    }
-    // PostgreSQL stores no NUL and indexes no long key; ingest lets 100 characters through.
-    let unfit = |text: &Option<Cow<'_, str>>| {
-        text.as_ref()
-            .is_some_and(|text| text.contains('\0') || text.len() > 1_000)
-    };
-    match &record.data {
-        Data::Interaction(data) => {
-            if unfit(&data.subject) || unfit(&data.topic) || unfit(&data.badge) {
-                return Some("a text holds a NUL or is too long");
-            }
-            if data
-                .confidence
-                .is_some_and(|confidence| !(0.0..=1.0).contains(&confidence))
-            {
-                return Some("confidence is not 0..=1");
-            }
-        }
-        Data::Message(data) if unfit(&data.topic) => {
-            return Some("a text holds a NUL or is too long");
-        }
-        _ => {}
-    }
-    None
-}
-
-/// The UTC date of Unix milliseconds, the calendar's first or last day where they leave it.
+/// The UTC date of Unix milliseconds that are within the calendar, as those of a decoded record are.
 fn utc_day(millis: i64) -> NaiveDate {
-    let edge = if millis < 0 {
-        NaiveDate::MIN
-    } else {
-        NaiveDate::MAX
-    };
-    DateTime::from_timestamp_millis(millis).map_or(edge, |time| time.date_naive())
+    DateTime::from_timestamp_millis(millis)
+        .unwrap_or_default()
+        .date_naive()
 }
 
 #[cfg(test)]
@@ -284,7 +227,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;
-    use rivulet_events::{InteractionAction, record::SCHEMA_VERSION};
+    use rivulet_events::{Data, EventType, InteractionAction, record::SCHEMA_VERSION};
 
     use super::*;
     use crate::common::{
@@ -373,6 +316,11 @@ mod tests {
             wild(|record| {
                 if let Data::Interaction(data) = &mut record.data {
                     data.confidence = Some(1e300);
+                }
+            }),
+            wild(|record| {
+                if let Data::Interaction(data) = &mut record.data {
+                    data.xp = Some(u16::MAX);
                 }
             }),
         ];

@@ -99,7 +99,7 @@ pub async fn trace(stores: &Stores, id: Uuid, since: i64) -> Result<Vec<Trace>, 
             log::read(&reader, &spans, &sender, |span, message| {
                 let payload = message.payload().unwrap_or_default();
                 finder.find(payload)?;
-                let Ok(record) = Record::decode(span.event_type, payload) else {
+                let Ok(record) = Record::read(span.event_type, payload) else {
                     return Some((message.offset(), None));
                 };
                 let known = Known {

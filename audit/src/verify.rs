@@ -210,7 +210,7 @@ pub async fn verify(stores: &Stores, hours: Range<i64>) -> Result<Report, Error>
 }
 
 fn read(kind: EventType, payload: &[u8]) -> Option<Event> {
-    let record = Record::decode(kind, payload).ok()?;
+    let record = Record::read(kind, payload).ok()?;
     Some(Event {
         id: record.id,
         child: record.child_id,

@@ -1,11 +1,12 @@
 //! A field's rule: its kind and range, and the rejection that names it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::RangeInclusive};
 
 use uuid::Uuid;
 
 use crate::{
     batch::parse_time,
+    bounds::is_longer,
     rejection::{Code, Rejection},
     scan::{Pairs, Value, pointer},
 };
@@ -60,8 +61,7 @@ impl<'a> Field<'_, 'a> {
         let Some(text) = self.trimmed()?.filter(|text| !text.is_empty()) else {
             return Ok(None);
         };
-        // Bytes bound scalars from above, so the count is needed only for long strings.
-        if text.len() > max && text.chars().count() > max {
+        if is_longer(&text, max) {
             return Err(self.invalid(format!("must be at most {max} characters long")));
         }
         Ok(Some(text))
@@ -98,19 +98,25 @@ impl<'a> Field<'_, 'a> {
         })
     }
 
-    /// An integer in `min..=max`.
-    pub(crate) fn int<T: TryFrom<i64>>(&mut self, min: i64, max: i64) -> Checked<Option<T>> {
+    /// An integer of the range.
+    pub(crate) fn int<T: TryFrom<i64>>(
+        &mut self,
+        range: RangeInclusive<i64>,
+    ) -> Checked<Option<T>> {
         match self.value.take() {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::Int(value)) if (min..=max).contains(&value) => T::try_from(value)
+            Some(Value::Int(value)) if range.contains(&value) => T::try_from(value)
                 .map(Some)
                 .map_err(|_| self.invalid("out of range")),
-            Some(_) => Err(self.invalid(format!("must be an integer from {min} to {max}"))),
+            Some(_) => {
+                let (min, max) = range.into_inner();
+                Err(self.invalid(format!("must be an integer from {min} to {max}")))
+            }
         }
     }
 
-    /// A number in `min..=max`.
-    pub(crate) fn number(&mut self, min: f64, max: f64) -> Checked<Option<f64>> {
+    /// A number of the range.
+    pub(crate) fn number(&mut self, range: RangeInclusive<f64>) -> Checked<Option<f64>> {
         #[expect(
             clippy::cast_precision_loss,
             reason = "only in-range values are kept, all exact"
@@ -121,9 +127,10 @@ impl<'a> Field<'_, 'a> {
             Some(Value::Float(value)) => value,
             Some(_) => f64::NAN,
         };
-        if (min..=max).contains(&value) {
+        if range.contains(&value) {
             Ok(Some(value))
         } else {
+            let (min, max) = range.into_inner();
             Err(self.invalid(format!("must be a number from {min} to {max}")))
         }
     }

@@ -3,13 +3,15 @@
 //! Bytes come in as a request body ([`batch`]), each element becomes an [`Event`] or a
 //! [`Rejection`] ([`parse`]), is admitted by what the registry says of the child
 //! ([`admission`]), gets its time, day and identity ([`place`]) and leaves as a
-//! [`Record`] ([`record`]), the one thing the consumers ever see. What the parser cannot read of a body is made
-//! readable in place first ([`repair`]).
+//! [`Record`] ([`record`]), the one thing the consumers ever see. They read no other than
+//! ingest can have written. What the parser cannot read of a body is made readable in place first ([`repair`]).
 
 pub mod admission;
 mod audio;
 pub mod batch;
+mod bounds;
 pub mod changes;
+mod check;
 pub mod data;
 mod fields;
 pub mod ids;
@@ -24,6 +26,7 @@ mod text;
 mod typed;
 
 pub use admission::Registration;
+pub use check::Implausible;
 pub use data::{
     Data, EventType, Interaction, InteractionAction, Message, Role, Session, SessionAction, Speech,
 };

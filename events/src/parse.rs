@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use crate::{
+    bounds::{self, is_longer},
     data::{Data, EventType, Platform},
     fields::{Field, fields, slots, trim},
     ids::ChildId,
@@ -217,9 +218,9 @@ fn device<'a>(found: &mut Scanned<'a>) -> Result<Option<Device<'a>>, Rejection> 
     let slots = slots(pairs, &NAMES, |key| found.warn_unknown("device", key));
     let [mut id, mut platform, mut app_version] = fields("device", NAMES, slots);
     Ok(Some(Device {
-        id: id.text(64)?,
+        id: id.text(bounds::DEVICE_ID)?,
         platform: platform.word(Platform::from_word, Platform::ALL, Platform::as_str, false)?,
-        app_version: app_version.text(32)?,
+        app_version: app_version.text(bounds::APP_VERSION)?,
     }))
 }
 
@@ -227,7 +228,6 @@ fn device<'a>(found: &mut Scanned<'a>) -> Result<Option<Device<'a>>, Rejection> 
 fn attributes<'a>(
     found: &mut Scanned<'a>,
 ) -> Result<Vec<(Cow<'a, str>, AttributeValue<'a>)>, Rejection> {
-    const MAX: usize = 16;
     let mut pairs = match std::mem::take(&mut found.attributes) {
         Object::Absent => return Ok(Vec::new()),
         Object::Other => return Err(top("attributes", None).invalid("must be an object")),
@@ -238,24 +238,25 @@ fn attributes<'a>(
         Value::Text(text) => !text.trim().is_empty(),
         _ => true,
     });
-    if pairs.len() > MAX {
-        return Err(top("attributes", None).invalid(format!("must have at most {MAX} keys")));
+    if pairs.len() > bounds::ATTRIBUTES {
+        let rule = format!("must have at most {} keys", bounds::ATTRIBUTES);
+        return Err(top("attributes", None).invalid(rule));
     }
     let mut kept: Vec<(Cow<'a, str>, AttributeValue<'a>)> = Vec::with_capacity(pairs.len());
     for (key, value) in pairs {
         let key = trim(key);
-        let invalid = |rule: &'static str| {
+        let invalid = |rule: Cow<'static, str>| {
             let echoed: String = key.chars().take(ECHOED_ID_BYTES).collect();
             Rejection::at(Code::InvalidField, pointer(&["attributes", &echoed]), rule)
         };
-        if key.chars().count() > 64 || key.contains('\0') {
-            return Err(invalid(
-                "an attribute's key must be at most 64 characters, without NUL",
-            ));
+        if is_longer(&key, bounds::ATTRIBUTE_KEY) || key.contains('\0') {
+            let max = bounds::ATTRIBUTE_KEY;
+            let rule = format!("an attribute's key must be at most {max} characters, without NUL");
+            return Err(invalid(rule.into()));
         }
         if kept.iter().any(|(earlier, _)| *earlier == key) {
             return Err(invalid(
-                "two keys are the same without the white space at their ends",
+                "two keys are the same without the white space at their ends".into(),
             ));
         }
         let value = match value {
@@ -273,7 +274,7 @@ fn attributes<'a>(
                     name: &key,
                     value: Some(Value::Text(text)),
                 };
-                match field.text(256)? {
+                match field.text(bounds::ATTRIBUTE_TEXT)? {
                     Some(text) => AttributeValue::Text(text),
                     None => continue,
                 }
@@ -281,7 +282,8 @@ fn attributes<'a>(
             Value::Null => continue,
             Value::Container => {
                 return Err(invalid(
-                    "an attribute must be a string, a number that a double can hold, or a boolean",
+                    "an attribute must be a string, a number that a double can hold, or a boolean"
+                        .into(),
                 ));
             }
         };

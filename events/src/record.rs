@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    check::Implausible,
     data::{AgeGroup, Data, EventType, Platform},
     ids::{ChildId, Identity, ParentId},
     place::date_of,
@@ -102,20 +103,31 @@ impl<'a> Record<'a> {
         serde_json::to_writer(out, self)
     }
 
-    /// Reads a record from the topic of `expected`.
+    /// Reads a record from the topic of `expected`, and judges it: what is read can be counted and stored.
     ///
     /// # Errors
     /// [`DecodeError`]: the record belongs in quarantine.
     pub fn decode(expected: EventType, payload: &'a [u8]) -> Result<Self, DecodeError> {
+        let record = Self::read(expected, payload)?;
+        record.check()?;
+        Ok(record)
+    }
+
+    /// Reads a record without judging it: for whoever asks what became of it, since an earlier release may
+    /// have taken what this one sets aside.
+    ///
+    /// # Errors
+    /// [`DecodeError`], [`DecodeError::Implausible`] excepted.
+    pub fn read(expected: EventType, payload: &'a [u8]) -> Result<Self, DecodeError> {
         match expected {
-            EventType::Interaction => Self::read(payload, expected, Data::Interaction),
-            EventType::Message => Self::read(payload, expected, Data::Message),
-            EventType::Speech => Self::read(payload, expected, Data::Speech),
-            EventType::Session => Self::read(payload, expected, Data::Session),
+            EventType::Interaction => Self::read_as(payload, expected, Data::Interaction),
+            EventType::Message => Self::read_as(payload, expected, Data::Message),
+            EventType::Speech => Self::read_as(payload, expected, Data::Speech),
+            EventType::Session => Self::read_as(payload, expected, Data::Session),
         }
     }
 
-    fn read<D: Deserialize<'a>>(
+    fn read_as<D: Deserialize<'a>>(
         payload: &'a [u8],
         expected: EventType,
         wrap: impl Fn(D) -> Data<'a>,
@@ -157,6 +169,17 @@ impl<'a> Record<'a> {
         }
         identity
     }
+}
+
+/// The child of any record that names one, whether or not the rest of it can be read.
+#[must_use]
+pub fn child_of(payload: &[u8]) -> Option<ChildId> {
+    #[derive(Deserialize)]
+    struct Child {
+        child_id: ChildId,
+    }
+    let Child { child_id } = serde_json::from_slice(payload).ok()?;
+    Some(child_id)
 }
 
 /// A record of another version or type fails to parse for a better reason than the parser's.
@@ -280,6 +303,9 @@ pub enum DecodeError {
         /// What the record says.
         found: &'static str,
     },
+    /// It says what no ingest lets through.
+    #[error(transparent)]
+    Implausible(#[from] Implausible),
 }
 
 impl DecodeError {
@@ -290,6 +316,7 @@ impl DecodeError {
             Self::Malformed(_) => "malformed_record",
             Self::UnknownVersion(_) => "unknown_version",
             Self::WrongType { .. } => "wrong_type",
+            Self::Implausible(_) => "implausible_record",
         }
     }
 }

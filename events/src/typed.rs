@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::{
+    bounds::{self, is_language_tag},
     data::{
         Data, DeviceType, EventType, Interaction, InteractionAction, Message, Role, Session,
         SessionAction, SessionKind, Speech,
@@ -163,21 +164,21 @@ fn interaction<'a>(fields: [Field<'_, 'a>; 13]) -> Result<Interaction<'a>, Rejec
     Ok(Interaction {
         action: done,
         activity_id: activity_id.uuid(false)?,
-        subject: subject.text(100)?,
-        topic: topic.text(100)?,
+        subject: subject.text(bounds::LABEL)?,
+        topic: topic.text(bounds::LABEL)?,
         is_correct: if done == InteractionAction::Answer {
             is_correct.boolean()?
         } else {
             None
         },
-        response_time_ms: response_time_ms.int(0, 3_600_000)?,
-        duration_ms: duration_ms.int(0, 14_400_000)?,
-        confidence: confidence.number(0.0, 1.0)?,
-        difficulty: difficulty.int(1, 5)?,
-        rating: rating.int(1, 5)?,
-        xp: xp.int(0, 10_000)?,
-        stars: stars.int(0, 10_000)?,
-        badge: badge.text(100)?,
+        response_time_ms: response_time_ms.int(bounds::RESPONSE_TIME_MS)?,
+        duration_ms: duration_ms.int(bounds::DURATION_MS)?,
+        confidence: confidence.number(bounds::CONFIDENCE)?,
+        difficulty: difficulty.int(bounds::GRADE)?,
+        rating: rating.int(bounds::GRADE)?,
+        xp: xp.int(bounds::REWARD)?,
+        stars: stars.int(bounds::REWARD)?,
+        badge: badge.text(bounds::LABEL)?,
     })
 }
 
@@ -203,14 +204,14 @@ fn message<'a>(fields: [Field<'_, 'a>; 14]) -> Result<Message<'a>, Rejection> {
         .uuid(true)
         .and_then(|v| conversation_id.required(v))?;
     let sequence = sequence
-        .int(1, i64::MAX)
+        .int(bounds::SEQUENCE)
         .and_then(|v| sequence.required(v))?;
     let role = role
         .word(Role::from_word, Role::ALL, Role::as_str, true)
         .and_then(|v| role.required(v))?;
-    let topic = topic.text(100)?;
+    let topic = topic.text(bounds::LABEL)?;
     // The text is measured here and goes no further.
-    let content = content.text_bytes(8_192)?;
+    let content = content.text_bytes(bounds::CONTENT_BYTES)?;
     Ok(Message {
         conversation_id: conversation,
         sequence,
@@ -224,11 +225,11 @@ fn message<'a>(fields: [Field<'_, 'a>; 14]) -> Result<Message<'a>, Rejection> {
         is_free_form: is_free_form.boolean()?.unwrap_or(false),
         aha_moment: aha_moment.boolean()?.unwrap_or(false),
         was_filtered: was_filtered.boolean()?.unwrap_or(false),
-        selected_choice: selected_choice.int(0, 255)?,
-        depth_level: depth_level.int(0, 100)?,
-        tokens_used: tokens_used.int(0, 10_000_000)?,
-        processing_time_ms: processing_time_ms.int(0, 10_000_000)?,
-        filter_reason: filter_reason.text(100)?,
+        selected_choice: selected_choice.int(bounds::SELECTED_CHOICE)?,
+        depth_level: depth_level.int(bounds::DEPTH_LEVEL)?,
+        tokens_used: tokens_used.int(bounds::TOKENS_USED)?,
+        processing_time_ms: processing_time_ms.int(bounds::PROCESSING_TIME_MS)?,
+        filter_reason: filter_reason.text(bounds::LABEL)?,
     })
 }
 
@@ -251,9 +252,9 @@ fn speech<'a>(fields: [Field<'_, 'a>; 12]) -> Result<Speech<'a>, Rejection> {
         .uuid(true)
         .and_then(|v| audio_session_id.required(v))?;
     let window_ms = window_ms
-        .int(1, 3_600_000)
+        .int(bounds::WINDOW_MS)
         .and_then(|v| window_ms.required(v))?;
-    let count = |field: &mut Field<'_, 'a>| Ok(field.int(0, 100_000)?.unwrap_or(0));
+    let count = |field: &mut Field<'_, 'a>| Ok(field.int(bounds::SPEECH_COUNT)?.unwrap_or(0));
     Ok(Speech {
         audio_session_id: audio_session,
         window_ms,
@@ -264,14 +265,14 @@ fn speech<'a>(fields: [Field<'_, 'a>; 12]) -> Result<Speech<'a>, Rejection> {
         utterances: count(&mut utterances)?,
         unique_words: count(&mut unique_words)?,
         new_words: count(&mut new_words)?,
-        snr_db: snr_db.number(-100.0, 200.0)?,
-        language: match language.text(35)?.map(with_hyphens) {
+        snr_db: snr_db.number(bounds::SNR_DB)?,
+        language: match language.text(bounds::LANGUAGE)?.map(with_hyphens) {
             Some(tag) if !is_language_tag(&tag) => {
                 return Err(language.invalid("must be a BCP 47 language tag, such as pt-BR"));
             }
             tag => tag,
         },
-        model_version: model_version.text(64)?,
+        model_version: model_version.text(bounds::MODEL_VERSION)?,
     })
 }
 
@@ -286,7 +287,7 @@ fn session(fields: [Field<'_, '_>; 4]) -> Result<Session, Rejection> {
                 true,
             )
             .and_then(|v| action.required(v))?,
-        active_ms: active_ms.int(0, 600_000)?.unwrap_or(0),
+        active_ms: active_ms.int(bounds::ACTIVE_MS)?.unwrap_or(0),
         kind: kind.word(
             SessionKind::from_word,
             SessionKind::ALL,
@@ -309,18 +310,4 @@ fn with_hyphens(tag: Cow<'_, str>) -> Cow<'_, str> {
     } else {
         tag
     }
-}
-
-/// Well-formed by the shape of BCP 47: subtags of 1 to 8 letters or digits, the first of letters.
-fn is_language_tag(tag: &str) -> bool {
-    tag.split('-').enumerate().all(|(index, subtag)| {
-        (1..=8).contains(&subtag.len())
-            && subtag.bytes().all(|b| {
-                if index == 0 {
-                    b.is_ascii_alphabetic()
-                } else {
-                    b.is_ascii_alphanumeric()
-                }
-            })
-    })
 }

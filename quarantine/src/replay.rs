@@ -4,9 +4,8 @@ use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
-use rivulet_events::{ChildId, Record, ids::RESET_CLOCK_DAY};
+use rivulet_events::{Record, ids::RESET_CLOCK_DAY, record::child_of};
 use rivulet_kafka::{Cluster, REQUEST_TIMEOUT};
-use serde::Deserialize;
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Transaction};
 use tokio::time::Instant;
 
@@ -96,7 +95,7 @@ pub async fn replay(pool: &PgPool, cluster: &Cluster, replay: &Replay) -> Result
         let mut too_old = BTreeSet::new();
         for Held { row, record } in &held {
             let kind = cluster.event_type(&row.topic);
-            let event = kind.and_then(|kind| Record::decode(kind, record).ok());
+            let event = kind.and_then(|kind| Record::read(kind, record).ok());
             if event.is_some_and(|event| is_forgotten(&event, forgotten_until)) {
                 too_old.insert((row.topic.clone(), row.partition, row.kafka_offset));
             }
@@ -277,12 +276,7 @@ async fn produce<'h>(
 
 /// The child, as ingest writes it, if the record says so much.
 fn key(record: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Child {
-        child_id: ChildId,
-    }
-    let Child { child_id } = serde_json::from_slice(record).ok()?;
-    Some(child_id.uuid().to_string())
+    child_of(record).map(|child| child.uuid().to_string())
 }
 
 #[cfg(test)]

@@ -13,11 +13,7 @@ use rivulet_telemetry::Links;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::{
-    Config,
-    row::{Encoder, Unstorable},
-    rows::Rows,
-};
+use crate::{Config, row::Encoder, rows::Rows};
 
 /// A record for the quarantine table.
 #[derive(Debug)]
@@ -172,17 +168,10 @@ impl Range {
             self.suppress(offset);
             return;
         }
-        let offset_column = offset.unsigned_abs();
-        let encode = |out: &mut Vec<u8>| encoder.row(&record, identity.day, offset_column, out);
-        if let Err(error) = self.rows.push(encode) {
-            let (code, detail) = (Unstorable::CODE.to_owned(), error.to_string());
-            self.quarantine(Quarantined {
-                offset,
-                code,
-                detail,
-                record: payload.into(),
-            });
-        }
+        let encode = |out: &mut Vec<u8>| {
+            encoder.row(&record, identity.day, offset.unsigned_abs(), out);
+        };
+        self.rows.push(encode);
     }
 
     /// The record at this offset is no row: the first copy of its event was withheld.

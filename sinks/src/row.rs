@@ -119,17 +119,6 @@ pub(crate) fn header(event_type: EventType) -> Vec<u8> {
     out
 }
 
-/// A record that ClickHouse's types cannot hold.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unstorable {
-    #[error("the date {0} is outside 1970..2149")]
-    Date(NaiveDate),
-}
-
-impl Unstorable {
-    pub(crate) const CODE: &str = "unstorable";
-}
-
 const DAY_MS: i64 = 86_400_000;
 
 /// Encodes the rows of one partition.
@@ -154,20 +143,17 @@ impl Encoder {
         Self { origin }
     }
 
-    /// Appends the row of `record`, read at `offset`; leaves `out` as it was on an error.
+    /// Appends the row of `record`, read at `offset`.
     pub(crate) fn row(
         &self,
         record: &Record<'_>,
         id_day: NaiveDate,
         offset: u64,
         out: &mut Vec<u8>,
-    ) -> Result<(), Unstorable> {
-        let storable = |day: NaiveDate| date(day).ok_or(Unstorable::Date(day));
-        let (id_date, local_date) = (storable(id_day)?, storable(record.local_date)?);
-
+    ) {
         uuid(out, record.child_id.uuid());
         uuid(out, record.id);
-        out.extend_from_slice(&id_date.to_le_bytes());
+        date(out, id_day);
         out.extend_from_slice(&offset.to_le_bytes());
         uuid(out, record.parent_id.uuid());
         string(out, record.age_group.as_str());
@@ -175,7 +161,7 @@ impl Encoder {
         instant(out, record.occurred_at);
         instant(out, record.event_time);
         instant(out, record.received_at);
-        out.extend_from_slice(&local_date.to_le_bytes());
+        date(out, record.local_date);
         let device = record.device.as_ref();
         nullable(out, device.and_then(|device| device.id.as_deref()), string);
         nullable(
@@ -198,7 +184,6 @@ impl Encoder {
             Data::Session(data) => session(out, data),
         }
         out.extend_from_slice(&self.origin);
-        Ok(())
     }
 }
 
@@ -380,9 +365,10 @@ fn instant(out: &mut Vec<u8>, unix_ms: i64) {
     out.extend_from_slice(&unix_ms.clamp(FIRST, LAST).to_le_bytes());
 }
 
-/// Days since 1970-01-01, if the type `Date` holds them.
-fn date(date: NaiveDate) -> Option<u16> {
-    u16::try_from(date.to_epoch_days()).ok()
+/// Days since 1970-01-01. The type `Date` holds those until 2149, as do records.
+fn date(out: &mut Vec<u8>, date: NaiveDate) {
+    let days = u16::try_from(date.to_epoch_days()).unwrap_or_default();
+    out.extend_from_slice(&days.to_le_bytes());
 }
 
 #[cfg(test)]
@@ -405,7 +391,7 @@ mod tests {
             let mut row = Vec::new();
             uuid(&mut row, child);
             uuid(&mut row, id);
-            row.extend_from_slice(&date(identity.day).unwrap().to_le_bytes());
+            date(&mut row, identity.day);
             row.extend_from_slice(&77u64.to_le_bytes());
             let head = RowHead::read(&row).unwrap();
             assert_eq!((head.child, head.offset), (child, 77));

@@ -1,7 +1,7 @@
 //! Encoded rows in pieces of one size: they are sent by the piece anyway, and a buffer that grows by
 //! doubling leaves holes in the heap that cost more memory than the rows.
 
-use std::{convert::Infallible, ops::Range as Span};
+use std::ops::Range as Span;
 
 use bytes::Bytes;
 
@@ -48,13 +48,9 @@ impl Rows {
         closed + self.open.bytes.len() + self.len() * size_of::<usize>()
     }
 
-    /// Adds the row that `encode` appends; on its error there is none, and it must have appended
-    /// nothing.
-    pub(crate) fn push<E>(
-        &mut self,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        encode(&mut self.open.bytes)?;
+    /// Adds the row that `encode` appends.
+    pub(crate) fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.open.bytes);
         self.open.ends.push(self.open.bytes.len());
         if self.open.bytes.len() >= PIECE {
             let next = Piece {
@@ -64,7 +60,6 @@ impl Rows {
             self.closed
                 .push(std::mem::replace(&mut self.open, next).close());
         }
-        Ok(())
     }
 
     /// The rows for sending, and sending again.
@@ -125,10 +120,7 @@ impl Frozen {
         let mut kept = Rows::default();
         for (index, row) in self.rows().enumerate() {
             if dropped.binary_search(&index).is_err() {
-                let Ok(()) = kept.push(|out| {
-                    out.extend_from_slice(row);
-                    Ok::<_, Infallible>(())
-                });
+                kept.push(|out| out.extend_from_slice(row));
             }
         }
         kept.freeze()
@@ -159,11 +151,7 @@ mod tests {
     fn rows(count: u8) -> Frozen {
         let mut rows = Rows::default();
         for number in 0..count {
-            rows.push(|out| {
-                out.extend_from_slice(&[number; 100_000]);
-                Ok::<_, Infallible>(())
-            })
-            .unwrap();
+            rows.push(|out| out.extend_from_slice(&[number; 100_000]));
         }
         assert_eq!(rows.len(), usize::from(count));
         assert!(rows.bytes() >= 100_000 * usize::from(count));
@@ -194,12 +182,5 @@ mod tests {
         assert_eq!(left.len(), 5);
         assert_eq!(numbers(&left, 0..5), [1, 2, 4, 5, 6]);
         assert_eq!(rows(2).without(&[0, 1]).len(), 0);
-    }
-
-    #[test]
-    fn a_row_that_fails_leaves_nothing() {
-        let mut rows = Rows::default();
-        assert_eq!(rows.push(|_| Err("no")), Err("no"));
-        assert_eq!((rows.len(), rows.bytes()), (0, 0));
     }
 }

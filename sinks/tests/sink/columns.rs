@@ -122,7 +122,7 @@ async fn every_field_of_every_type_arrives() {
     let bed = Bed::new().await;
     let message = record(Data::Message(Message {
         conversation_id: id(9),
-        sequence: u64::MAX,
+        sequence: i64::MAX as u64,
         role: Role::User,
         topic: text("dinosaurs"),
         chars: Some(8_192),
@@ -221,7 +221,7 @@ async fn every_field_of_every_type_arrives() {
         pairs(&[
             ("topic", "dinosaurs"),
             ("conversation_id", &id(9).to_string()),
-            ("sequence", "18446744073709551615"),
+            ("sequence", "9223372036854775807"),
             ("role", "user"),
             ("chars", "8192"),
             ("words", "100"),

@@ -52,7 +52,7 @@ async fn unreadable_records_are_set_aside() {
             (garbage, "malformed_record"),
             (empty, "malformed_record"),
             (nul, "malformed_record"),
-            (stray, "unstorable")
+            (stray, "implausible_record")
         ]
     );
     assert_eq!(set_aside[0].2, b"\xff not json");
