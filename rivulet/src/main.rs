@@ -87,10 +87,13 @@ fn main() -> ExitCode {
         Format::Text => LogFormat::Text,
         Format::Json => LogFormat::Json,
     };
-    if let Err(error) = rivulet_telemetry::logs(&cli.log, format) {
-        eprintln!("rivulet: --log cannot be read: {error}");
-        return ExitCode::from(2);
-    }
+    let _logs = match rivulet_telemetry::logs(&cli.log, format) {
+        Ok(logs) => logs,
+        Err(error) => {
+            eprintln!("rivulet: --log cannot be read: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let rules = match cli.zones.load() {
         Ok(rules) => rules,
         Err(error) => {

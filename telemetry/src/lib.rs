@@ -5,11 +5,12 @@ mod health;
 mod logs;
 mod metrics;
 mod openapi;
+mod repeats;
 mod span;
 
 pub use collector::{Collector, InvalidCollector, Traces};
 pub use health::{Readiness, operations, serve_operations};
-pub use logs::{LogFormat, logs};
+pub use logs::{LogFormat, Logs, logs};
 pub use metrics::{InstallError, Metrics, metrics};
 pub use openapi::openapi;
 pub use opentelemetry::trace::SpanKind;

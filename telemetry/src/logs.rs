@@ -8,6 +8,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+use crate::repeats::Repeats;
+
 /// Libraries that quote data below INFO: ClickHouse's error texts hold values of rows. No filter
 /// may ask for that.
 const QUOTES_DATA: &str = "clickhouse";
@@ -21,13 +23,31 @@ pub enum LogFormat {
     Json,
 }
 
+/// The logger, for as long as the process has something to say. Dropped, it tells how many repeated lines were left
+/// out that it has not told of yet.
+#[must_use = "what is left out at the end would not be told"]
+#[derive(Debug)]
+pub struct Logs(Repeats);
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        self.0.tell();
+    }
+}
+
 /// Installs the process's logger. Does nothing if one is there already.
+///
+/// Of warnings and errors that repeat one a second is written, and then how many were left out, as the same line
+/// with `suppressed` in place of its other fields.
 ///
 /// `filter` is `tracing`'s directive syntax (`info`, `info,rivulet_ingest=debug`).
 ///
 /// # Errors
 /// The filter cannot be read.
-pub fn logs(filter: &str, format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
+pub fn logs(
+    filter: &str,
+    format: LogFormat,
+) -> Result<Logs, tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::builder().parse(filter)?;
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match format {
@@ -37,13 +57,15 @@ pub fn logs(filter: &str, format: LogFormat) -> Result<(), tracing_subscriber::f
     // Filters of everything, not of the layer: a layer's own carries what it said of one callsite over to
     // the next on that thread, and sqlx asks after each query whether to log it. Then a span, and even a
     // line at ERROR, is lost (tokio-rs/tracing#2519).
+    let repeats = Repeats::default();
     // A test harness may have set a logger up; its own is as good.
     let _ = tracing_subscriber::registry()
         .with(filter)
         .with(filter_fn(holds_no_data))
+        .with(repeats.clone())
         .with(layer)
         .try_init();
-    Ok(())
+    Ok(Logs(repeats))
 }
 
 fn holds_no_data(metadata: &Metadata<'_>) -> bool {

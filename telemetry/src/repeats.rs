@@ -1,0 +1,335 @@
+//! Warnings and errors that repeat, bounded: of each kind a line a second, and how many were left out.
+//!
+//! Whoever can make the program complain, be it a stranger, a broken store or a topic full of garbage, can do so
+//! some hundred thousand times a second. The first line of a kind is written at once. What follows within a second
+//! is counted, and the count is written as a line of its own: level, target and message of those left out, and
+//! `suppressed`. Then a whole line has its turn again, so that it can be seen what is different by now.
+
+use std::{
+    collections::HashMap,
+    fmt::{self, Write as _},
+    sync::{Arc, OnceLock},
+    thread,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Value, Visit},
+    subscriber::Interest,
+};
+use tracing_core::{
+    Callsite, Kind as Of, callsite::Identifier, field::FieldSet, identify_callsite,
+};
+use tracing_subscriber::{Layer, layer::Context};
+
+/// The least time between two lines of a kind.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// How often counts are looked at while there are any. Where a count was the last line, the next may be a whole one
+/// for so long, before it is a count again.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// So many texts of one place in the code are kinds by themselves; all others of it are one more. So what is kept
+/// is bounded by the code.
+const TEXTS: usize = 16;
+
+/// Bytes of a text that tell it from others.
+const TEXT_BYTES: usize = 200;
+
+/// What the line of a count is called, to know it by: no line of the program has this name.
+const COUNT: &str = "suppressed lines";
+
+/// The lines of one kind.
+#[derive(Debug)]
+struct Kind {
+    text: Box<str>,
+    /// When the next line may be written.
+    free_at: Instant,
+    suppressed: u64,
+    /// The last line was a count.
+    counted: bool,
+}
+
+impl Kind {
+    fn new(text: &str, now: Instant) -> Self {
+        Self {
+            text: text.into(),
+            free_at: now,
+            suppressed: 0,
+            counted: false,
+        }
+    }
+
+    /// Whether a line may be written; if not, it is counted.
+    fn admits(&mut self, now: Instant) -> bool {
+        let admitted = now >= self.free_at && (self.suppressed == 0 || self.counted);
+        if admitted {
+            (self.free_at, self.counted) = (now + PERIOD, false);
+        } else {
+            self.suppressed += 1;
+        }
+        admitted
+    }
+
+    /// How many lines are to be told of, if it is time to.
+    fn due(&mut self, now: Instant) -> Option<u64> {
+        let from = if self.counted {
+            self.free_at + LOOK
+        } else {
+            self.free_at
+        };
+        if self.suppressed == 0 || now < from {
+            return None;
+        }
+        (self.free_at, self.counted) = (now + PERIOD, true);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+
+    /// Whether forgetting it changes nothing.
+    fn is_idle(&self, now: Instant) -> bool {
+        self.suppressed == 0 && now >= self.free_at
+    }
+}
+
+/// A place in the code that logs.
+#[derive(Debug)]
+struct Place {
+    metadata: &'static Metadata<'static>,
+    /// Of the lines that tell how many are left out.
+    of_counts: Option<&'static Metadata<'static>>,
+    kinds: Vec<Kind>,
+    others: Kind,
+}
+
+impl Place {
+    fn kind(&mut self, text: &str, now: Instant) -> &mut Kind {
+        if let Some(at) = self.kinds.iter().position(|kind| *kind.text == *text) {
+            return &mut self.kinds[at];
+        }
+        if self.kinds.len() >= TEXTS {
+            self.kinds.retain(|kind| !kind.is_idle(now));
+        }
+        if self.kinds.len() >= TEXTS {
+            if self.others.suppressed == 0 {
+                self.others.text = text.into();
+            }
+            return &mut self.others;
+        }
+        self.kinds.push(Kind::new(text, now));
+        let last = self.kinds.len() - 1;
+        &mut self.kinds[last]
+    }
+}
+
+/// A line that tells how many were left out.
+#[derive(Debug)]
+struct Count {
+    metadata: &'static Metadata<'static>,
+    text: Box<str>,
+    suppressed: u64,
+}
+
+impl Count {
+    fn write(&self) {
+        let fields = self.metadata.fields();
+        let mut names = fields.iter();
+        if let (Some(message), Some(suppressed)) = (names.next(), names.next()) {
+            let text = format_args!("{}", self.text);
+            let values: [(&Field, Option<&dyn Value>); 2] = [
+                (&message, Some(&text)),
+                (&suppressed, Some(&self.suppressed)),
+            ];
+            Event::dispatch(self.metadata, &fields.value_set(&values));
+        }
+    }
+}
+
+/// Where the count of a place's lines seems to come from. Made once a place that had to be bounded, for good:
+/// `tracing` takes nothing that could go.
+struct Seeming {
+    of: &'static Metadata<'static>,
+    metadata: OnceLock<Metadata<'static>>,
+}
+
+impl Seeming {
+    fn metadata_for(of: &'static Metadata<'static>) -> &'static Metadata<'static> {
+        let this: &'static Self = Box::leak(Box::new(Self {
+            of,
+            metadata: OnceLock::new(),
+        }));
+        this.metadata.get_or_init(|| {
+            Metadata::new(
+                COUNT,
+                of.target(),
+                *of.level(),
+                of.file(),
+                of.line(),
+                of.module_path(),
+                FieldSet::new(&["message", "suppressed"], identify_callsite!(this)),
+                Of::EVENT,
+            )
+        })
+    }
+}
+
+impl Callsite for Seeming {
+    fn set_interest(&self, _: Interest) {}
+
+    fn metadata(&self) -> &Metadata<'_> {
+        self.metadata.get().unwrap_or(self.of)
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    places: HashMap<Identifier, Place>,
+    /// There are counts to tell.
+    pending: bool,
+    /// Somebody tells them.
+    has_teller: bool,
+}
+
+impl State {
+    fn admits(&mut self, metadata: &'static Metadata<'static>, text: &str, now: Instant) -> bool {
+        let place = self
+            .places
+            .entry(metadata.callsite())
+            .or_insert_with(|| Place {
+                metadata,
+                of_counts: None,
+                kinds: Vec::new(),
+                others: Kind::new("", now),
+            });
+        let admitted = place.kind(text, now).admits(now);
+        self.pending |= !admitted;
+        admitted
+    }
+
+    /// The counts for which it is time; all where no time is given.
+    fn due(&mut self, now: Option<Instant>) -> Vec<Count> {
+        let mut due = Vec::new();
+        self.pending = false;
+        for place in self.places.values_mut() {
+            for kind in place.kinds.iter_mut().chain([&mut place.others]) {
+                let now = now.unwrap_or(kind.free_at + LOOK);
+                if let Some(suppressed) = kind.due(now) {
+                    let metadata = place
+                        .of_counts
+                        .get_or_insert_with(|| Seeming::metadata_for(place.metadata));
+                    due.push(Count {
+                        metadata,
+                        text: kind.text.clone(),
+                        suppressed,
+                    });
+                }
+                self.pending |= kind.suppressed > 0;
+            }
+        }
+        due
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    pending: Condvar,
+}
+
+impl Shared {
+    /// Tells counts for as long as the process lives.
+    fn keep_telling(&self) -> ! {
+        loop {
+            {
+                let mut state = self.state.lock();
+                while !state.pending {
+                    self.pending.wait(&mut state);
+                }
+            }
+            thread::sleep(LOOK);
+            let due = self.state.lock().due(Some(Instant::now()));
+            due.iter().for_each(Count::write);
+        }
+    }
+}
+
+/// Passes on of each kind of warning and error one a second.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Repeats {
+    shared: Arc<Shared>,
+}
+
+impl Repeats {
+    fn admits(&self, event: &Event<'_>, now: Instant) -> bool {
+        let mut text = Text::default();
+        event.record(&mut text);
+        let mut state = self.shared.state.lock();
+        let (was_pending, has_teller) = (state.pending, state.has_teller);
+        let admitted = state.admits(event.metadata(), &text.0, now);
+        if state.pending && !was_pending {
+            state.has_teller = true;
+            drop(state);
+            if has_teller {
+                self.shared.pending.notify_one();
+            } else {
+                let shared = Arc::clone(&self.shared);
+                let teller = thread::Builder::new().name("log-repeats".to_owned());
+                // Without it, counts are told at the end.
+                let _ = teller.spawn(move || shared.keep_telling());
+            }
+        }
+        admitted
+    }
+
+    /// Tells every count there is.
+    pub(crate) fn tell(&self) {
+        let due = self.shared.state.lock().due(None);
+        due.iter().for_each(Count::write);
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Repeats {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        // What is below is only there where an operator asks for it.
+        *metadata.level() > Level::WARN
+            || metadata.name() == COUNT
+            || self.admits(event, Instant::now())
+    }
+}
+
+/// The beginning of an event's message.
+#[derive(Default)]
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            // An error is that there is more than is wanted.
+            let _ = write!(self, "{value:?}");
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            let _ = self.write_str(value);
+        }
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = TEXT_BYTES.saturating_sub(self.0.len());
+        let fits = text.floor_char_boundary(room);
+        self.0.push_str(&text[..fits]);
+        if fits < text.len() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
