@@ -1,6 +1,6 @@
 // The page: who looks, at what, and drawing it again when something changes.
 
-import { html, nameOf, nothing } from './parts.js';
+import { html, icon, nameOf, nothing } from './parts.js';
 import { render } from './vendor/lit-html/lit-html.js';
 import { childView } from './child.js';
 import { familyView } from './family.js';
@@ -76,7 +76,7 @@ function view() {
 
 const header = () => html`<header>
   <a class="skip" href="#main" @click=${skip}>${text.page.skip}</a>
-  <a class="brand" href="#"><img src="/page/icon.svg" alt="" width="28" height="28">${text.page.title}</a>
+  <a class="brand" href="#"><img src=${icon} alt="" width="28" height="28">${text.page.title}</a>
   <p class="live ${state.live ? 'on' : ''}" role="status"><i aria-hidden="true"></i><span>${status()}</span></p>
   <button type="button" class="quiet" title=${text.page.leaveMeaning} @click=${leave}>${text.page.leave}</button>
 </header>`;

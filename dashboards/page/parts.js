@@ -6,6 +6,9 @@ import { keepNickname, nickname } from './session.js';
 
 export { html, nothing, svg };
 
+/** Beside this script, and so of the same release. */
+export const icon = new URL('icon.svg', import.meta.url).pathname;
+
 export const nameOf = (child) => nickname(child.id) || text.child.unnamed(child.number);
 
 /** The button that says what a number means. */

@@ -1,11 +1,11 @@
 // What there is instead of numbers: the way in, and everything that can be in the way.
 
-import { html, nothing } from './parts.js';
+import { html, icon, nothing } from './parts.js';
 import * as text from './text.js';
 import { sessionOf } from './session.js';
 
 const calm = (title, body, more = nothing) => html`<main id="main" class="calm" tabindex="-1">
-  <img src="/page/icon.svg" alt="" width="56" height="56">
+  <img src=${icon} alt="" width="56" height="56">
   <h1 tabindex="-1">${title}</h1>
   <p>${body}</p>
   ${more}

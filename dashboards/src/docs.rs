@@ -1,6 +1,6 @@
 //! A page to try what the OpenAPI document describes. Nothing of it comes from elsewhere.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::{
     Router,
@@ -11,9 +11,11 @@ use axum::{
 };
 use utoipa_swagger_ui::Config;
 
-use rivulet_web::tagged;
-
-use crate::{page::Name, problem::Problem};
+use crate::{
+    folder::{File, Folder},
+    page::Name,
+    problem::Problem,
+};
 
 const NO_FILE: Problem = Problem::NotFound("there is nothing at this path");
 
@@ -23,8 +25,19 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
     img-src 'self' data:; connect-src 'self' http: https:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
-/// `/docs/`.
-pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+/// What the page is made of. Swagger UI has more, for other ways to serve it.
+const FILES: [&str; 8] = [
+    "index.html",
+    "index.css",
+    "swagger-ui.css",
+    "swagger-ui-bundle.js",
+    "swagger-ui-standalone-preset.js",
+    "swagger-initializer.js",
+    "favicon-16x16.png",
+    "favicon-32x32.png",
+];
+
+static PAGE: LazyLock<Folder> = LazyLock::new(|| {
     let config = Config::from("../openapi.json")
         .use_base_layout()
         .try_it_out_enabled(true)
@@ -32,32 +45,49 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         // Otherwise the page would send the document to a stranger's validator.
         .validator_url("none");
     let config = Arc::new(config);
-    let index = Arc::clone(&config);
+    let file = |name: &&str| -> Option<File> {
+        match utoipa_swagger_ui::serve(name, Arc::clone(&config)) {
+            Ok(file) => {
+                let file = file?;
+                let content = file.bytes.into_owned().into();
+                Some(((*name).to_owned(), file.content_type, content))
+            }
+            Err(error) => {
+                tracing::error!(%error, "the page to try the API cannot be written");
+                None
+            }
+        }
+    };
+    Folder::new(FILES.iter().filter_map(file), |index, release| {
+        let names = FILES.iter().filter(|name| index.contains(**name));
+        names.fold(index.to_owned(), |index, name| {
+            let plain = index.replace(&format!("\"./{name}\""), &format!("\"{name}\""));
+            plain.replace(&format!("\"{name}\""), &format!("\"./{release}/{name}\""))
+        })
+    })
+});
+
+/// `/docs/`.
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/docs", get(async || Redirect::permanent("docs/")))
         .route(
             "/docs/",
-            get(async move |asked: HeaderMap| file("index.html", index, &asked)),
+            get(async |asked: HeaderMap| file("index.html", &asked).await),
         )
         .route(
             "/docs/{*file}",
-            get(async move |path: Name, asked: HeaderMap| match path {
-                Ok(Path(path)) => file(&path, config, &asked),
+            get(async |path: Name, asked: HeaderMap| match path {
+                Ok(Path(path)) => file(&path, &asked).await,
                 Err(_) => NO_FILE.into_response(),
             }),
         )
 }
 
-fn file(path: &str, config: Arc<Config<'static>>, asked: &HeaderMap) -> Response {
-    let file = match utoipa_swagger_ui::serve(path, config) {
-        Ok(Some(file)) => file,
-        Ok(None) => return NO_FILE.into_response(),
-        Err(error) => {
-            tracing::error!(%error, "the page to try the API cannot be written");
-            return rivulet_web::internal();
-        }
+async fn file(path: &str, asked: &HeaderMap) -> Response {
+    let Some(mut response) = PAGE.answer(path, asked).await else {
+        return NO_FILE.into_response();
     };
-    let mut response = tagged(asked, &file.content_type, file.bytes.into_owned());
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),

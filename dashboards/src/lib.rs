@@ -7,6 +7,7 @@
 mod answers;
 mod api;
 mod docs;
+mod folder;
 mod listen;
 mod live;
 mod openapi;

@@ -1,5 +1,7 @@
 //! The parents' page: files that are part of the program.
 
+use std::sync::LazyLock;
+
 use axum::{
     Router,
     extract::{Path, rejection::PathRejection},
@@ -8,10 +10,9 @@ use axum::{
     routing::get,
 };
 
-use rivulet_web::tagged;
 use rust_embed::Embed;
 
-use crate::problem::Problem;
+use crate::{folder::Folder, problem::Problem};
 
 /// Scripts and styles from here alone, nothing inline, and no other page around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -22,6 +23,18 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 #[folder = "page/"]
 struct Files;
 
+static PAGE: LazyLock<Folder> = LazyLock::new(|| {
+    let files = Files::iter().filter_map(|name| {
+        let file = Files::get(&name)?;
+        let kind = file.metadata.mimetype().to_owned();
+        Some((name.into_owned(), kind, file.data))
+    });
+    // Scripts name each other beside themselves, so that they stay within the release.
+    Folder::new(files, |index, release| {
+        index.replace("\"/page/", &format!("\"/page/{release}/"))
+    })
+});
+
 const NO_FILE: Problem = Problem::NotFound("the page has no file of this name");
 
 /// A file's name in the path, as far as it can be read.
@@ -31,26 +44,23 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route(
             "/",
-            get(async |asked: HeaderMap| file("index.html", &asked)),
+            get(async |asked: HeaderMap| file("index.html", &asked).await),
         )
         .route(
             "/page/{*name}",
             get(async |name: Name, asked: HeaderMap| match name {
-                Ok(Path(name)) => file(&name, &asked),
+                Ok(Path(name)) => file(&name, &asked).await,
                 Err(_) => NO_FILE.into_response(),
             }),
         )
 }
 
-fn file(name: &str, asked: &HeaderMap) -> Response {
-    let Some(file) = Files::get(name) else {
+async fn file(name: &str, asked: &HeaderMap) -> Response {
+    let Some(mut response) = PAGE.answer(name, asked).await else {
         return NO_FILE.into_response();
     };
-    let mut response = tagged(asked, file.metadata.mimetype(), file.data.into_owned());
     let headers = response.headers_mut();
-    // Asked for again each time, so that a new release is one at once; mostly answered 304.
     for (name, value) in [
-        (header::CACHE_CONTROL, "no-cache"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),

@@ -43,6 +43,8 @@ pub struct Config {
     pub origins: Vec<Origin>,
     /// The OpenAPI document of every role; without it, of this one.
     pub document: Option<OpenApi>,
+    /// Whether the page to try it is served at `/docs/`.
+    pub docs: bool,
     /// How long requests are still taken after the role said that it is not ready.
     pub shutdown_grace: Duration,
 }
@@ -57,6 +59,7 @@ impl Default for Config {
             token_rate: 20,
             origins: Vec::new(),
             document: None,
+            docs: true,
             shutdown_grace: Duration::from_secs(1),
         }
     }
@@ -152,6 +155,7 @@ pub async fn serve(
             readiness.clone(),
             metrics,
             &document,
+            config.docs,
             &config.origins,
         ),
         route,

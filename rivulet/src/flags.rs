@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rivulet_ingest::SpillConfig;
 use rivulet_registry::keys::Origin;
 
@@ -28,6 +28,23 @@ pub(crate) struct ApiFlags {
         value_name = "ORIGIN"
     )]
     api_origins: Vec<Origin>,
+    /// Whether the page to try the API is served at `/docs/`. `/openapi.json` is, in any case: clients are
+    /// made from it.
+    #[arg(
+        long,
+        env = "RIVULET_API_DOCS",
+        value_enum,
+        value_name = "on|off",
+        hide_possible_values = true,
+        default_value_t = Switch::On
+    )]
+    api_docs: Switch,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 impl ApiFlags {
@@ -40,6 +57,7 @@ impl ApiFlags {
             token_rate: self.api_token_rate,
             origins: self.api_origins.clone(),
             document: None,
+            docs: self.api_docs == Switch::On,
             shutdown_grace: port.shutdown_grace(),
         })
     }

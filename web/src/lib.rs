@@ -1,6 +1,7 @@
 //! An HTTP port as strangers may reach it, for the roles that have one: how many connections and for
 //! how long, TLS, rate limits, a name for each request, metrics, and refusals as problem documents.
 
+mod asset;
 mod bearer;
 mod browsers;
 mod connections;
@@ -14,6 +15,7 @@ mod tagged;
 mod tls;
 mod worded;
 
+pub use asset::{Asset, Caching};
 pub use bearer::{bearer, is_token};
 pub use browsers::browsers;
 pub use limit::{Limiter, Throttled, seconds};

@@ -1,11 +1,10 @@
 //! What every endpoint has in common, for the OpenAPI document, and where that is served.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Router,
-    body::{self, Bytes},
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    Router, body,
+    http::{HeaderMap, HeaderName},
     response::Response as Answer,
     routing::get,
 };
@@ -21,19 +20,16 @@ use utoipa::{
     },
 };
 
+use crate::{Asset, Caching};
+
 /// `/openapi.json`. It asks for no key, and tells of no child.
 pub fn route<S: Clone + Send + Sync + 'static>(document: &OpenApi) -> Router<S> {
     // What is strings and numbers can always be written.
-    let json = Bytes::from(serde_json::to_vec(document).unwrap_or_default());
-    let answer = async move |asked: HeaderMap| {
-        let mut response = crate::tagged(&asked, "application/json", json);
-        // Asked for again each time, so that a new release is seen at once; mostly answered 304.
-        let every_time = HeaderValue::from_static("no-cache");
-        response
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, every_time);
-        response
-    };
+    let json = serde_json::to_vec(document).unwrap_or_default();
+    let json = Arc::new(Asset::new("application/json", json));
+    // A new release is seen at once.
+    let answer =
+        async move |asked: HeaderMap| Arc::clone(&json).answer(&asked, Caching::Checked).await;
     Router::new().route("/openapi.json", get(answer))
 }
 

@@ -9,11 +9,26 @@ use xxhash_rust::xxh3::xxh3_128;
 
 /// The body with a tag, or `304` to whoever has it. A weak tag: the body may yet be compressed.
 pub fn tagged(asked: &HeaderMap, kind: &str, body: impl AsRef<[u8]> + Into<Body>) -> Response {
-    let tag = format!("\"{:032x}\"", xxh3_128(body.as_ref()));
-    let mut response = if is_known(asked, &tag) {
+    let tag = tag_of(body.as_ref());
+    with_tag(asked, kind, &tag, || body.into())
+}
+
+/// What a body is known by, with its quotes.
+pub(crate) fn tag_of(body: &[u8]) -> String {
+    format!("\"{:032x}\"", xxh3_128(body))
+}
+
+/// The same for a body whose tag is known.
+pub(crate) fn with_tag(
+    asked: &HeaderMap,
+    kind: &str,
+    tag: &str,
+    body: impl FnOnce() -> Body,
+) -> Response {
+    let mut response = if is_known(asked, tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let mut response = Response::new(body.into());
+        let mut response = Response::new(body());
         if let Ok(kind) = HeaderValue::from_str(kind) {
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
         }
