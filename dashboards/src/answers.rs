@@ -1,19 +1,20 @@
 //! What is answered, as JSON and as the OpenAPI document describes it.
 
 use chrono::NaiveDate;
-use rivulet_events::data::AgeGroup;
 use serde::Serialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use utoipa::{
     ToSchema,
-    openapi::{Array, Object, Ref, Type},
+    openapi::{Array, Ref},
 };
 use uuid::Uuid;
 
 use crate::{
-    api::{Period, TOPICS},
+    families::CHILDREN,
+    learning::Period,
     range::LONGEST,
-    rows::{Day, Metric, Topic, Week},
+    rows::{ChildOfFamily, Day, Metric, Topic},
+    topics::{Order, TOPICS},
 };
 
 /// A child's days.
@@ -27,7 +28,10 @@ pub(crate) struct Daily {
     pub(crate) from: NaiveDate,
     pub(crate) to: NaiveDate,
     #[schema(schema_with = days)]
-    pub(crate) days: Vec<Day>,
+    pub(crate) days: Box<RawValue>,
+    /// Where there are others: `after` for the answer that has them. Null in the last one.
+    #[schema(required = true)]
+    pub(crate) next: Option<String>,
 }
 
 fn days() -> Array {
@@ -53,23 +57,34 @@ pub(crate) struct Learning {
     /// Of every period that any of the days is in. None where its denominator is 0.
     #[schema(value_type = Vec<Metric>)]
     pub(crate) metrics: Box<RawValue>,
+    /// Where there are others: `after` for the answer that has them. Null in the last one.
+    #[schema(required = true)]
+    pub(crate) next: Option<String>,
 }
 
 /// What a child has met.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ChildTopics {
     pub(crate) child_id: Uuid,
+    /// Of this answer and those that go on from it.
+    pub(crate) order: Order,
+    /// How many topics there are in all; null where there are more than 2 000.
+    #[schema(required = true)]
+    pub(crate) total: Option<u64>,
     #[schema(schema_with = topics_of_a_child)]
-    pub(crate) topics: Vec<Value>,
-    /// Whether there are others.
+    pub(crate) topics: Box<RawValue>,
+    /// Whether there are others, as `next` says.
     pub(crate) more: bool,
+    /// Where there are others: `after` for the answer that has them. Null in the last one.
+    #[schema(required = true)]
+    pub(crate) next: Option<String>,
 }
 
 fn topics_of_a_child() -> Array {
     Array::builder()
         .items(Ref::from_schema_name(Topic::name()))
         .max_items(Some(TOPICS))
-        .description(Some("The latest first."))
+        .description(Some("As `order` says."))
         .build()
 }
 
@@ -85,32 +100,17 @@ pub(crate) struct Family {
     pub(crate) week_start: NaiveDate,
     /// Whether the family is shown streaks.
     pub(crate) streaks: bool,
-    pub(crate) children: Vec<ChildOfFamily>,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ChildOfFamily {
-    pub(crate) child_id: Uuid,
-    #[schema(schema_with = age_groups)]
-    pub(crate) age_group: String,
-    /// As a parent sees it; null where the family is shown none.
-    #[schema(value_type = Option<u64>, required = true)]
-    pub(crate) streak_today: Option<i64>,
-    /// Null before the first active day.
+    #[schema(schema_with = children)]
+    pub(crate) children: Box<RawValue>,
+    /// Where there are others: `after` for the answer that has them. Null in the last one.
     #[schema(required = true)]
-    pub(crate) last_active_date: Option<NaiveDate>,
-    /// Null without events.
-    #[schema(value_type = Option<Week>, required = true)]
-    pub(crate) this_week: Option<Value>,
-    /// Null without events.
-    #[schema(value_type = Option<Week>, required = true)]
-    pub(crate) last_week: Option<Value>,
+    pub(crate) next: Option<String>,
 }
 
-fn age_groups() -> Object {
-    let groups = AgeGroup::ALL.iter().map(|group| group.as_str());
-    Object::builder()
-        .schema_type(Type::String)
-        .enum_values(Some(groups))
+fn children() -> Array {
+    Array::builder()
+        .items(Ref::from_schema_name(ChildOfFamily::name()))
+        .max_items(Some(CHILDREN))
+        .description(Some("In the order in which they were registered."))
         .build()
 }

@@ -9,37 +9,35 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use chrono::{Datelike as _, Days, NaiveDate, Utc};
+use chrono::{NaiveDate, Utc};
 use rivulet_events::{ChildId, ParentId};
 use rivulet_registry::{Registry, keys::Origin};
 use rivulet_telemetry::{Metrics, Readiness, operations};
 use rivulet_tokens::Verifier;
 use rivulet_web::{Limiter, browsers, tagged};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::PgPool;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::{CompressionLevel, catch_panic::CatchPanicLayer, compression::CompressionLayer};
-use utoipa::{IntoParams, ToSchema, openapi::OpenApi};
+use utoipa::{IntoParams, openapi::OpenApi};
 use uuid::Uuid;
 
 use crate::{
-    answers::{ChildOfFamily, ChildTopics, Daily, Family, Learning},
-    docs,
+    answers::Daily,
+    cursor::{self, FOREIGN, Position},
+    docs, families, learning,
     listen::Watchers,
     live,
-    openapi::{Conditional, OfChild, OfFamily, Refusals, Unchanged},
+    openapi::{Conditional, OfChild, Refusals, Unchanged},
     page,
     problem::Problem,
     range::{self, Range},
     reading::Reading,
-    rows::{self, Metric, Streak, Topic},
+    rows::{self, Streak},
+    topics,
     viewer::{KeyHash, Viewer},
 };
-
-/// Topics in one answer, the latest first.
-pub(crate) const TOPICS: usize = 500;
 
 /// What every request shares.
 pub(crate) struct App {
@@ -67,11 +65,11 @@ pub(crate) fn router(
 ) -> Router {
     let router = Router::new()
         .route("/v1/children/{id}/daily", get(daily))
-        .route("/v1/children/{id}/learning", get(learning))
+        .route("/v1/children/{id}/learning", get(learning::learning))
         .route("/v1/children/{id}/streak", get(streak))
-        .route("/v1/children/{id}/topics", get(topics))
+        .route("/v1/children/{id}/topics", get(topics::topics))
         .route("/v1/children/{id}/live", get(live::child))
-        .route("/v1/families/{id}", get(family))
+        .route("/v1/families/{id}", get(families::family))
         .route("/v1/families/{id}/live", get(live::family))
         // Of numbers alone, which are asked for with a credential: nobody else makes work of this.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
@@ -161,60 +159,16 @@ struct DailyParameters {
     /// The last day, 366 in all at most. Without it, today.
     #[serde(default, deserialize_with = "range::day")]
     to: Option<NaiveDate>,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct LearningParameters {
-    /// How long one number is for.
-    #[serde(default)]
-    period: Period,
-    /// The first day, of the family's time zone. Without it, thirty days up to the last.
-    #[serde(default, deserialize_with = "range::day")]
-    from: Option<NaiveDate>,
-    /// The last day, 366 in all at most. Without it, today.
-    #[serde(default, deserialize_with = "range::day")]
-    to: Option<NaiveDate>,
-}
-
-#[derive(Clone, Copy, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Period {
-    #[default]
-    Daily,
-    Weekly,
-    Monthly,
-}
-
-impl Period {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Daily => "daily",
-            Self::Weekly => "weekly",
-            Self::Monthly => "monthly",
-        }
-    }
-
-    /// The first day of the period that `day` is in.
-    fn start(self, day: NaiveDate) -> NaiveDate {
-        match self {
-            Self::Daily => day,
-            Self::Weekly => monday(day),
-            Self::Monthly => day.with_day(1).unwrap_or(day),
-        }
-    }
-}
-
-/// Of the week that `day` is in.
-fn monday(day: NaiveDate) -> NaiveDate {
-    let since = Days::new(day.weekday().num_days_from_monday().into());
-    day.checked_sub_days(since).unwrap_or(day)
+    /// The `next` of the answer that this one goes on from.
+    #[serde(default, deserialize_with = "cursor::after")]
+    #[param(value_type = Option<String>)]
+    after: Option<Position>,
 }
 
 /// A child's days
 ///
-/// The rows of `daily_child_metrics`.
+/// The rows of `daily_child_metrics`. 512 KiB of them are in one answer at most, which is a year of a child who
+/// does much: `next` leads on.
 #[utoipa::path(
     get,
     path = "/v1/children/{id}/daily",
@@ -231,60 +185,20 @@ pub(crate) async fn daily(State(app): State<Arc<App>>, id: Id, parts: Parts) -> 
     answer(&parts.headers, async {
         let (asked, child, mut reading): (DailyParameters, _, _) = open(&app, &parts, id).await?;
         let range = Range::of(asked.from, asked.to, reading.today)?;
+        let after = match asked.after {
+            None => None,
+            Some(Position::Day(day)) => Some(day),
+            Some(_) => return Err(FOREIGN),
+        };
+        let (days, last) = rows::range(&mut reading, child, range.after(after)).await?;
         Ok(Daily {
             child_id: child.uuid(),
             timezone: reading.timezone.name(),
             today: reading.today,
             from: range.from,
             to: range.to,
-            days: rows::range(&mut reading, child, range).await?,
-        })
-    })
-    .await
-}
-
-/// A child's learning, by period and subject
-///
-/// The rows of `learning_metrics`, of every period that any of the days is in.
-#[utoipa::path(
-    get,
-    path = "/v1/children/{id}/learning",
-    tag = "reading",
-    params(OfChild, LearningParameters, Conditional),
-    responses(
-        (status = 200, description = "Numbers to chart", body = Learning,
-         headers(("ETag" = String, description = "For `If-None-Match`."))),
-        Unchanged,
-        Refusals,
-    ),
-)]
-pub(crate) async fn learning(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
-    answer(&parts.headers, async {
-        let (asked, child, mut reading): (LearningParameters, _, _) =
-            open(&app, &parts, id).await?;
-        let range = Range::of(asked.from, asked.to, reading.today)?;
-        let sql = format!(
-            "SELECT coalesce(json_agg(m ORDER BY period_start, subject, metric_type), '[]')::text FROM (
-                 SELECT {METRIC} FROM learning_metrics
-                 WHERE child_id = $1 AND period = $2 AND period_start BETWEEN $3 AND $4
-             ) m",
-            METRIC = Metric::COLUMNS,
-        );
-        let metrics: String = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(child.uuid())
-            .bind(asked.period.as_str())
-            .bind(asked.period.start(range.from))
-            .bind(range.to)
-            .fetch_one(&mut *reading.tx)
-            .await?;
-        Ok(Learning {
-            child_id: child.uuid(),
-            timezone: reading.timezone.name(),
-            today: reading.today,
-            period: asked.period.as_str(),
-            from: range.from,
-            to: range.to,
-            metrics: rows::raw(metrics)?,
+            days,
+            next: last.map(|day| Position::Day(day).to_string()),
         })
     })
     .await
@@ -313,114 +227,8 @@ pub(crate) async fn streak(State(app): State<Arc<App>>, id: Id, parts: Parts) ->
     .await
 }
 
-/// What a child has met
-///
-/// The rows of `topic_progress`, the latest topics first.
-#[utoipa::path(
-    get,
-    path = "/v1/children/{id}/topics",
-    tag = "reading",
-    params(OfChild, Conditional),
-    responses(
-        (status = 200, description = "Topics over all time", body = ChildTopics,
-         headers(("ETag" = String, description = "For `If-None-Match`."))),
-        Unchanged,
-        Refusals,
-    ),
-)]
-pub(crate) async fn topics(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
-    answer(&parts.headers, async {
-        let (NoParameters {}, child, mut reading) = open(&app, &parts, id).await?;
-        let sql = format!(
-            "SELECT coalesce(json_agg(t ORDER BY last_seen_at DESC, topic), '[]') FROM (
-                 SELECT {TOPIC} FROM topic_progress WHERE child_id = $1
-                 ORDER BY last_seen_at DESC, topic LIMIT $2 + 1
-             ) t",
-            TOPIC = Topic::COLUMNS,
-        );
-        let found: Value = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(child.uuid())
-            .bind(TOPICS as i64)
-            .fetch_one(&mut *reading.tx)
-            .await?;
-        let mut topics = match found {
-            Value::Array(topics) => topics,
-            _ => Vec::new(),
-        };
-        let more = topics.len() > TOPICS;
-        topics.truncate(TOPICS);
-        Ok(ChildTopics {
-            child_id: child.uuid(),
-            topics,
-            more,
-        })
-    })
-    .await
-}
-
-/// A family's children side by side
-///
-/// Of each the streak, this week and the one before.
-#[utoipa::path(
-    get,
-    path = "/v1/families/{id}",
-    tag = "reading",
-    params(OfFamily, Conditional),
-    responses(
-        (status = 200, description = "Its children", body = Family,
-         headers(("ETag" = String, description = "For `If-None-Match`."))),
-        Unchanged,
-        Refusals,
-    ),
-)]
-pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
-    answer(&parts.headers, async {
-        let viewer = admit(&app, &parts.headers).await?;
-        let NoParameters {} = parameters(&parts)?;
-        let parent = ParentId::new(uuid(id)?);
-        let (mut reading, members) =
-            Reading::family(&app.pool, viewer, parent, Utc::now(), parts.extensions.get()).await?;
-        let this_week = monday(reading.today);
-        let last_week = this_week.checked_sub_days(Days::new(7)).unwrap_or(this_week);
-        let mut children = Vec::with_capacity(members.len());
-        for member in members {
-            let (streak, last_active, weeks): (Option<i64>, Option<NaiveDate>, Value) = sqlx::query_as(
-                "SELECT CASE WHEN $5 THEN streak_as_of($1, $2) END,
-                        (SELECT last_active_date FROM streaks WHERE child_id = $1),
-                        (SELECT coalesce(json_object_agg(week_start, to_jsonb(w) - 'child_id' - 'week_start'), '{}')
-                         FROM weekly_summaries w WHERE child_id = $1 AND week_start IN ($3, $4))",
-            )
-            .bind(member.id)
-            .bind(reading.today)
-            .bind(this_week)
-            .bind(last_week)
-            .bind(reading.streaks)
-            .fetch_one(&mut *reading.tx)
-            .await?;
-            let week = |start: NaiveDate| weeks.get(start.to_string()).cloned();
-            children.push(ChildOfFamily {
-                child_id: member.id,
-                age_group: member.age_group,
-                streak_today: streak,
-                last_active_date: last_active,
-                this_week: week(this_week),
-                last_week: week(last_week),
-            });
-        }
-        Ok(Family {
-            parent_id: parent.uuid(),
-            timezone: reading.timezone.name(),
-            today: reading.today,
-            week_start: this_week,
-            streaks: reading.streaks,
-            children,
-        })
-    })
-    .await
-}
-
 /// What is asked, of which child. Nobody is told what is wrong with a request before it is known who asks.
-async fn open<P: DeserializeOwned>(
+pub(crate) async fn open<P: DeserializeOwned>(
     app: &App,
     parts: &Parts,
     id: Id,
@@ -467,7 +275,7 @@ pub(crate) fn parameters<P: DeserializeOwned>(parts: &Parts) -> Result<P, Proble
 }
 
 /// As JSON that nobody between may keep.
-async fn answer<T: Serialize>(
+pub(crate) async fn answer<T: Serialize>(
     asked: &HeaderMap,
     work: impl Future<Output = Result<T, Problem>>,
 ) -> Response {

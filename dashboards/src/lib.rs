@@ -6,8 +6,11 @@
 
 mod answers;
 mod api;
+mod cursor;
 mod docs;
+mod families;
 mod folder;
+mod learning;
 mod listen;
 mod live;
 mod openapi;
@@ -17,6 +20,7 @@ mod range;
 mod reading;
 mod role;
 mod rows;
+mod topics;
 mod viewer;
 
 pub use openapi::openapi;

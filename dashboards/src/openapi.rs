@@ -14,9 +14,10 @@ use utoipa::{
 use uuid::Uuid;
 
 use crate::{
-    answers, api, live,
+    answers, api, families, learning, live,
     problem::Problem,
-    rows::{Day, Streak, Topic, Week},
+    rows::{ChildOfFamily, Day, Streak, Topic, Week},
+    topics,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -29,11 +30,11 @@ use crate::{
     ),
     paths(
         api::daily,
-        api::learning,
+        learning::learning,
         api::streak,
-        api::topics,
+        topics::topics,
         live::child,
-        api::family,
+        families::family,
         live::family,
     ),
     components(schemas(
@@ -44,6 +45,7 @@ use crate::{
         answers::ChildTopics,
         Topic,
         answers::Family,
+        ChildOfFamily,
         Week,
         live::LiveEvent,
         live::Update<'_>,

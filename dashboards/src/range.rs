@@ -46,6 +46,13 @@ impl Range {
         }
         Ok(Self { from, to })
     }
+
+    /// What of it comes after a day; nothing where `from` is after `to`.
+    pub(crate) fn after(self, day: Option<NaiveDate>) -> Self {
+        let next = day.map(|day| day.succ_opt().unwrap_or(day));
+        let from = next.map_or(self.from, |next| next.max(self.from));
+        Self { from, ..self }
+    }
 }
 
 #[cfg(test)]
@@ -69,5 +76,11 @@ mod tests {
         assert!(range(Some("2024-01-01"), Some("2024-12-31")).is_ok());
         assert!(range(Some("2024-01-01"), Some("2025-01-01")).is_err());
         assert!(range(Some("2026-06-01"), None).is_err());
+
+        let after = |day: &str| usual.after(Some(day.parse().unwrap()));
+        assert_eq!(usual.after(None), usual);
+        assert_eq!(after("2026-01-01"), usual);
+        assert_eq!(after("2026-05-02").from, day("2026-05-03"));
+        assert_eq!(after("2026-05-31").from, day("2026-06-01"));
     }
 }

@@ -4,10 +4,16 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rivulet_events::{ChildId, ParentId};
 use rivulet_telemetry::Span;
 use rivulet_zones::Zone;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{FromRow, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::{problem::Problem, viewer::Viewer};
+
+/// Queries here take milliseconds, as they go along a key and stop, however much there is of a child. No
+/// statistics of a table that grew of late may talk PostgreSQL into reading all of a child's rows to sort them, or
+/// into compiling what it does once.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
 
 const NO_CHILD: Problem = Problem::NotFound("no child of this id can be seen here");
 const NO_FAMILY: Problem = Problem::NotFound("no family of this id can be seen here");
@@ -27,9 +33,11 @@ pub(crate) struct Reading {
 }
 
 /// A child of a family.
+#[derive(FromRow)]
 pub(crate) struct Member {
     pub(crate) id: Uuid,
     pub(crate) age_group: String,
+    pub(crate) created_at: DateTime<Utc>,
 }
 
 impl Reading {
@@ -57,11 +65,25 @@ impl Reading {
         Self::of(tx, viewer, &timezone, streaks, now, span).await
     }
 
-    /// Of a family that the viewer may see, with its children.
+    /// Of a family that the viewer may see, with all of its children.
     pub(crate) async fn family(
         pool: &PgPool,
         viewer: Viewer,
         parent: ParentId,
+        now: DateTime<Utc>,
+        request: Option<&Span>,
+    ) -> Result<(Self, Vec<Member>), Problem> {
+        Self::family_after(pool, viewer, parent, None, None, now, request).await
+    }
+
+    /// The same with so many of its children at most, in the order in which they were registered, that come
+    /// after one.
+    pub(crate) async fn family_after(
+        pool: &PgPool,
+        viewer: Viewer,
+        parent: ParentId,
+        after: Option<(DateTime<Utc>, Uuid)>,
+        most: Option<i64>,
         now: DateTime<Utc>,
         request: Option<&Span>,
     ) -> Result<(Self, Vec<Member>), Problem> {
@@ -77,17 +99,17 @@ impl Reading {
         .fetch_optional(&mut *tx)
         .await?;
         let (timezone, streaks) = found.ok_or(NO_FAMILY)?;
-        let members: Vec<(Uuid, String)> = sqlx::query_as(
-            "SELECT id, age_group FROM children WHERE parent_id = $1 AND deleted_at IS NULL
-             ORDER BY created_at, id",
+        let members = sqlx::query_as(
+            "SELECT id, age_group, created_at FROM children WHERE parent_id = $1 AND deleted_at IS NULL
+                 AND ($2::timestamptz IS NULL OR (created_at, id) > ($2, $3))
+             ORDER BY created_at, id LIMIT $4",
         )
         .bind(parent.uuid())
+        .bind(after.map(|(created_at, _)| created_at))
+        .bind(after.map(|(_, id)| id))
+        .bind(most)
         .fetch_all(&mut *tx)
         .await?;
-        let members = members
-            .into_iter()
-            .map(|(id, age_group)| Member { id, age_group })
-            .collect();
         let reading = Self::of(tx, viewer, &timezone, streaks, now, span).await?;
         Ok((reading, members))
     }
@@ -136,6 +158,5 @@ impl Viewer {
 }
 
 async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .await
+    pool.begin_with(BEGIN).await
 }

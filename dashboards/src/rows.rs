@@ -1,17 +1,23 @@
 //! What is asked of PostgreSQL both by requests and by live streams.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use rivulet_events::ChildId;
+use rivulet_events::{ChildId, data::AgeGroup};
 use serde::Serialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
 use sqlx::{AssertSqlSafe, FromRow, Row as _, postgres::PgRow};
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{RefOr, Schema},
+    openapi::{Object, RefOr, Schema, Type},
 };
 use uuid::Uuid;
 
 use crate::{problem::Problem, range::Range, reading::Reading};
+
+/// Bytes of rows in one answer; at least one row.
+pub(crate) const BYTES: usize = 512 << 10;
 
 /// A row as it is answered: what SQL names and what the OpenAPI document says are one list. Those that
 /// are not `read` are written as JSON by PostgreSQL, which takes 9 µs a day and reading it 1 µs.
@@ -66,7 +72,7 @@ macro_rules! column {
     )+};
 }
 
-column!(NaiveDate, DateTime<Utc>, Vec<String>);
+column!(NaiveDate, DateTime<Utc>, String, Vec<String>, bool, f64);
 
 impl Column for u64 {
     /// Counts and sums are never negative.
@@ -131,10 +137,14 @@ row!(
         new_words: u64,
         /// Of one window; null without speech.
         max_unique_words: Option<u64>,
-        /// Each once, sorted by byte.
+        /// Each once, sorted by byte; the first 256.
         topics: Vec<String>,
-        /// Each once, sorted by byte.
+        /// Whether there are others.
+        topics_more: bool,
+        /// Each once, sorted by byte; the first 256.
         badges: Vec<String>,
+        /// Whether there are others.
+        badges_more: bool,
         /// What makes the day count for a streak.
         qualifying_events: u64,
         first_event_at: DateTime<Utc>,
@@ -148,15 +158,16 @@ row!(
 
 row!(
     /// One number of a period and subject.
-    #[expect(dead_code, reason = "PostgreSQL writes it")]
-    Metric {
+    read Metric {
         /// A day, a Monday or the first of a month.
         period_start: NaiveDate,
         /// `general` where the app named none.
         subject: String,
-        metric_type: MetricType,
+        #[schema(value_type = MetricType)]
+        metric_type: String,
         metric_value: f64,
-        metric_unit: MetricUnit,
+        #[schema(value_type = MetricUnit)]
+        metric_unit: String,
         /// The denominator: of time the interactions, of the score the events.
         sample_count: u64,
     }
@@ -164,7 +175,7 @@ row!(
 
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
-#[expect(dead_code, reason = "PostgreSQL writes it")]
+#[expect(dead_code, reason = "only its schema is used")]
 enum MetricType {
     CompletionRate,
     Accuracy,
@@ -177,7 +188,7 @@ enum MetricType {
 
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
-#[expect(dead_code, reason = "PostgreSQL writes it")]
+#[expect(dead_code, reason = "only its schema is used")]
 enum MetricUnit {
     Ratio,
     Minutes,
@@ -234,6 +245,13 @@ impl Day {
     }
 }
 
+impl Metric {
+    /// The period's first day, and the subject.
+    pub(crate) fn group(&self) -> (NaiveDate, &str) {
+        (self.period_start, &self.subject)
+    }
+}
+
 /// The row of `weekly_summaries`.
 pub(crate) struct Week;
 
@@ -254,6 +272,32 @@ impl PartialSchema for Week {
         }
         week
     }
+}
+
+row!(
+    /// A child beside its siblings.
+    #[expect(dead_code, reason = "PostgreSQL writes it")]
+    ChildOfFamily {
+        child_id: Uuid,
+        #[schema(schema_with = age_groups)]
+        age_group: String,
+        /// As a parent sees it; null where the family is shown none.
+        streak_today: Option<u64>,
+        /// Null before the first active day.
+        last_active_date: Option<NaiveDate>,
+        /// Null without events.
+        this_week: Option<Week>,
+        /// Null without events.
+        last_week: Option<Week>,
+    }
+);
+
+fn age_groups() -> Object {
+    let groups = AgeGroup::ALL.iter().map(|group| group.as_str());
+    Object::builder()
+        .schema_type(Type::String)
+        .enum_values(Some(groups))
+        .build()
 }
 
 /// Days without a gap, the first and the last among them.
@@ -298,30 +342,102 @@ pub(crate) struct Streak {
     updated_at: Option<DateTime<Utc>>,
 }
 
-/// JSON as PostgreSQL wrote it, which need not be taken apart.
-pub(crate) fn raw(json: String) -> Result<Box<RawValue>, Problem> {
-    RawValue::from_string(json).map_err(|error| {
+/// A page of what PostgreSQL writes as JSON.
+pub(crate) struct Page<'a> {
+    /// SQL for rows: a column `json`, the `keys`, and one row more than a page has, which shows that there
+    /// are others.
+    pub(crate) rows: &'a str,
+    pub(crate) keys: &'a str,
+    /// What the rows are ordered by: the keys, one way or the other.
+    pub(crate) order: &'a str,
+    /// Rows at most.
+    pub(crate) most: usize,
+    /// Bytes of them at most, and at least one row.
+    pub(crate) bytes: usize,
+}
+
+impl Page<'_> {
+    /// SQL for the rows of the page: `json`, how many were `found`, and the keys. What is not answered is
+    /// not sent here either.
+    pub(crate) fn sql(&self) -> AssertSqlSafe<String> {
+        let Self {
+            rows,
+            keys,
+            order,
+            most,
+            bytes,
+        } = self;
+        AssertSqlSafe(format!(
+            "WITH found AS MATERIALIZED ({rows})
+             SELECT json, count, {keys} FROM (
+                 SELECT *, count(*) OVER () AS count, row_number() OVER page AS nth,
+                        sum(octet_length(json) + 1) OVER page AS bytes
+                 FROM found WINDOW page AS (ORDER BY {order})
+             ) AS found
+             WHERE nth = 1 OR (nth <= {most} AND bytes <= {bytes}) ORDER BY nth"
+        ))
+    }
+}
+
+/// Rows as PostgreSQL wrote them, as one array; they need not be taken apart.
+pub(crate) fn array<'a>(rows: impl Iterator<Item = &'a str>) -> Result<Box<RawValue>, Problem> {
+    let rows: Vec<_> = rows.filter(|row| !row.is_empty()).collect();
+    RawValue::from_string(format!("[{}]", rows.join(","))).map_err(|error| {
         tracing::error!(%error, "PostgreSQL wrote JSON that is none");
         Problem::Unavailable("the numbers cannot be read now")
     })
 }
 
-/// Those of the days of a range that have events, in order.
+fn unwritable(error: serde_json::Error) -> Problem {
+    tracing::error!(%error, "an answer could not be written");
+    Problem::Unavailable("the numbers cannot be told now")
+}
+
+/// The first of the days of a range that have events, in order, as many as fit into one answer; and, where
+/// there are others, the last of these.
 pub(crate) async fn range(
     reading: &mut Reading,
     child: ChildId,
     range: Range,
-) -> Result<Vec<Day>, Problem> {
-    let sql = format!(
-        "SELECT {} FROM daily_child_metrics WHERE child_id = $1 AND local_date BETWEEN $2 AND $3
-         ORDER BY local_date",
-        Day::COLUMNS
-    );
-    let days = sqlx::query_as(AssertSqlSafe(sql))
+) -> Result<(Box<RawValue>, Option<NaiveDate>), Problem> {
+    let sql = format!("SELECT {} FROM days_within($1, $2, $3, $4)", Day::COLUMNS);
+    let mut found: Vec<Day> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(child.uuid())
         .bind(range.from)
-        .bind(range.to);
-    Ok(days.fetch_all(&mut *reading.tx).await?)
+        .bind(range.to)
+        .bind(BYTES as i64)
+        .fetch_all(&mut *reading.tx)
+        .await?;
+    // Which they are already, for the price of a look.
+    found.sort_unstable_by_key(Day::date);
+    let (days, last) = fitting(&found, |_, _| false, found.len())?;
+    Ok((days, last.map(Day::date)))
+}
+
+/// The first of these rows as JSON, as many as fit into one answer; and, where there are others, the last of
+/// these. Rows that are the `same` stay together, and `most` such groups are in one answer. What is found is
+/// bounded already: by the bytes of it, or by rows.
+pub(crate) fn fitting<T: Serialize>(
+    found: &[T],
+    same: fn(&T, &T) -> bool,
+    most: usize,
+) -> Result<(Box<RawValue>, Option<&T>), Problem> {
+    let json = to_raw_value(found).map_err(unwritable)?;
+    if json.get().len() <= BYTES && found.chunk_by(same).count() <= most {
+        return Ok((json, None));
+    }
+    let (mut taken, mut bytes) = (0, 0);
+    for (nth, group) in found.chunk_by(same).enumerate() {
+        // Its brackets are the comma before it.
+        bytes += to_raw_value(group).map_err(unwritable)?.get().len() - 1;
+        if nth > 0 && (nth == most || bytes > BYTES) {
+            break;
+        }
+        taken += group.len();
+    }
+    let (taken, others) = found.split_at(taken);
+    let json = to_raw_value(taken).map_err(unwritable)?;
+    Ok((json, taken.last().filter(|_| !others.is_empty())))
 }
 
 /// Those of these days that have events, in order.
