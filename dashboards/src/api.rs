@@ -35,6 +35,7 @@ use crate::{
     range::{self, Range},
     reading::Reading,
     rows::{self, Streak},
+    share::Shares,
     topics,
     viewer::{KeyHash, Viewer},
 };
@@ -46,6 +47,8 @@ pub(crate) struct App {
     pub(crate) pool: PgPool,
     pub(crate) limiter: Limiter<KeyHash>,
     pub(crate) parent_limiter: Limiter<ParentId>,
+    /// What each of them may have of the pool.
+    pub(crate) shares: Shares,
     pub(crate) watchers: Arc<Watchers>,
     /// Places for live streams.
     pub(crate) listeners: Arc<Semaphore>,
@@ -236,9 +239,10 @@ pub(crate) async fn open<P: DeserializeOwned>(
     let viewer = admit(app, &parts.headers).await?;
     let asked = parameters(parts)?;
     let child = ChildId::new(uuid(id)?);
+    let place = app.shares.take(viewer, parts.extensions.get()).await?;
     let request = parts.extensions.get();
     let reading = Reading::child(&app.pool, viewer, child, Utc::now(), request).await?;
-    Ok((asked, child, reading))
+    Ok((asked, child, reading.holding(place)))
 }
 
 /// Who asks, if they have not asked too much.

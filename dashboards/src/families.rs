@@ -62,8 +62,9 @@ pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) ->
             Some(Position::Child(created_at, id)) => Some((created_at, id)),
             Some(_) => return Err(FOREIGN),
         };
+        let place = app.shares.take(viewer, parts.extensions.get()).await?;
         let most = Some(CHILDREN as i64 + 1);
-        let (mut reading, members) = Reading::family_after(
+        let (reading, members) = Reading::family_after(
             &app.pool,
             viewer,
             parent,
@@ -73,6 +74,7 @@ pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) ->
             parts.extensions.get(),
         )
         .await?;
+        let mut reading = reading.holding(place);
         let this_week = monday(reading.today);
         let shown = &members[..members.len().min(CHILDREN)];
         let children = children(&mut reading, shown, this_week).await?;

@@ -20,6 +20,7 @@ mod range;
 mod reading;
 mod role;
 mod rows;
+mod share;
 mod topics;
 mod viewer;
 

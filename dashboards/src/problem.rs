@@ -9,6 +9,11 @@ use axum::{
 use rivulet_web::{Throttled, seconds};
 use serde_json::Map;
 
+use crate::share;
+
+/// What PostgreSQL says of a query that ran into `statement_timeout`.
+const QUERY_CANCELED: &str = "57014";
+
 /// What `Retry-After` says.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -87,6 +92,11 @@ impl IntoResponse for Problem {
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|error| error.code());
+        if code.as_deref() == Some(QUERY_CANCELED) {
+            share::refused("time");
+            return Self::Unavailable("the numbers take too long to read now");
+        }
         tracing::warn!(%error, "PostgreSQL could not be read");
         Self::Unavailable("the numbers cannot be read now")
     }

@@ -1,4 +1,4 @@
-//! One request's view of PostgreSQL: a snapshot, of what the viewer may see.
+//! One request's view of PostgreSQL: a snapshot, of what the viewer may see, for a bounded time.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rivulet_events::{ChildId, ParentId};
@@ -7,12 +7,14 @@ use rivulet_zones::Zone;
 use sqlx::{FromRow, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use crate::{problem::Problem, viewer::Viewer};
+use crate::{problem::Problem, share::Place, viewer::Viewer};
 
-/// Queries here take milliseconds, as they go along a key and stop, however much there is of a child. No
-/// statistics of a table that grew of late may talk PostgreSQL into reading all of a child's rows to sort them, or
-/// into compiling what it does once.
+/// A query may take three seconds, whoever waits for it: it would hold a connection that others need. Those
+/// here take milliseconds, as they go along a key and stop, however much there is of a child. No statistics of
+/// a table that grew of late may talk PostgreSQL into reading all of a child's rows to sort them, or into
+/// compiling what it does once.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+    SET LOCAL statement_timeout = '3s';
     SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
 
 const NO_CHILD: Problem = Problem::NotFound("no child of this id can be seen here");
@@ -30,6 +32,8 @@ pub(crate) struct Reading {
     pub(crate) streaks: bool,
     /// Ends with it, where the request is traced.
     _span: Option<Span>,
+    /// The caller's claim to the connection.
+    _place: Option<Place>,
 }
 
 /// A child of a family.
@@ -140,7 +144,16 @@ impl Reading {
             today: now.with_timezone(&timezone).date_naive(),
             streaks,
             _span: span,
+            _place: None,
         })
+    }
+
+    /// For as long as it lasts.
+    pub(crate) fn holding(self, place: Place) -> Self {
+        Self {
+            _place: Some(place),
+            ..self
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     api::{App, route, router},
     listen::Watchers,
     live, openapi,
+    share::{self, Shares},
 };
 
 /// How often readiness and the rate limiters' memory are looked after.
@@ -127,6 +128,7 @@ pub async fn serve(
     rivulet_registry::describe_metrics();
     rivulet_tokens::describe_metrics();
     live::describe();
+    share::describe();
     let watchers = Arc::new(Watchers::default());
     let hear = {
         let (watchers, pool) = (Arc::clone(&watchers), pool.clone());
@@ -138,6 +140,7 @@ pub async fn serve(
     let app = Arc::new(App {
         registry: Registry::start(pool.clone(), config.registry, background.clone()),
         tokens,
+        shares: Shares::of(pool.options().get_max_connections()),
         pool,
         limiter: limiter(config.rate),
         parent_limiter: limiter(config.token_rate),
@@ -191,6 +194,7 @@ async fn look_after(app: Arc<App>, readiness: Readiness) {
         tick.tick().await;
         app.limiter.tidy();
         app.parent_limiter.tidy();
+        app.shares.tidy();
         match app.registry.check() {
             Ok(()) => readiness.pass("registry"),
             Err(why) => readiness.fail("registry", why),

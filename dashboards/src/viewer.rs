@@ -15,7 +15,7 @@ use crate::problem::Problem;
 pub(crate) type KeyHash = [u8; 32];
 
 /// Who looks.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Viewer {
     /// The product, with a key of scope `read`.
     Product(KeyHash),

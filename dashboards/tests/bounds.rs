@@ -8,6 +8,7 @@ mod common;
 use std::time::Duration;
 
 use chrono::{Days, NaiveDate};
+use rivulet_dashboards::Config;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -474,5 +475,60 @@ async fn a_page_costs_the_same_however_much_there_is() {
         }
         assert!((1..=most).contains(&rows), "{table}: {rows} rows read");
     }
+    api.stop().await;
+}
+
+/// Queries of the role that wait for a table.
+async fn waiting(pool: &PgPool) -> i64 {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_makes_the_database_work_long_waits_for_themselves() {
+    let api = Api::with(Config {
+        token_rate: 1_000,
+        ..Config::default()
+    })
+    .await;
+    let [greedy, other] = [api.family(&[today()]).await, api.family(&[today()]).await];
+    // A query that takes for ever.
+    let mut lock = api.bed.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE topic_progress IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let slow = format!("{}/v1/children/{}/topics", api.url, greedy.child);
+    let ask = || api.client.get(&slow).bearer_auth(&greedy.token).send();
+    let asked: Vec<_> = (0..8).map(|_| tokio::spawn(ask())).collect();
+    // And one who asks and does not wait for the answer.
+    let gone = tokio::spawn(ask());
+    while waiting(&api.bed.pool).await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    gone.abort();
+    for _ in 0..20 {
+        let daily = format!("/v1/children/{}/daily", other.child);
+        api.json(&other.token, &daily).await;
+        api.json(&api.key, &daily).await;
+        // Of the pool's three.
+        assert!(waiting(&api.bed.pool).await <= 1);
+    }
+    for answer in asked {
+        let answer = answer.await.unwrap().unwrap();
+        assert_eq!(answer.status(), 503);
+        assert!(answer.headers().contains_key("retry-after"));
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["code"], "unavailable");
+    }
+    lock.rollback().await.unwrap();
+    let topics = format!("/v1/children/{}/topics", greedy.child);
+    let answer = api.json(&greedy.token, &topics).await;
+    assert_eq!(answer["total"], 1);
     api.stop().await;
 }

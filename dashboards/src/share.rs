@@ -1,0 +1,138 @@
+//! What of PostgreSQL one caller may have at a time, so that there is some left for everybody else.
+
+use std::{sync::Arc, time::Duration};
+
+use ahash::AHashMap;
+use metrics::{Unit, counter, describe_counter};
+use parking_lot::Mutex;
+use rivulet_web::Peer;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use crate::{problem::Problem, viewer::Viewer};
+
+/// How long a request waits for others of the same caller.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const TOO_MANY: Problem =
+    Problem::Unavailable("too many requests with this key or token are being answered already");
+
+/// Of so many connections. The rest of a caller's requests wait for that caller's own, and are refused
+/// when that takes too long; nobody else's wait for them.
+pub(crate) struct Shares {
+    product: usize,
+    parent: usize,
+    patience: Duration,
+    callers: Mutex<AHashMap<Viewer, Arc<Semaphore>>>,
+}
+
+/// A caller's claim to a connection, until it is dropped.
+pub(crate) type Place = OwnedSemaphorePermit;
+
+impl Shares {
+    /// Half of the connections for a product, which asks for many families, and a quarter for a parent.
+    pub(crate) fn of(connections: u32) -> Self {
+        let connections = connections as usize;
+        Self {
+            product: (connections / 2).max(1),
+            parent: (connections / 4).max(1),
+            patience: PATIENCE,
+            callers: Mutex::default(),
+        }
+    }
+
+    /// Waits for a place, for as long as somebody is there to be answered.
+    pub(crate) async fn take(&self, viewer: Viewer, peer: Option<&Peer>) -> Result<Place, Problem> {
+        let share = match viewer {
+            Viewer::Product(_) => self.product,
+            Viewer::Parent(_) => self.parent,
+        };
+        let places = {
+            let mut callers = self.callers.lock();
+            let places = callers.entry(viewer);
+            Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(share))))
+        };
+        let is_gone = async {
+            match peer {
+                Some(peer) => peer.is_gone().await,
+                None => std::future::pending().await,
+            }
+        };
+        let place = tokio::select! {
+            biased;
+            place = timeout(self.patience, places.acquire_owned()) => place.ok().and_then(Result::ok),
+            () = is_gone => None,
+        };
+        place.ok_or_else(|| {
+            refused("share");
+            TOO_MANY
+        })
+    }
+
+    /// Forgets callers of whom nothing is being answered.
+    pub(crate) fn tidy(&self) {
+        // Whoever waits or has a place holds the semaphore too.
+        let mut callers = self.callers.lock();
+        callers.retain(|_, places| Arc::strong_count(places) > 1);
+        callers.shrink_to_fit();
+    }
+}
+
+/// Counts a request that took, or would have taken, more than its share: `share` of the connections, or `time`.
+pub(crate) fn refused(reason: &'static str) {
+    counter!("rivulet_api_refused_reads_total", "reason" => reason).increment(1);
+}
+
+pub(crate) fn describe() {
+    describe_counter!(
+        "rivulet_api_refused_reads_total",
+        Unit::Count,
+        "Requests answered `unavailable` because their caller had its `share` of the connections to PostgreSQL, or because a query took too much `time`"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use rivulet_events::ParentId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_caller_waits_for_itself_alone_and_is_forgotten() {
+        let shares = Shares {
+            patience: Duration::from_millis(20),
+            ..Shares::of(8)
+        };
+        let [greedy, other] = [(); 2].map(|()| Viewer::Parent(ParentId::new(Uuid::new_v4())));
+        let held = [
+            shares.take(greedy, None).await,
+            shares.take(greedy, None).await,
+        ];
+        assert!(matches!(
+            shares.take(greedy, None).await,
+            Err(Problem::Unavailable(_))
+        ));
+        drop(shares.take(other, None).await.unwrap());
+        let mut product = Vec::new();
+        while let Ok(place) = shares.take(Viewer::Product([0; 32]), None).await {
+            product.push(place);
+        }
+        assert_eq!(product.len(), 4);
+        shares.tidy();
+        assert_eq!(shares.callers.lock().len(), 2);
+        let (next, _) = tokio::join!(shares.take(greedy, None), async { drop(held) });
+        drop(next.unwrap());
+        drop(product);
+        shares.tidy();
+        assert_eq!(shares.callers.lock().len(), 0);
+    }
+
+    #[test]
+    fn everybody_may_have_one() {
+        let shares = Shares::of(1);
+        assert_eq!((shares.product, shares.parent), (1, 1));
+    }
+}
