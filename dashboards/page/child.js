@@ -1,6 +1,6 @@
 // One child: today, the week, the days in a row, and looking back.
 
-import { avatar, facts, html, labelOf, nameOf, none, nothing, renameButton, whyOf } from './parts.js';
+import { avatar, facts, firstOf, html, labelOf, nameOf, none, nothing, renameButton, whyOf } from './parts.js';
 import { chart } from './charts.js';
 import { addDays, monday, weekday } from './days.js';
 import { accuracy, buckets, most, subjects, total, within } from './numbers.js';
@@ -10,6 +10,10 @@ import { streakCard } from './streak.js';
 import { topicsCard } from './topics.js';
 import * as format from './format.js';
 import * as text from './text.js';
+
+/** Names that are listed of a day, and lines of other lists before somebody asks for more, and then. */
+const NAMES = 5;
+const LINES = { few: 12, most: 200 };
 
 /** `route` is `{child, span, back}`; `go` takes another, `changed` draws again. */
 export function childView(route, go, changed) {
@@ -31,7 +35,7 @@ export function childView(route, go, changed) {
         ${weekCard(child)}
         ${state.streaks ? streakCard(child, changed) : nothing}
       </div>
-      ${lookingBack(child, period, ready, first, go)}
+      ${lookingBack(child, period, ready, first, go, changed)}
       ${topicsCard(child, changed)}`}
   </main>`;
 }
@@ -63,7 +67,17 @@ function todayCard(child) {
       ['spoken', format.number(row.child_words)],
       ['heard', format.number(row.adult_words)],
     ], 'large') : html`<p class="nothing">${text.child.nothingToday}</p>`}
+    ${row?.topics?.length ? about(row) : nothing}
   </section>`;
+}
+
+/** What a day was about, as far as a line holds it. */
+function about({ topics, topics_more: more }) {
+  const left = topics.length - NAMES;
+  return html`<p class="about named"><span class="label">${labelOf('about')}</span>
+    ${topics.slice(0, NAMES).map((topic) => html`<bdi>${format.name(topic)}</bdi> `)}
+    ${more ? html`<span>${text.lists.orMore(format.number(Math.max(left, 0)))}</span>`
+      : left > 0 ? html`<span>${text.lists.others(left, format.number(left))}</span>` : nothing}</p>`;
 }
 
 const shareOf = (rows) => {
@@ -113,7 +127,7 @@ const column = (week, part) => html`<th role="columnheader" scope="col" class="n
 /** What was last shown in full: it stays, paler, until what was asked for next is there. */
 let shown = {};
 
-function lookingBack(child, asked, ready, first, go) {
+function lookingBack(child, asked, ready, first, go, changed) {
   if (ready) shown = { child: child.id, period: asked };
   const stays = !ready && shown.child === child.id;
   const period = stays ? shown.period : asked;
@@ -133,13 +147,14 @@ function lookingBack(child, asked, ready, first, go) {
         <button type="button" class="secondary" ?disabled=${asked.back === 0} @click=${() => step(-1)}>${text.periods.later}<span aria-hidden="true"> ›</span></button>
       </div>
     </div>
+    ${child.isCut ? html`<p class="note">${text.periods.cut}</p>` : nothing}
     ${!ready && !stays ? html`<div class="card nothing" aria-busy="true"><p>${text.periods.loading}</p></div>`
       : rows.length === 0 ? html`<div class="card nothing"><p>${text.periods.nothing}</p></div>`
-        : html`<div class="grid ${stays ? 'stays' : ''}" aria-busy=${stays ? 'true' : 'false'}>${stretch(child, period, rows)}</div>`}
+        : html`<div class="grid ${stays ? 'stays' : ''}" aria-busy=${stays ? 'true' : 'false'}>${stretch(child, period, rows, changed)}</div>`}
   </section>`;
 }
 
-function stretch(child, period, rows) {
+function stretch(child, period, rows, changed) {
   const cut = buckets(child.rows, period.from, period.to, period.unit);
   const of = (column) => cut.map((bucket) => total(bucket.rows, column));
   const base = { cut, unit: period.unit, say: format.number, axis: format.compact };
@@ -168,7 +183,7 @@ function stretch(child, period, rows) {
         ['completions', format.number(total(rows, 'completions'))],
       ], 'four')}
     </section>
-    <section class="card">${subjectTable(subjects(learningOf(child, period)))}</section>
+    <section class="card">${subjectTable(child, learningOf(child, period), changed)}</section>
     <section class="card">
       <h3>${text.sections.conversations}</h3>
       ${talked ? html`
@@ -198,32 +213,39 @@ function stretch(child, period, rows) {
             { name: text.numbers.spoken[0], values: of('child_words'), tone: 'first' },
             { name: text.numbers.heard[0], values: of('adult_words'), tone: 'second' },
           ] })}` : html`<p class="nothing">${text.sections.noWords}</p>`}
-      ${badgeList(rows)}
+      ${badgeList(child, rows, changed)}
     </section>`;
 }
 
-function subjectTable(lines) {
+function subjectTable(child, { metrics, whole, until }, changed) {
+  const lines = subjects(metrics);
+  const { shown: few, more } = firstOf(lines, { list: `subjects of ${child.id}`, ...LINES, changed });
   return html`<h3>${text.subjects.title} ${whyOf('subjects')}</h3>
     ${lines.length === 0 ? html`<p class="nothing">${text.subjects.nothing}</p>` : html`<table role="table" class="subjects">
       <thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col">${text.subjects.subject}</th>
         <th role="columnheader" scope="col">${labelOf('accuracy')}</th>
         <th role="columnheader" scope="col" class="n">${labelOf('taskTime')}</th></tr></thead>
-      <tbody role="rowgroup">${lines.map(({ subject, answers, correct, minutes }) => html`<tr role="row">
+      <tbody role="rowgroup">${few.map(({ subject, answers, correct, minutes }) => html`<tr role="row">
         <th role="rowheader" scope="row" class="named"><bdi>${format.name(subject)}</bdi></th>
         <td role="cell">${answers ? html`<span>${format.percent(correct / answers)} <small>${text.subjects.of(format.number(correct), format.number(answers))}</small></span>
           <svg class="share" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"><rect class="all" width="100" height="6"></rect><rect width=${(100 * correct) / answers} height="6"></rect></svg>` : none()}</td>
         <td role="cell" class="n">${format.duration(minutes * 60_000)}</td>
       </tr>`)}</tbody>
-    </table>`}`;
+    </table>
+    ${more}
+    ${whole ? nothing : html`<p class="note">${text.subjects.part(until && format.day.year(until))}</p>`}`}`;
 }
 
-function badgeList(rows) {
+function badgeList(child, rows, changed) {
   const latest = new Map();
   for (const row of rows) for (const badge of row.badges) latest.set(badge, row.local_date);
+  const { shown: few, more } = firstOf([...latest].reverse(), { list: `badges of ${child.id}`, ...LINES, changed });
   return html`<div class="badges">
     <h3>${text.sections.badges} ${whyOf('badges')}</h3>
-    ${latest.size ? html`<ul>${[...latest].reverse().map(([badge, day]) => html`<li><span class="medal" aria-hidden="true">✦</span>
-      <span class="named"><bdi>${format.name(badge)}</bdi><small>${format.day.year(day)}</small></span></li>`)}</ul>`
+    ${latest.size ? html`<ul>${few.map(([badge, day]) => html`<li><span class="medal" aria-hidden="true">✦</span>
+      <span class="named"><bdi>${format.name(badge)}</bdi><small>${format.day.year(day)}</small></span></li>`)}</ul>
+      ${more}
+      ${rows.some((row) => row.badges_more) ? html`<p class="note">${text.sections.moreBadges}</p>` : nothing}`
       : html`<p class="nothing">${text.sections.noBadges}</p>`}
     ${facts([
       ['stars', format.number(total(rows, 'stars'))],

@@ -1,6 +1,7 @@
 // Small parts that every view is made of.
 
 import { html, nothing, svg } from './vendor/lit-html/lit-html.js';
+import * as format from './format.js';
 import * as text from './text.js';
 import { keepNickname, nickname } from './session.js';
 
@@ -35,6 +36,34 @@ export const facts = (entries, style = '') => html`<dl class="facts ${style}">
     <dd>${value}${note ? html` <small>${note}</small>` : nothing}</dd>
   </div>`)}
 </dl>`;
+
+const opened = new Set();
+
+/**
+ * The first of many: `shown`, `few` of them until somebody asks for more, then `most`; and `more`, the button for
+ * that (`label`, or how many there are) and how many are left. `list` tells this list from others, `changed`
+ * draws again.
+ */
+export function firstOf(items, { list, few, most = Infinity, label, changed }) {
+  const isOpen = opened.has(list);
+  const shown = items.slice(0, isOpen ? most : few);
+  const toggle = () => {
+    if (isOpen) opened.delete(list);
+    else opened.add(list);
+    changed();
+  };
+  const all = Math.min(items.length, most);
+  const ask = label ?? (all < items.length
+    ? text.lists.first(format.number(all), format.number(items.length)) : text.lists.all(format.number(all)));
+  return {
+    shown,
+    isOpen,
+    more: html`
+      ${items.length > few ? html`<button type="button" class="secondary" aria-expanded=${isOpen ? 'true' : 'false'}
+        @click=${toggle}>${isOpen ? text.lists.fewer : ask}</button>` : nothing}
+      ${isOpen && all < items.length ? html`<p class="note">${text.lists.left(format.number(items.length - all))}</p>` : nothing}`,
+  };
+}
 
 export const avatar = (child) => html`<span class="avatar tint-${(child.number - 1) % 5}" aria-hidden="true">
   ${nickname(child.id) ? [...nameOf(child)][0].toLocaleUpperCase() : child.number}</span>`;

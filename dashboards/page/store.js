@@ -5,8 +5,11 @@ import { addDays, dayIn } from './days.js';
 import { follow } from './live.js';
 import { pageBefore } from './periods.js';
 
-/** The least time between two looks at what the live stream does not bring, ms. */
+/** The least time between two looks at what the live stream does not bring, ms; as often longer as it has pages. */
 const REFRESH = 2_000;
+
+/** Answers that are asked for in a row, at most. All but very few children need one. */
+const PAGES = { children: 10, days: 40, learning: 24 };
 
 /**
  * `phase` is `loading`, `ready`, `failed` (tried again by itself), `expired` or `missing`; `live` whether the
@@ -47,14 +50,21 @@ export function firstDay(child) {
 let midnight;
 
 async function load(signal) {
-  const family = await insist(familyPath(), signal, (problem) => {
+  const family = await askForFamily((path) => insist(path, signal, (problem) => {
     Object.assign(state, { phase: 'failed', problem });
     changed();
-  });
+  }));
   if (!family) return;
   take(family);
   changed();
-  await Promise.all(state.children.map((child) => loadDays(child, addDays(state.today, -30), state.today, signal)));
+  // Two at a time: the service answers no more to one parent at once.
+  const rest = [...state.children];
+  const some = async () => {
+    for (let child = rest.shift(); child; child = rest.shift()) {
+      await loadDays(child, addDays(state.today, -30), state.today, signal);
+    }
+  };
+  await Promise.all([some(), some()]);
   if (signal.aborted) return;
   Object.assign(state, { asOf: new Date() });
   changed();
@@ -74,12 +84,40 @@ async function load(signal) {
   midnight = setInterval(() => newDay(signal), 20_000);
 }
 
+/** The family with all of its children; null without an answer. */
+async function askForFamily(ask) {
+  let family = null;
+  const { answered } = await pages(familyPath(), PAGES.children, ask, (page) => {
+    family = { ...page, children: [...(family?.children ?? []), ...page.children] };
+  });
+  return answered ? family : null;
+}
+
+/**
+ * Asks for one page after another, `most` at most, and hands each to `take`. Whether there was an `answer` to
+ * all of them, and whether they are the `whole`.
+ */
+async function pages(path, most, ask, take) {
+  let next = null;
+  for (let page = 0; page < most; page += 1) {
+    const answer = await ask(next ? `${path}${path.includes('?') ? '&' : '?'}after=${next}` : path);
+    if (!answer) return { answered: false, whole: false };
+    take(answer);
+    next = answer.next ?? null;
+    if (!next) return { answered: true, whole: true };
+  }
+  return { answered: true, whole: false };
+}
+
 function take(family) {
   const known = new Map(state.children.map((child) => [child.id, child]));
   // The same object as before: answers that are still on their way are put into it.
   const children = family.children.map((entry, index) => Object.assign(
     known.get(entry.child_id)
-      ?? { rows: new Map(), streak: null, topics: null, moreTopics: false, learning: new Map(), asked: new Map() },
+      ?? {
+        rows: new Map(), isCut: false, streak: null, topics: null, topicOrder: 'latest', allTopics: null,
+        nextTopics: null, learning: new Map(), asked: new Map(),
+      },
     { id: entry.child_id, age: entry.age_group, number: index + 1, streakToday: entry.streak_today },
   ));
   Object.assign(state, {
@@ -98,7 +136,7 @@ function newDay(signal) {
 /** The family as it is now: another day, or a child more or less. */
 async function reload(signal) {
   try {
-    const family = await get(session.token, familyPath(), signal);
+    const family = await askForFamily((path) => get(session.token, path, signal));
     if (family.today !== state.today || family.timezone !== state.timezone) for (const child of state.children) child.asked.clear();
     take(family);
     changed();
@@ -165,10 +203,16 @@ function end(status) {
   return true;
 }
 
+/** How many days there are. */
 async function loadDays(child, from, to, signal) {
-  const answer = await insist(`/v1/children/${child.id}/daily?from=${from}&to=${to}`, signal);
-  for (const row of answer?.days ?? []) keep(child, row);
-  return answer?.days.length ?? 0;
+  let found = 0;
+  const path = `/v1/children/${child.id}/daily?from=${from}&to=${to}`;
+  const { answered, whole } = await pages(path, PAGES.days, (page) => insist(page, signal), ({ days }) => {
+    for (const row of days) keep(child, row);
+    found += days.length;
+  });
+  if (answered && !whole) child.isCut = true;
+  return found;
 }
 
 /** Whether all of a period is there; asks for what is not, and says by `changed` when it is. */
@@ -185,17 +229,18 @@ export function look(child, period) {
       ]);
       return;
     }
-    // Page by page: at least to the first day that is known of, and on until there is nothing.
-    const metrics = [];
+    // Year by year: at least to the first day that is known of, and on until there is nothing.
+    const all = { metrics: [], whole: true };
     for (let page = pageBefore(period.to); !signal.aborted; page = pageBefore(addDays(page.from, -1))) {
       const [found, learning] = await Promise.all([
         loadDays(child, page.from, page.to, signal),
-        insist(learningPath(child, 'monthly', page), signal),
+        askForLearning(child, 'monthly', page, signal),
       ]);
-      metrics.push(...(learning?.metrics ?? []));
+      all.metrics.push(...learning.metrics);
+      all.whole &&= learning.whole;
       if (!found && page.from <= (firstDay(child) ?? page.from)) break;
     }
-    child.learning.set('all', metrics);
+    child.learning.set('all', all);
   });
 }
 
@@ -211,17 +256,61 @@ function once(child, what, work) {
   return child.asked.get(what) === 'done';
 }
 
-const learningPath = (child, period, { from, to }) =>
-  `/v1/children/${child.id}/learning?period=${period}&from=${from}&to=${to}`;
-
-async function loadLearning(child, period, signal) {
-  const answer = await insist(learningPath(child, period.learning, period), signal);
-  if (answer) child.learning.set(`${period.from} ${period.to}`, answer.metrics);
+/** The metrics of a period's subjects; where they are not the whole, those of its first part, until `until`. */
+async function askForLearning(child, period, { from, to }, signal) {
+  const path = `/v1/children/${child.id}/learning?period=${period}&from=${from}&to=${to}`;
+  const metrics = [];
+  const { answered, whole } = await pages(path, PAGES.learning, (page) => insist(page, signal), (page) => {
+    for (const metric of page.metrics) metrics.push(metric);
+  });
+  if (whole || !metrics.length) return { answered, metrics, whole };
+  // The last week or month may have more subjects than these.
+  const last = metrics.at(-1).period_start;
+  const before = metrics.filter((metric) => metric.period_start < last);
+  return { answered, whole, ...(before.length ? { metrics: before, until: addDays(last, -1) } : { metrics }) };
 }
 
+async function loadLearning(child, period, signal) {
+  const learning = await askForLearning(child, period.learning, period, signal);
+  if (learning.answered) child.learning.set(`${period.from} ${period.to}`, learning);
+}
+
+/** The first topics as they are now. Those after them that somebody asked for stay. */
 async function loadTopics(child, signal) {
   const answer = await insist(`/v1/children/${child.id}/topics`, signal);
-  if (answer) Object.assign(child, { topics: answer.topics, moreTopics: answer.more });
+  if (!answer) return;
+  const { topics, order = 'latest', total = null, next = null } = answer;
+  const had = order === child.topicOrder && child.topics?.length > topics.length ? child.topics : [];
+  const fresh = new Set(topics.map((topic) => topic.topic));
+  Object.assign(child, {
+    topics: [...topics, ...had.filter((topic) => !fresh.has(topic.topic))],
+    topicOrder: order,
+    allTopics: total,
+    nextTopics: had.length ? child.nextTopics : next,
+  });
+}
+
+/** Asks for the topics after those that are there, once somebody wants them. */
+export async function moreTopics(child) {
+  const { signal } = ended;
+  const after = child.nextTopics;
+  if (!after || child.asked.get('more topics') === after) return;
+  child.asked.set('more topics', after);
+  try {
+    const answer = await get(session.token, `/v1/children/${child.id}/topics?after=${after}`, signal);
+    const known = new Set(child.topics.map((topic) => topic.topic));
+    child.topics.push(...answer.topics.filter((topic) => !known.has(topic.topic)));
+    child.nextTopics = answer.next ?? null;
+  } catch (error) {
+    if (!(error instanceof Problem)) return;
+    child.asked.delete('more topics');
+    // The order is another by now, so the topics that are there are of no use.
+    if (error.status === 400) {
+      child.topics = null;
+      await loadTopics(child, signal);
+    } else end(error.status);
+  }
+  changed();
 }
 
 async function loadStreak(child, signal) {
@@ -229,9 +318,9 @@ async function loadStreak(child, signal) {
   if (answer) Object.assign(child, { streak: answer, streakToday: answer.streak_today });
 }
 
-/** The metrics of subjects in a period. */
+/** The metrics of subjects in a period: `{metrics, whole, until}`. */
 export const learningOf = (child, period) =>
-  child.learning.get(period.span === 'all' ? 'all' : `${period.from} ${period.to}`) ?? [];
+  child.learning.get(period.span === 'all' ? 'all' : `${period.from} ${period.to}`) ?? { metrics: [], whole: true };
 
 let refreshing = null;
 
@@ -241,6 +330,8 @@ export const looking = { child: null, period: null };
 function refreshSoon(child) {
   if (looking.child !== child.id || refreshing) return;
   const { signal } = ended;
+  // What takes many answers is asked for less often.
+  const length = learningOf(child, looking.period).metrics.length;
   refreshing = setTimeout(async () => {
     const seen = childOf(looking.child);
     if (seen && !signal.aborted) {
@@ -250,5 +341,5 @@ function refreshSoon(child) {
       changed();
     }
     refreshing = null;
-  }, REFRESH);
+  }, REFRESH * (1 + Math.floor(length / 2_000)));
 }

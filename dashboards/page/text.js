@@ -110,6 +110,7 @@ export const numbers = {
   stars: ['Stars', 'Stars that the app gave in activities.'],
   badges: ['Badges', 'Badges that the app gave on days of this stretch of time, with the latest such day.'],
   topics: ['Topics', 'What activities and conversations were about, over all time, the latest first.'],
+  about: ['About', 'What activities and conversations were about today, as the app names it.'],
   known: ['Sureness', 'From 0 to 100, by answers on this topic. It takes many right answers to come near 100, and one is 67.'],
   subjects: ['Subjects', 'Answers, and time on task, by the subject that the app names. “General” is where it names none.'],
   taskTime: ['Time on task', 'How long activities of this subject took, as they report it. Together they can be less than the time in the app.'],
@@ -154,6 +155,7 @@ export const periods = {
   later: 'Later',
   nothing: 'Nothing in this stretch of time.',
   loading: 'Fetching these days…',
+  cut: 'The app tells so much of these days that not all of them are added up here. A shorter stretch is whole.',
   by: { day: 'by day', week: 'by week', month: 'by month' },
 };
 
@@ -176,22 +178,35 @@ export const subjects = {
   subject: 'Subject',
   of: (right, all) => `${right} of ${all}`,
   nothing: 'No answers in this stretch of time.',
+  part: (day) => `The app names so many subjects that only ${day ? `the time until ${day} is` : 'some of them are'} added up here.`,
 };
 
 export const topics = {
   title: 'Topics',
   topic: 'Topic',
   last: 'Last met',
-  all: (n) => `Show all ${n}`,
-  fewer: 'Show fewer',
-  more: 'The 500 latest are listed.',
+  next: 'Show more topics',
+  some: (n, all) => `The ${n} latest of ${all} topics are here.`,
+  many: 'The app names more than 2,000 topics, too many to tell the latest, so they are listed by name.',
   nothing: 'No topics yet.',
+};
+
+/** What is too long to be shown as it is. */
+export const lists = {
+  all: (n) => `Show all ${n}`,
+  first: (n, all) => `Show ${n} of ${all}`,
+  fewer: 'Show fewer',
+  some: (n) => `Show the first ${n}`,
+  left: (n) => `${n} more are not listed.`,
+  others: (n, written) => count(n, 'and one more', `and ${written} more`),
+  orMore: (n) => `and more than ${n} others`,
 };
 
 export const sections = {
   conversations: 'Conversations',
   words: 'Words',
   badges: 'Badges',
+  moreBadges: 'Of a day with more than 256 badges the first 256 by name are listed.',
   noBadges: 'No badges in this stretch of time.',
   noWords: 'No speech in this stretch of time. It is counted only where a family has allowed it.',
   noConversations: 'No conversations in this stretch of time.',

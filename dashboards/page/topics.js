@@ -1,36 +1,38 @@
 // What it was about.
 
-import { html, labelOf, none, nothing, whyOf } from './parts.js';
-import { state } from './store.js';
+import { firstOf, html, labelOf, none, nothing, whyOf } from './parts.js';
+import { moreTopics, state } from './store.js';
 import * as format from './format.js';
 import * as text from './text.js';
 
-/** Topics that are listed before somebody asks for all. */
+/** Topics that are listed before somebody asks for more. */
 const FEW = 8;
-
-const opened = new Set();
 
 export function topicsCard(child, changed) {
   const { topics } = child;
-  const all = opened.has(child.id);
-  const toggle = () => {
-    if (all) opened.delete(child.id);
-    else opened.add(child.id);
-    changed();
-  };
   return html`<section class="card topics">
     <h2>${text.topics.title} ${whyOf('topics')}</h2>
-    ${!topics ? html`<p class="nothing">${text.page.loading}</p>` : topics.length === 0 ? html`<p class="nothing">${text.topics.nothing}</p>` : html`
-      <table role="table">
-        <thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col">${text.topics.topic}</th>
-          ${COLUMNS.map((key) => html`<th role="columnheader" scope="col" class="n">${labelOf(key)}</th>`)}
-          <th role="columnheader" scope="col" class="n">${text.topics.last}</th></tr></thead>
-        <tbody role="rowgroup">${(all ? topics : topics.slice(0, FEW)).map(line)}</tbody>
-      </table>
-      ${topics.length > FEW ? html`<button type="button" class="secondary" aria-expanded=${all ? 'true' : 'false'} @click=${toggle}>${
-        all ? text.topics.fewer : text.topics.all(format.number(topics.length))}</button>` : nothing}
-      ${all && child.moreTopics ? html`<p class="note">${text.topics.more}</p>` : nothing}`}
+    ${!topics ? html`<p class="nothing">${text.page.loading}</p>`
+      : topics.length === 0 ? html`<p class="nothing">${text.topics.nothing}</p>` : table(child, changed)}
   </section>`;
+}
+
+function table(child, changed) {
+  const { topics, allTopics: all, nextTopics: next } = child;
+  const count = format.number(topics.length);
+  const label = !next ? undefined : all == null ? text.lists.some(count) : text.lists.first(count, format.number(all));
+  const { shown, isOpen, more } = firstOf(topics, { list: `topics of ${child.id}`, few: FEW, label, changed });
+  return html`
+    ${all == null ? html`<p class="note">${text.topics.many}</p>` : nothing}
+    <table role="table">
+      <thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col">${text.topics.topic}</th>
+        ${COLUMNS.map((key) => html`<th role="columnheader" scope="col" class="n">${labelOf(key)}</th>`)}
+        <th role="columnheader" scope="col" class="n">${text.topics.last}</th></tr></thead>
+      <tbody role="rowgroup">${shown.map(line)}</tbody>
+    </table>
+    ${isOpen && next ? html`<button type="button" class="secondary" @click=${() => moreTopics(child)}>${text.topics.next}</button>` : nothing}
+    ${more}
+    ${isOpen && next && all != null ? html`<p class="note">${text.topics.some(count, format.number(all))}</p>` : nothing}`;
 }
 
 const line = (topic) => html`<tr role="row">

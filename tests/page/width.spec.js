@@ -3,7 +3,7 @@
 import { answerOf, drawn, enter, expect, families, openChild, send, test, tokenWith } from './support.js';
 
 const { wordy } = families;
-const WIDTHS = [320, 390, 768];
+const WIDTHS = [320, 390, 768, 1024, 1280];
 
 /** What the page says, in letters of another script: the words it would have in Hebrew are not ours to write. */
 async function inHebrew(page, line) {
@@ -19,14 +19,14 @@ async function inHebrew(page, line) {
     };
     export const language = 'he';
     ${names.map((name) => `export const ${name} = turned(english.${name});`).join('\n')}`;
-  await page.route('**/page/text.js', (route) => route.fulfill({ contentType: 'text/javascript', body }));
+  await page.route('**/page/*/text.js', (route) => route.fulfill({ contentType: 'text/javascript', body }));
   await page.route('**/page/english.js', (route) => route.fulfill({ contentType: 'text/javascript', body: source }));
 }
 
 /** Opens all that can be opened. */
 const unfold = (page) => page.evaluate(() => {
   for (const one of document.querySelectorAll('details')) one.open = true;
-  document.querySelector('.topics [aria-expanded=false]')?.click();
+  for (const one of document.querySelectorAll('[aria-expanded=false]')) one.click();
 });
 
 const child = (more) => async (page, line) => {
@@ -68,6 +68,14 @@ const views = {
     await expect(page.locator('.card.nothing')).toBeVisible();
   },
   'a child, 4 weeks': child('&span=month'),
+  // Of whom there is more than is shown.
+  'a child of many names': async (page, line) => {
+    await enter(page, line, 'many');
+    await openChild(page, families.many.children[0]);
+    await drawn(page);
+    await expect(page.locator('.topics tbody tr').first()).toBeVisible();
+    await unfold(page);
+  },
   'a child, 4 weeks before': child('&span=month&back=1'),
   'a child, 3 months': child('&span=quarter'),
   'a child, 1 year': child('&span=year'),
@@ -100,11 +108,12 @@ const views = {
   },
 };
 
-/** What stands out of the screen, but for what its own box scrolls. */
+/** What stands out of the screen or of its card, but for what its own box scrolls. */
 const outside = (page, width) => page.evaluate((wide) => [...document.querySelectorAll('body *')].filter((one) => {
   const { left, right, height } = one.getBoundingClientRect();
   const seen = one.checkVisibility() && height > 0 && !one.closest('.hidden') && !one.parentElement.closest('.scroll');
-  return seen && (left < -0.5 || right > wide + 0.5);
+  const card = one.closest('.card')?.getBoundingClientRect() ?? { left: 0, right: wide };
+  return seen && (left < card.left - 0.5 || right > card.right + 0.5);
 }).map((one) => `${one.localName}.${one.className?.baseVal ?? one.className}: ${one.textContent.slice(0, 30)}`), width);
 
 const desk = {};
@@ -152,6 +161,7 @@ test('what an app sends through ingest is no wider', async ({ page, line }) => {
   await expect(page.locator('.topics tbody th')).toHaveText(long);
   await expect(page.locator('.subjects tbody th')).toHaveText(long);
   await expect(page.locator('.badges li')).toContainText(long);
+  await expect(page.locator('.about bdi')).toHaveText(long);
   expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(320);
   expect(await outside(page, 320)).toEqual([]);
 });

@@ -28,6 +28,8 @@ struct Family {
     streaks: bool,
     /// What the app sends for its topics, subjects and badges: as long as it may be, and unbroken.
     is_wordy: bool,
+    /// Of those more than a page shows.
+    has_many: bool,
 }
 
 const fn family(
@@ -41,11 +43,12 @@ const fn family(
         children,
         streaks: true,
         is_wordy: false,
+        has_many: false,
     }
 }
 
 /// Nobody here lives where the browser is.
-const FAMILIES: [Family; 11] = [
+const FAMILIES: [Family; 12] = [
     // The first child missed one day of the year: a freeze kept it.
     family(
         "four",
@@ -67,6 +70,10 @@ const FAMILIES: [Family; 11] = [
     Family {
         is_wordy: true,
         ..family("wordy", "Asia/Jerusalem", &[(366, 4), (366, 2)])
+    },
+    Family {
+        has_many: true,
+        ..family("many", "Asia/Jerusalem", &[(20, 4), (366, 2)])
     },
 ];
 
@@ -181,11 +188,14 @@ async fn register(rivulet: &Rivulet, ingest: &Role, family: &Family) -> Value {
         let body = json!({"parent_id": parent, "age_group": "curious_explorers"});
         put(rivulet, ingest, &format!("children/{child}"), &body).await;
         answers += live(&rivulet.bed.pool, child, family.timezone, *days, *gap).await;
-        if family.is_wordy {
-            for sql in WORDY {
-                let done = sqlx::query(sql).bind(child).execute(&rivulet.bed.pool);
-                assert!(done.await.unwrap().rows_affected() > 0, "{sql}");
-            }
+        let names = match (family.is_wordy, family.has_many) {
+            (true, _) => &WORDY[..],
+            (_, true) => &MANY[..],
+            _ => &[],
+        };
+        for sql in names {
+            let done = sqlx::query(*sql).bind(child).execute(&rivulet.bed.pool);
+            assert!(done.await.unwrap().rows_affected() > 0, "{sql}");
         }
         children.push(child);
     }
@@ -222,7 +232,7 @@ async fn put(rivulet: &Rivulet, ingest: &Role, path: &str, body: &Value) {
 async fn live(pool: &PgPool, child: Uuid, timezone: &str, days: i32, gap: i32) -> i64 {
     let months: Vec<(String, String)> = sqlx::query_as(
         "SELECT DISTINCT to_char(day, 'YYYYMM'), to_char(day, 'YYYY-MM-01')
-         FROM generate_series(1, $1) n, LATERAL (SELECT (now() AT TIME ZONE $2)::date - n AS day) x",
+         FROM generate_series(0, $1) n, LATERAL (SELECT (now() AT TIME ZONE $2)::date - n AS day) x",
     )
     .bind(days)
     .bind(timezone)
@@ -308,4 +318,28 @@ const WORDY: [&str; 4] = [
     "UPDATE daily_child_metrics SET active_ms = 86400000, child_words = 1234567, adult_words = 1234567,
             badges = ARRAY[rpad(local_date::text, 100, 'Wm')]
      WHERE child_id = $1 AND (badges <> '{}' OR local_date >= now()::date - 14)",
+];
+
+/// All that days name, of which the last is today, more topics than are told by when they were last met, and
+/// subjects than are listed.
+const MANY: [&str; 4] = [
+    "INSERT INTO daily_child_metrics
+     SELECT (jsonb_populate_record(d, jsonb_build_object(
+                'local_date', (now() AT TIME ZONE 'Asia/Jerusalem')::date))).*
+     FROM daily_child_metrics d WHERE child_id = $1 ORDER BY local_date DESC LIMIT 1",
+    "UPDATE daily_child_metrics
+     SET topics_more = true, topics = ARRAY(SELECT rpad('topic-' || to_char(n, 'FM0000'), 100, 'Wm')
+                                            FROM generate_series(1, 256) n),
+         badges_more = true, badges = ARRAY(SELECT rpad('badge-' || to_char(n, 'FM0000'), 100, 'Wm')
+                                            FROM generate_series(1, 256) n)
+     WHERE child_id = $1",
+    "INSERT INTO topic_progress (child_id, topic, interactions, answers, correct_answers, duration_ms, messages,
+                                 questions_asked, conversations, first_seen_at, last_seen_at, withheld_events)
+     SELECT $1, rpad('topic-' || to_char(n, 'FM0000'), 100, 'Wm'), 9, 9, 7, 60000, 0, 0, 0, now(), now(), 0
+     FROM generate_series(1, 2500) n",
+    "INSERT INTO learning_analytics
+     SELECT $1, (SELECT max(local_date) FROM daily_child_metrics WHERE child_id = $1),
+            rpad('subject-' || to_char(n, 'FM0000'), 100, 'Wm'), 9, 1, 1, CASE n WHEN 1234 THEN 5000 ELSE 9 END, 7, 1, 0, 9000,
+            9, 60000, 0, 0, 0, 0, 0, 0, 0
+     FROM generate_series(1, 2500) n",
 ];
