@@ -12,9 +12,9 @@ use axum::{
 use chrono::{NaiveDate, Utc};
 use rivulet_events::{ChildId, ParentId};
 use rivulet_registry::{Registry, keys::Origin};
-use rivulet_telemetry::{Metrics, Readiness, operations};
+use rivulet_telemetry::{Operations, Readiness};
 use rivulet_tokens::Verifier;
-use rivulet_web::{Limiter, browsers, tagged};
+use rivulet_web::{Hold, Limiter, browsers, tagged};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
@@ -61,7 +61,7 @@ pub(crate) struct App {
 pub(crate) fn router(
     app: Arc<App>,
     readiness: Readiness,
-    metrics: Metrics,
+    operations: &Operations,
     document: &OpenApi,
     docs: bool,
     origins: &[Origin],
@@ -77,7 +77,7 @@ pub(crate) fn router(
         // Of numbers alone, which are asked for with a credential: nobody else makes work of this.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .merge(page::router())
-        .merge(operations(readiness, metrics))
+        .merge(operations.of_role(readiness))
         .merge(rivulet_web::openapi::route(document));
     let router = match docs {
         true => router.merge(docs::routes()),
@@ -118,7 +118,7 @@ pub(crate) fn router(
 /// else about it.
 async fn refused(app: &App, parts: &Parts, problem: Problem) -> Response {
     let problem = match parts.uri.path().starts_with("/v1/") {
-        true => admit(app, &parts.headers).await.err().unwrap_or(problem),
+        true => admit(app, parts).await.err().unwrap_or(problem),
         false => problem,
     };
     problem.into_response()
@@ -236,7 +236,7 @@ pub(crate) async fn open<P: DeserializeOwned>(
     parts: &Parts,
     id: Id,
 ) -> Result<(P, ChildId, Reading), Problem> {
-    let viewer = admit(app, &parts.headers).await?;
+    let viewer = admit(app, parts).await?;
     let asked = parameters(parts)?;
     let child = ChildId::new(uuid(id)?);
     let place = app.shares.take(viewer, parts.extensions.get()).await?;
@@ -246,13 +246,16 @@ pub(crate) async fn open<P: DeserializeOwned>(
 }
 
 /// Who asks, if they have not asked too much.
-pub(crate) async fn admit(app: &App, headers: &HeaderMap) -> Result<Viewer, Problem> {
-    let viewer = viewer(app, headers).await?;
+pub(crate) async fn admit(app: &App, parts: &Parts) -> Result<Viewer, Problem> {
+    let viewer = viewer(app, &parts.headers).await?;
     let taken = match &viewer {
         Viewer::Product(key) => app.limiter.take(key, 1),
         Viewer::Parent(parent) => app.parent_limiter.take(parent, 1),
     };
     taken.map_err(Problem::RateLimited)?;
+    if let Some(hold) = parts.extensions.get::<Hold>() {
+        hold.keep();
+    }
     Ok(viewer)
 }
 

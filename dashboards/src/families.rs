@@ -54,7 +54,7 @@ struct FamilyParameters {
 )]
 pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     answer(&parts.headers, async {
-        let viewer = admit(&app, &parts.headers).await?;
+        let viewer = admit(&app, &parts).await?;
         let asked: FamilyParameters = parameters(&parts)?;
         let parent = ParentId::new(uuid(id)?);
         let after = match asked.after {

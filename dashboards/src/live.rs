@@ -76,7 +76,7 @@ const WINDOW: u64 = 31;
 )]
 pub(crate) async fn child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let open = async {
-        let viewer = admit(&app, &parts.headers).await?;
+        let viewer = admit(&app, &parts).await?;
         let NoParameters {} = parameters(&parts)?;
         let child = ChildId::new(uuid(id)?);
         // Whether it may be seen at all is answered with a status.
@@ -102,7 +102,7 @@ pub(crate) async fn child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> 
 )]
 pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let open = async {
-        let viewer = admit(&app, &parts.headers).await?;
+        let viewer = admit(&app, &parts).await?;
         let NoParameters {} = parameters(&parts)?;
         let parent = ParentId::new(uuid(id)?);
         let request = parts.extensions.get();

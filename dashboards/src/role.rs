@@ -3,7 +3,7 @@
 use std::{hash::Hash, num::NonZeroU32, sync::Arc, time::Duration};
 
 use rivulet_registry::{CacheConfig, Registry, keys::Origin};
-use rivulet_telemetry::{Metrics, Readiness};
+use rivulet_telemetry::{Operations, Readiness};
 use rivulet_tokens::{SourceError, Verifier};
 use rivulet_web::{Limiter, Port, TlsError};
 use sqlx::PgPool;
@@ -114,7 +114,7 @@ pub async fn serve(
     config: Config,
     pool: PgPool,
     listener: TcpListener,
-    metrics: Metrics,
+    operations: impl Into<Operations>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     config.validate()?;
@@ -156,7 +156,7 @@ pub async fn serve(
         router(
             Arc::clone(&app),
             readiness.clone(),
-            metrics,
+            &operations.into(),
             &document,
             config.docs,
             &config.origins,

@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 /// Written by some editors and platforms at the start of a text; no part of it.
 pub const BYTE_ORDER_MARK: &str = "\u{feff}";
 
+/// Members of a body's own object, of which two mean something. Each is remembered, to see one given twice.
+const MEMBERS: usize = 1_000;
+
 /// The events of a body, each its JSON as sent.
 #[derive(Debug)]
 pub struct Batch<'a> {
@@ -153,6 +156,9 @@ impl<'de> Visitor<'de> for BodySeed<'_, 'de> {
             }
             if !keys.insert(key) {
                 return Err(A::Error::custom("a key is given twice in one object"));
+            }
+            if keys.len() > MEMBERS {
+                return Err(A::Error::custom("too many keys beside `events`"));
             }
         }
         Ok(())

@@ -482,6 +482,13 @@ fn bodies_are_split_without_reading_events() {
             "{body} {error:?}"
         );
     }
+    // Nor does a body hold more than it has events.
+    let keys = |count: usize| -> String { (0..count).map(|n| format!("\"{n}\":0,")).collect() };
+    let few = format!("{{{}\"events\":[]}}", keys(999));
+    assert!(batch::json(&few, 9).unwrap().events.is_empty());
+    let many = format!("{{{}\"events\":[]}}", keys(1_000));
+    let error = batch::json(&many, 9).unwrap_err();
+    assert!(matches!(error, InvalidBody(_)), "{error:?}");
     // Deep and endless bodies cost no stack and no time.
     let deep = format!(
         r#"{{"events":[{}{}]}}"#,

@@ -1,6 +1,6 @@
 //! `/v1/admin`: the product backend says which families there are.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use axum::{
     body::Body,
@@ -14,10 +14,11 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::{
-    auth,
+    account::SHORT,
     openapi::{Child, OfDelete, OfGet, OfPut, Parent, RegisteredChild, RegisteredParent},
     problem::Problem,
     router::App,
+    visit::{Admitted, Visit},
 };
 
 /// The id in the path, as far as it can be read: what cannot be is refused by us, once we know who asks.
@@ -37,7 +38,7 @@ type Id = Result<Path<String>, PathRejection>;
 )]
 pub(crate) async fn put_parent(State(app): State<Arc<App>>, id: Id, request: Request) -> Response {
     let put = async {
-        let (id, object) = declared(&app, id, request).await?;
+        let (_visit, id, object) = declared(&app, id, request).await?;
         let timezone = declarations::timezone(&object)?;
         let consents = declarations::consents(&object)?;
         let streaks = declarations::streaks(&object)?;
@@ -61,7 +62,7 @@ pub(crate) async fn put_parent(State(app): State<Arc<App>>, id: Id, request: Req
 )]
 pub(crate) async fn put_child(State(app): State<Arc<App>>, id: Id, request: Request) -> Response {
     let put = async {
-        let (id, object) = declared(&app, id, request).await?;
+        let (_visit, id, object) = declared(&app, id, request).await?;
         let parent = declarations::parent_id(&object)?;
         let age_group = declarations::age_group(&object)?;
         families::put_child(&app.pool, ChildId::new(id), parent, age_group).await?;
@@ -83,7 +84,7 @@ pub(crate) async fn put_child(State(app): State<Arc<App>>, id: Id, request: Requ
 )]
 pub(crate) async fn delete_parent(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let delete = async {
-        auth::require(&app, &parts.headers, Scope::Admin).await?;
+        let _visit = app.visit(&parts, Some(Scope::Admin)).await?;
         families::delete_parent(&app.pool, ParentId::new(read_id(id)?)).await?;
         Ok(())
     };
@@ -103,7 +104,7 @@ pub(crate) async fn delete_parent(State(app): State<Arc<App>>, id: Id, parts: Pa
 )]
 pub(crate) async fn delete_child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let delete = async {
-        auth::require(&app, &parts.headers, Scope::Admin).await?;
+        let _visit = app.visit(&parts, Some(Scope::Admin)).await?;
         families::delete_child(&app.pool, ChildId::new(read_id(id)?)).await?;
         Ok(())
     };
@@ -123,7 +124,7 @@ pub(crate) async fn delete_child(State(app): State<Arc<App>>, id: Id, parts: Par
 )]
 pub(crate) async fn get_parent(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let get = async {
-        auth::require(&app, &parts.headers, Scope::Admin).await?;
+        let _visit = app.visit(&parts, Some(Scope::Admin)).await?;
         Ok(families::parent(&app.pool, ParentId::new(read_id(id)?)).await?)
     };
     told(get.await)
@@ -142,7 +143,7 @@ pub(crate) async fn get_parent(State(app): State<Arc<App>>, id: Id, parts: Parts
 )]
 pub(crate) async fn get_child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let get = async {
-        auth::require(&app, &parts.headers, Scope::Admin).await?;
+        let _visit = app.visit(&parts, Some(Scope::Admin)).await?;
         Ok(families::child(&app.pool, ChildId::new(read_id(id)?)).await?)
     };
     told(get.await)
@@ -153,15 +154,23 @@ async fn declared(
     app: &App,
     id: Id,
     request: Request<Body>,
-) -> Result<(Uuid, Map<String, Value>), Problem> {
+) -> Result<(Visit<'_>, Uuid, Map<String, Value>), Problem> {
     let (parts, body) = request.into_parts();
     let admitted = app
         .admit(&parts, body, Scope::Admin, "application/json")
         .await?;
+    let Admitted {
+        mut visit, held, ..
+    } = admitted;
     let id = read_id(id)?;
-    let object = object(&admitted.held.bytes)
+    let is_long = held.bytes.len() > SHORT;
+    let read = visit
+        .account
+        .work(is_long, |_| Poll::Ready(object(&held.bytes)));
+    let object = read
+        .await?
         .map_err(|why| Problem::InvalidBody(format!("the body cannot be read: {why}").into()))?;
-    Ok((id, object))
+    Ok((visit, id, object))
 }
 
 fn read_id(id: Id) -> Result<Uuid, Problem> {

@@ -1,12 +1,12 @@
 //! The answer to a batch, written by hand: one buffer, no tree.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat};
 use rivulet_events::{EventType, Rejection};
 use rivulet_web::RequestId;
 
-use crate::budget::{Budget, Held, Reservation};
+use crate::shares::{Held, Reservation};
 
 /// What became of one event.
 pub(crate) struct Line<'a> {
@@ -35,9 +35,25 @@ pub(crate) struct Summary<'r> {
     pub(crate) verbose: bool,
 }
 
-/// The answer's JSON. It counts against the budget until it is sent, so that clients who do not
+/// An answer until it is sent, with its request's place among those at work.
+pub(crate) struct Sent {
+    pub(crate) json: Held,
+    pub(crate) _place: Reservation,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.json.bytes
+    }
+}
+
+/// The answer's JSON. It counts against its sender's share until it is sent, so that clients who do not
 /// read cannot pile up answers; an answer that is due is never refused for that.
-pub(crate) fn write(summary: &Summary<'_>, lines: &[Line<'_>], budget: &Arc<Budget>) -> Held {
+pub(crate) fn write(
+    summary: &Summary<'_>,
+    lines: &[Line<'_>],
+    mut reservation: Reservation,
+) -> Held {
     let mut out = Vec::with_capacity(256 + if summary.verbose { lines.len() * 96 } else { 0 });
     out.extend_from_slice(b"{\"request_id\":\"");
     out.extend_from_slice(summary.request_id.bytes());
@@ -67,8 +83,7 @@ pub(crate) fn write(summary: &Summary<'_>, lines: &[Line<'_>], budget: &Arc<Budg
         result(&mut out, index, line);
     }
     out.extend_from_slice(b"]}");
-    let mut reservation = Reservation::none(Arc::clone(budget));
-    let _ = reservation.grow(out.capacity());
+    reservation.grow_regardless(out.capacity());
     Held {
         bytes: out,
         reservation,

@@ -1,6 +1,6 @@
 //! Who sends a request, and may they?
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use axum::http::{HeaderMap, header};
 use rivulet_events::{Event, ParentId, Parsed};
@@ -12,6 +12,25 @@ use crate::{problem::Problem, router::App};
 
 /// The SHA-256 of an API key: all that is known of it from here on.
 pub(crate) type KeyHash = [u8; 32];
+
+/// What tells one sender from another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum SenderId {
+    /// An API key.
+    Key(KeyHash),
+    /// A family, with all of its devices and tokens.
+    Family(ParentId),
+}
+
+/// Of what kind, and no more.
+impl fmt::Debug for SenderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key(_) => "Key",
+            Self::Family(_) => "Family",
+        })
+    }
+}
 
 /// Who sends a request.
 pub(crate) enum Sender {
@@ -30,28 +49,6 @@ pub(crate) async fn sender(app: &App, headers: &HeaderMap) -> Result<Sender, Pro
         let (hash, grant) = key(app, credential).await?;
         Ok(Sender::Key(hash, grant))
     }
-}
-
-/// The request's sender, when they have this scope.
-pub(crate) async fn require(
-    app: &App,
-    headers: &HeaderMap,
-    needed: Scope,
-) -> Result<Sender, Problem> {
-    let sender = sender(app, headers).await?;
-    let why = match &sender {
-        Sender::Family(_) if needed != Scope::Ingest => format!(
-            "a client token can only post events; this needs an API key with scope `{needed}`"
-        ),
-        Sender::Key(_, grant) if grant.scope != needed => {
-            format!("this needs an API key with scope `{needed}`")
-        }
-        _ => {
-            check_origin(app, headers, &sender)?;
-            return Ok(sender);
-        }
-    };
-    Err(Problem::Forbidden(why.into()))
 }
 
 /// Keys are never compared: the SHA-256 of what was sent is looked up among the hashes of all keys.
@@ -100,6 +97,33 @@ fn check_origin(app: &App, headers: &HeaderMap, sender: &Sender) -> Result<(), P
 }
 
 impl Sender {
+    /// What tells them from others.
+    pub(crate) const fn id(&self) -> SenderId {
+        match self {
+            Self::Key(hash, _) => SenderId::Key(*hash),
+            Self::Family(parent) => SenderId::Family(*parent),
+        }
+    }
+
+    /// Whether they have this scope, and come from where they may.
+    pub(crate) fn require(
+        &self,
+        app: &App,
+        headers: &HeaderMap,
+        needed: Scope,
+    ) -> Result<(), Problem> {
+        let why = match self {
+            Self::Family(_) if needed != Scope::Ingest => format!(
+                "a client token can only post events; this needs an API key with scope `{needed}`"
+            ),
+            Self::Key(_, grant) if grant.scope != needed => {
+                format!("this needs an API key with scope `{needed}`")
+            }
+            _ => return check_origin(app, headers, self),
+        };
+        Err(Problem::Forbidden(why.into()))
+    }
+
     /// Whether they may post every one of these events. All or nothing: a key that is too narrow is
     /// for its owner to mend, and no event may be lost meanwhile.
     pub(crate) fn may_post(&self, events: &[Parsed<'_>]) -> Result<(), Problem> {

@@ -1,6 +1,6 @@
 //! Reading a body within its limits of bytes and time.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::body::HttpBody as _;
 use axum::{
@@ -9,17 +9,22 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use rivulet_web::CONNECTION_BUFFER;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    budget::{Held, Reservation},
-    inflate::{Encoding, InflateError, inflate},
+    account::Account,
+    decoder::Encoding,
+    inflate::{InflateError, Inflating},
     problem::Problem,
-    router::App,
+    shares::Held,
 };
 
 /// What a body's first buffer holds at most, whatever `Content-Length` promises.
 const FIRST_BUFFER: usize = 16 << 10;
+
+/// A compressed body of up to so many bytes is inflated where it is, unless much comes of it.
+const SHORT_COMPRESSED: usize = 16 << 10;
 
 /// How long the rest of a refused body is read, so that its sender gets to see the answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -56,56 +61,68 @@ pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
 }
 
 /// The whole body, inflated.
-pub(crate) async fn read(app: &App, body: Body, encoding: Encoding) -> Result<Held, Problem> {
-    let config = &app.config;
-    let wire = receive(app, body).await?;
+pub(crate) async fn read(
+    account: &mut Account<'_>,
+    body: &mut Body,
+    encoding: Encoding,
+) -> Result<Held, Problem> {
+    let wire = receive(account, body).await?;
     if encoding == Encoding::Identity {
         return Ok(wire);
     }
-    let max = config.max_inflated_bytes;
-    let inflated = inflate(encoding, &wire.bytes, max, &app.budget);
-    inflated.map_err(|error| match error {
+    let app = account.app();
+    let max = app.config.max_inflated_bytes;
+    let problem = |error| match error {
         InflateError::Corrupt => {
             Problem::InvalidBody("the body is not what its Content-Encoding says".into())
         }
         InflateError::TooLarge => Problem::BodyTooLarge(max),
-        InflateError::Busy => app.busy(),
-    })
+        InflateError::Busy => app.over_share("bytes"),
+    };
+    let inflating = Inflating::new(encoding, &wire.bytes, max, || account.reserve());
+    let mut inflating = inflating.map_err(problem)?;
+    // The first bytes of a Brotli body may say that there is much to do before anything comes of it.
+    let is_long = encoding == Encoding::Brotli || wire.bytes.len() > SHORT_COMPRESSED;
+    let inflated = account.work(is_long, |slice| inflating.go_on(slice));
+    inflated.await?.map_err(problem)?;
+    Ok(inflating.into_body())
 }
 
 /// The body as sent.
-async fn receive(app: &App, mut body: Body) -> Result<Held, Problem> {
-    let max = app.config.max_wire_bytes;
+async fn receive(account: &Account<'_>, body: &mut Body) -> Result<Held, Problem> {
+    let config = &account.app().config;
+    let max = config.max_wire_bytes;
     let declared = body.size_hint().lower();
     if declared > max as u64 {
-        discard(app, body).await;
         return Err(Problem::BodyTooLarge(max));
     }
-    let deadline = Instant::now() + app.config.body_timeout;
+    let deadline = Instant::now() + config.body_timeout;
     let mut held = Held {
         bytes: Vec::new(),
-        reservation: Reservation::none(Arc::clone(&app.budget)),
+        reservation: account.reserve(),
     };
+    // While it is being received, what the connection has of it besides.
+    let mut buffer = account.reserve();
+    if !buffer.grow(CONNECTION_BUFFER) {
+        return Err(account.app().over_share("bytes"));
+    }
     // A promise of many bytes reserves none of them until they come.
     let mut next_step = (declared as usize).min(FIRST_BUFFER);
     loop {
-        let Ok(next) = timeout_at(deadline, next(&mut body)).await else {
-            return Err(Problem::Timeout(app.config.body_timeout));
+        let Ok(next) = timeout_at(deadline, next(body)).await else {
+            return Err(Problem::Timeout(config.body_timeout));
         };
         let Some(chunk) = next? else {
             return Ok(held);
         };
         let needed = held.bytes.len() + chunk.len();
         if needed > max {
-            discard(app, body).await;
             return Err(Problem::BodyTooLarge(max));
         }
         if needed > held.bytes.capacity() {
             let step = next_step.max(needed - held.bytes.capacity());
             if !held.reservation.grow(step) {
-                drop(held);
-                discard(app, body).await;
-                return Err(app.busy());
+                return Err(account.app().over_share("bytes"));
             }
             let capacity = held.bytes.capacity() + step;
             held.bytes.reserve_exact(capacity - held.bytes.len());
@@ -132,11 +149,11 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     }
 }
 
-/// Reads on for a moment after a refusal and forgets it all: closing a connection on a sender that
-/// is still writing would throw away the answer with it.
-pub(crate) async fn discard(app: &App, mut body: Body) {
+/// Reads on for a moment after a refusal, so many bytes at most, and forgets it all: closing a connection on a
+/// sender that is still writing would throw away the answer with it.
+pub(crate) async fn discard(most: usize, mut body: Body) {
     let deadline = Instant::now() + LINGER;
-    let mut left = app.config.max_wire_bytes;
+    let mut left = most;
     while let Ok(Ok(Some(chunk))) = timeout_at(deadline, next(&mut body)).await {
         match left.checked_sub(chunk.len()) {
             Some(rest) => left = rest,
@@ -148,14 +165,4 @@ pub(crate) async fn discard(app: &App, mut body: Body) {
 /// The sender waits for a word before it sends its body; no body need be read to refuse it.
 pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
     headers.contains_key(header::EXPECT)
-}
-
-impl App {
-    /// No room for another body.
-    pub(crate) fn busy(&self) -> Problem {
-        Problem::Unavailable(
-            "too much is being received at this moment",
-            self.config.retry_after,
-        )
-    }
 }

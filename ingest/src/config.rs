@@ -5,7 +5,11 @@ use std::time::Duration;
 use rivulet_registry::{CacheConfig, keys::Origin};
 use utoipa::openapi::OpenApi;
 
-use crate::spill::{DISK_TIMEOUT, SpillConfig};
+use crate::{
+    decoder::decoder_bytes,
+    shares::Shares,
+    spill::{DISK_TIMEOUT, SpillConfig},
+};
 
 /// How this role works. [`Config::default`] is for production.
 #[derive(Clone, Debug)]
@@ -22,8 +26,8 @@ pub struct Config {
     pub max_event_bytes: usize,
     /// Containers within containers in one event, its own object being the first.
     pub max_event_depth: u8,
-    /// Bytes of all bodies that are being read or worked on; beyond it requests get 503. A body
-    /// costs its size as sent, then its inflated size.
+    /// Bytes of all requests that are at work: heads, bodies as sent, then inflated, what decoders hold, answers.
+    /// A sender may hold as many as are free besides, one alone half of them; beyond it its requests get 503.
     pub max_bytes_in_flight: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
@@ -49,7 +53,8 @@ pub struct Config {
     pub linger: Duration,
     /// How long librdkafka tries to deliver a record.
     pub message_timeout: Duration,
-    /// Records waiting for Kafka; beyond it events are answered `retry`.
+    /// Records waiting for Kafka. Beyond it events are answered `retry`, and those of a sender beyond its share:
+    /// as many as are free besides, half of them for one alone.
     pub queue_messages: usize,
     /// Bytes of records waiting for Kafka; beyond it events are answered `retry`.
     pub queue_bytes: usize,
@@ -70,7 +75,7 @@ impl Default for Config {
             max_inflated_bytes: 8 << 20,
             max_event_bytes: 64 << 10,
             max_event_depth: 32,
-            max_bytes_in_flight: 32 << 20,
+            max_bytes_in_flight: 64 << 20,
             body_timeout: Duration::from_secs(10),
             ack_timeout: Duration::from_secs(15),
             retry_after: Duration::from_secs(5),
@@ -157,18 +162,20 @@ impl Config {
                 self.max_event_depth
             ));
         }
-        let largest = self.max_wire_bytes + self.max_inflated_bytes;
-        if self.max_bytes_in_flight < largest {
+        let largest = self.largest_request();
+        if Shares::of_one(self.max_bytes_in_flight) < largest {
             return refuse(format!(
-                "max_bytes_in_flight ({}) is below max_wire_bytes + max_inflated_bytes \
-                 ({largest}): the largest permitted request would get 503 for ever",
-                self.max_bytes_in_flight
+                "max_bytes_in_flight ({}) is below {}, twice what the largest permitted request takes \
+                 (max_wire_bytes, max_inflated_bytes, a decoder's window, the connection's buffers): a sender \
+                 has half of it at most, and such a request would get 503 for ever",
+                self.max_bytes_in_flight,
+                2 * largest
             ));
         }
-        if self.queue_messages < self.max_events {
+        if Shares::of_one(self.queue_messages) < self.max_events {
             return refuse(format!(
-                "queue_messages ({}) is below max_events ({}): a full request would always be \
-                 answered `retry` in part",
+                "queue_messages ({}) is below twice max_events ({}): a sender has half of it at most, and a \
+                 full request would always be answered `retry`",
                 self.queue_messages, self.max_events
             ));
         }
@@ -225,6 +232,14 @@ impl Config {
         }
         Ok(())
     }
+
+    /// Bytes of the largest permitted request: its head, its body as sent and inflated, what inflates it.
+    const fn largest_request(&self) -> usize {
+        2 * rivulet_web::CONNECTION_BUFFER
+            + self.max_wire_bytes
+            + self.max_inflated_bytes
+            + decoder_bytes(self.max_inflated_bytes)
+    }
 }
 
 #[cfg(test)]
@@ -265,8 +280,14 @@ mod tests {
         assert!(refusal(|c| c.port.write_timeout = Duration::ZERO).contains("write_timeout is 0"));
         assert!(refusal(|c| c.max_event_bytes = 1 << 20).contains("Kafka would refuse"));
         assert!(refusal(|c| c.max_event_depth = 1).contains("from 2 to 100"));
-        assert!(refusal(|c| c.max_bytes_in_flight = 8 << 20).contains("503 for ever"));
-        assert!(refusal(|c| c.queue_messages = 10).contains("always be answered `retry`"));
+        let too_few = refusal(|c| c.max_bytes_in_flight = 42 << 20);
+        assert!(too_few.contains("503 for ever"), "{too_few}");
+        let enough = Config {
+            max_bytes_in_flight: 43 << 20,
+            ..Config::default()
+        };
+        enough.validate().unwrap();
+        assert!(refusal(|c| c.queue_messages = 1_999).contains("always be answered `retry`"));
         assert!(refusal(|c| c.queue_bytes = 1 << 20).contains("would not fit"));
         assert!(refusal(|c| c.message_timeout = c.ack_timeout).contains("Kafka still gets"));
         assert!(refusal(|c| c.port.drain_timeout = Duration::ZERO).contains("cut off unanswered"));

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::Arc,
+    task::Poll,
     time::{Instant, SystemTime},
 };
 
@@ -15,23 +16,25 @@ use axum::{
 };
 use bytes::Bytes;
 use rivulet_events::{
-    ChildId, Clocks, Code, Event, EventType, ParentId, Parsed, Registration, Rejection,
-    batch::{self, InvalidUtf8},
-    parse, repair,
+    ChildId, Clocks, Event, EventType, ParentId, Parsed, Registration, Rejection, batch, repair,
 };
 use rivulet_registry::{Known, keys::Scope};
 use rivulet_telemetry::{Span, SpanKind};
 use rivulet_web::RequestId;
 
 use crate::{
-    answer::{self, Fate, Line, Summary},
-    auth::Sender,
+    account::{Account, SHORT, Slice},
+    answer::{self, Fate, Line, Sent, Summary},
+    auth::SenderId,
     body::Media,
     metrics::Tally,
     openapi::{Batch, NDJSON, OfEvents, Receipt, SentAt},
     problem::Problem,
-    producer::{Failed, Sending},
-    router::{App, Body as Admitted},
+    producer::{Failed, Room, Sending},
+    reading::{in_steps, is_doubtful, read},
+    router::App,
+    shares::Reservation,
+    visit::{Admitted, Visit},
 };
 
 const X_SENT_AT: HeaderName = HeaderName::from_static("x-sent-at");
@@ -75,10 +78,16 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
 async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem> {
     let accepts = "application/json or application/x-ndjson";
     let Admitted {
-        sender,
+        visit,
         media,
         mut held,
     } = app.admit(parts, body, Scope::Ingest, accepts).await?;
+    let Visit {
+        sender,
+        mut account,
+        place,
+        head: _head,
+    } = visit;
     let received_at = unix_millis_now();
     let header_sent_at = match parts.headers.get(X_SENT_AT) {
         None => None,
@@ -86,25 +95,19 @@ async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem>
     };
     app.metrics.body_bytes.increment(held.bytes.len() as u64);
 
-    let mut charged = false;
-    let mut charge = |events| {
-        if std::mem::replace(&mut charged, true) {
-            return Ok(());
-        }
-        let taken = match &sender {
-            Sender::Key(hash, _) => app.limiter.take(hash, events),
-            Sender::Family(parent) => app.family_limiter.take(parent, events),
-        };
-        taken.map_err(Problem::RateLimited)
-    };
-    let mut found = read(app, media, &held.bytes, &mut charge);
+    let mut found = read(&mut account, media, &held.bytes).await;
     if is_doubtful(&found) {
         drop(found);
-        match media {
-            Media::Json => repair::json(&mut held.bytes),
-            Media::Ndjson => repair::ndjson(&mut held.bytes),
+        let is_long = held.bytes.len() > SHORT;
+        let repair = |_: &Slice| {
+            match media {
+                Media::Json => repair::json(&mut held.bytes),
+                Media::Ndjson => repair::ndjson(&mut held.bytes),
+            };
+            Poll::Ready(())
         };
-        found = read(app, media, &held.bytes, &mut charge);
+        account.work(is_long, repair).await?;
+        found = read(&mut account, media, &held.bytes).await;
     }
     let (body_sent_at, parsed) = found?;
     app.metrics.request_events.record(parsed.len() as f64);
@@ -118,8 +121,16 @@ async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem>
     let known = ask_registry(app, family, &parsed, &children).await;
     let span = parts.extensions.get::<Span>();
     let send = span.map(|span| span.child("send", SpanKind::Producer));
-    let sending = app.producer.begin(send.as_ref());
-    let (lines, tally) = store(app, family, parsed, &children, &known, &clocks, sending).await?;
+    let room = room_for(app, sender.id(), &parsed);
+    let sending = app.producer.begin(send.as_ref(), room);
+    let is_long = held.bytes.len() > SHORT;
+    let events = Placing {
+        family,
+        children: &children,
+        known: &known,
+        clocks: &clocks,
+    };
+    let (lines, tally) = store(&mut account, is_long, events, parsed, sending).await?;
     app.metrics.events(&tally);
 
     let totals @ (accepted, rejected, retry) = tally.totals();
@@ -155,7 +166,10 @@ async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem>
         totals,
         verbose,
     };
-    let answer = answer::write(&summary, &lines, &app.budget);
+    let answer = Sent {
+        json: answer::write(&summary, &lines, account.reserve()),
+        _place: place,
+    };
     let mut response = Response::new(Body::from(Bytes::from_owner(answer)));
     let headers = response.headers_mut();
     headers.insert(
@@ -167,6 +181,19 @@ async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem>
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
     Ok(response)
+}
+
+/// Room in Kafka's queue for as many records as there are valid events, if that is this sender's share.
+fn room_for(app: &App, sender: SenderId, parsed: &[Parsed<'_>]) -> Room {
+    let valid = parsed.iter().filter(|parsed| parsed.outcome.is_ok());
+    let mut reservation = Reservation::none(Arc::clone(&app.records), sender);
+    match reservation.grow(valid.count()) {
+        true => Room::Share { _held: reservation },
+        false => {
+            app.count_over_share("records");
+            Room::None
+        }
+    }
 }
 
 fn read_time(value: &HeaderValue) -> Option<i64> {
@@ -181,55 +208,6 @@ pub(crate) fn unix_millis_now() -> i64 {
 fn unix_millis(now: SystemTime) -> i64 {
     let since = now.duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as i64)
-}
-
-/// Finds the events in a body, has their number charged, and reads each by itself.
-fn read<'a>(
-    app: &App,
-    media: Media,
-    body: &'a [u8],
-    charge: impl FnOnce(usize) -> Result<(), Problem>,
-) -> Result<(Option<i64>, Vec<Parsed<'a>>), Problem> {
-    let max_events = app.config.max_events;
-    let limits = parse::Limits {
-        max_bytes: app.config.max_event_bytes,
-        max_depth: app.config.max_event_depth,
-    };
-    match media {
-        Media::Json => {
-            let text = simdutf8::basic::from_utf8(body)
-                .map_err(|_| Problem::InvalidBody("the body is not UTF-8".into()))?;
-            let batch = batch::json(text, max_events)?;
-            charge(batch.events.len())?;
-            let events = batch.events.into_iter();
-            Ok((
-                batch.sent_at,
-                events.map(|json| parse::event(json, limits)).collect(),
-            ))
-        }
-        Media::Ndjson => {
-            let lines = batch::ndjson(body, max_events)?;
-            charge(lines.len())?;
-            let read = |line: Result<&'a str, InvalidUtf8>| match line {
-                Ok(json) => parse::event(json, limits),
-                Err(InvalidUtf8) => Parsed {
-                    id: None,
-                    warnings: Vec::new(),
-                    doubtful: false,
-                    outcome: Err(Rejection::whole(Code::InvalidJson, "the line is not UTF-8")),
-                },
-            };
-            Ok((None, lines.into_iter().map(read).collect()))
-        }
-    }
-}
-
-/// Whether another reading of a repaired body may tell more.
-fn is_doubtful(read: &Result<(Option<i64>, Vec<Parsed<'_>>), Problem>) -> bool {
-    match read {
-        Ok((_, parsed)) => parsed.iter().any(|parsed| parsed.doubtful),
-        Err(problem) => matches!(problem, Problem::InvalidBody(_)),
-    }
 }
 
 /// The distinct children of a request, and which of them each event is of.
@@ -309,49 +287,73 @@ async fn ask_registry(
     known
 }
 
+/// By what events are admitted and placed.
+struct Placing<'p> {
+    family: Option<ParentId>,
+    children: &'p Children,
+    known: &'p [Known],
+    clocks: &'p Clocks,
+}
+
 /// Admits, places and encodes each event, hands it to Kafka, and waits for all of them. What Kafka did
 /// not take is spilled, where that is switched on.
 async fn store<'a>(
-    app: &App,
-    family: Option<ParentId>,
+    account: &mut Account<'_>,
+    is_long: bool,
+    by: Placing<'_>,
     parsed: Vec<Parsed<'a>>,
-    children: &Children,
-    known: &[Known],
-    clocks: &Clocks,
     mut sending: Sending<'_>,
 ) -> Result<(Vec<Line<'a>>, Tally), Problem> {
+    let app = account.app();
     let mut buffer = Vec::with_capacity(1 << 10);
     let mut lines = Vec::with_capacity(parsed.len());
-    for (index, parsed) in parsed.into_iter().enumerate() {
-        let fate = match parsed.outcome {
-            Err(rejection) => Fate::Rejected(rejection),
-            Ok(event) => {
-                let known = &known[children.of_event[index] as usize];
-                match admitted(family, &event, known) {
-                    Ok(registration) => hand_over(
-                        app,
-                        event,
-                        registration,
-                        clocks,
-                        index,
-                        &mut sending,
-                        &mut buffer,
-                    )?,
-                    Err(fate) => fate,
+    let mut failed = None;
+    let mut events = parsed.into_iter().enumerate();
+    let mut place = |slice: &Slice| {
+        in_steps(slice, events.by_ref(), |(index, parsed)| {
+            buffer.clear();
+            let fate = match parsed.outcome {
+                Err(rejection) => Ok(Fate::Rejected(rejection)),
+                Ok(event) => {
+                    let known = &by.known[by.children.of_event[index] as usize];
+                    match admitted(by.family, &event, known) {
+                        Ok(registration) => hand_over(
+                            app,
+                            event,
+                            registration,
+                            by.clocks,
+                            index,
+                            &mut sending,
+                            &mut buffer,
+                        ),
+                        Err(fate) => Ok(fate),
+                    }
                 }
+            };
+            match fate {
+                Ok(fate) => lines.push(Line {
+                    id: parsed.id,
+                    warnings: parsed.warnings,
+                    fate,
+                }),
+                Err(problem) => failed = Some(problem),
             }
-        };
-        lines.push(Line {
-            id: parsed.id,
-            warnings: parsed.warnings,
-            fate,
-        });
+            buffer.len()
+        })
+    };
+    match is_long {
+        true => account.work(true, place).await?,
+        // Not worth two looks at the clock.
+        false => drop(place(&Slice::Short(usize::MAX))),
+    }
+    if let Some(problem) = failed {
+        return Err(problem);
     }
     let handed_over = Instant::now();
     let failed = sending.wait().await;
     app.metrics.acks.record(handed_over.elapsed());
     if !failed.is_empty() {
-        settle(app, failed, clocks.received_at, &mut lines).await;
+        settle(app, failed, by.clocks.received_at, &mut lines).await;
     }
 
     let mut tally = Tally::default();

@@ -4,25 +4,31 @@
 //! read and inflated within limits, each event is judged by itself, the registry is asked for all
 //! children at once, and the answer is written when Kafka has acknowledged every record. What one
 //! request may cost is bounded before it is spent: bytes by [`Config::max_bytes_in_flight`], events
-//! by the rate limit, connections by their number and by how long each step of them may take, Kafka's
-//! queue by its size. Where the [spill](SpillConfig) is on, records that Kafka does not take are made
+//! and CPU time by the rate limit, connections by their number and by how long each step of them may take,
+//! Kafka's queue by its size. Of bytes, of requests at work and of the time for long work no sender has more
+//! than leaves room for others. Where the [spill](SpillConfig) is on, records that Kafka does not take are made
 //! durable on this node's disk.
 
+mod account;
 mod admin;
 mod answer;
 mod auth;
 mod body;
-mod budget;
 mod config;
+mod decoder;
 mod events;
 mod inflate;
 mod metrics;
 mod openapi;
 mod problem;
 mod producer;
+mod reading;
 mod router;
 mod server;
+mod shares;
 mod spill;
+mod turns;
+mod visit;
 
 pub use config::{Config, InvalidConfig};
 pub use openapi::openapi;

@@ -108,7 +108,29 @@ fn describe() {
     describe_gauge!(
         "rivulet_ingest_in_flight_bytes",
         Unit::Bytes,
-        "Bytes of bodies being received or worked on"
+        "Bytes of requests at work: heads, bodies, what inflates them, answers"
+    );
+    describe_gauge!(
+        "rivulet_ingest_in_flight_requests",
+        Unit::Count,
+        "Requests at work whose senders are known"
+    );
+    describe_gauge!(
+        "rivulet_ingest_waiting_requests",
+        Unit::Count,
+        "Requests that wait for their turn at long work: inflating and reading large bodies"
+    );
+    describe_counter!(
+        "rivulet_ingest_over_share_total",
+        Unit::Count,
+        "Requests of senders that had as much at work as leaves room for others, by what of: bytes, requests, turns, \
+         records (for Kafka, which are spilled where that is on); else answered `unavailable`"
+    );
+    describe_counter!(
+        "rivulet_ingest_extra_tokens_total",
+        Unit::Count,
+        "Tokens of rate limits taken beyond one an event: for requests without one (no_event), for the CPU that \
+         bodies took (cpu)"
     );
     describe_histogram!(
         "rivulet_ingest_ack_seconds",

@@ -312,6 +312,12 @@ fn everywhere() -> Vec<Problem> {
     vec![
         Problem::Unauthorized(None),
         Problem::Forbidden("this needs an API key of another scope".into()),
+        Problem::RateLimited(Throttled {
+            limit: Config::default().burst,
+            remaining: 0,
+            wait: Duration::from_secs(1),
+            reset: Duration::from_secs(4),
+        }),
         Problem::Unavailable(
             "API keys cannot be checked now",
             Config::default().retry_after,
@@ -349,12 +355,6 @@ impl IntoResponses for OfEvents {
             Problem::MissingEvents,
             Problem::InvalidSentAt,
             Problem::TooManyEvents(config.max_events),
-            Problem::RateLimited(Throttled {
-                limit: config.burst,
-                remaining: 0,
-                wait: Duration::from_secs(1),
-                reset: Duration::from_secs(4),
-            }),
         ]);
         described(problems)
     }

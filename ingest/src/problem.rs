@@ -88,9 +88,11 @@ impl Problem {
             Self::UnsupportedEncoding => {
                 format!("send the body with one Content-Encoding of {ACCEPTED_ENCODINGS}").into()
             }
-            Self::RateLimited(_) => "too many events from this API key or token; nothing of this \
-                                     request was taken, send it again later"
-                .into(),
+            Self::RateLimited(_) => {
+                "too many events from this API key or token, or too much work with \
+                                     them; nothing of this request was taken, send it again later"
+                    .into()
+            }
             Self::Unavailable(why, _) => Cow::Borrowed(why),
             Self::NotFound(what) => Cow::Borrowed(what),
             Self::MethodNotAllowed => "this method is not served here".into(),

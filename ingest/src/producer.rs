@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
+    shares::Reservation,
     spill::{Spill, pack},
 };
 
@@ -99,15 +100,18 @@ impl Producer {
     }
 
     /// Begins a request's records. Where the request is traced, they say of which span they are.
-    pub(crate) fn begin(&self, span: Option<&Span>) -> Sending<'_> {
+    pub(crate) fn begin(&self, span: Option<&Span>, room: Room) -> Sending<'_> {
+        let has_room = !matches!(room, Room::None);
         let ack = RequestAck {
             // One more than there are records, until all of them are handed over.
             left: AtomicUsize::new(1),
             failed: Mutex::default(),
             done: Notify::new(),
+            _room: room,
         };
         Sending {
             producer: self,
+            has_room,
             ack: Arc::new(ack),
             sent: Vec::new(),
             failed: Vec::new(),
@@ -196,9 +200,21 @@ impl Producer {
     }
 }
 
+/// What a request's records have of librdkafka's queue.
+pub(crate) enum Room {
+    /// This of their sender's share, until Kafka has given its word on all of them.
+    Share { _held: Reservation },
+    /// As much as there is: whoever sends them bounds them.
+    Any,
+    /// Nothing: they are treated as if the queue were full.
+    None,
+}
+
 /// The records of one request on their way.
 pub(crate) struct Sending<'p> {
     producer: &'p Producer,
+    /// Whether they may be queued.
+    has_room: bool,
     ack: Arc<RequestAck>,
     /// Their places in the request.
     sent: Vec<u32>,
@@ -222,7 +238,7 @@ impl Sending<'_> {
         let mut key = [0; uuid::fmt::Hyphenated::LENGTH];
         let key: &str = child.uuid().hyphenated().encode_lower(&mut key);
         let context = self.producer.client.context();
-        if !self.producer.is_up() {
+        if !self.producer.is_up() || !self.has_room {
             let record = context.keep.then(|| pack(kind, key.as_bytes(), payload));
             self.failed.push(Failed { index, record });
             return;
@@ -294,6 +310,8 @@ struct RequestAck {
     left: AtomicUsize,
     failed: Mutex<Vec<Failed>>,
     done: Notify,
+    /// Given back with the last ticket, also where the client did not wait for it.
+    _room: Room,
 }
 
 /// What comes back with a record's delivery report.

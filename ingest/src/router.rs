@@ -4,18 +4,13 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Router,
-    body::Body as HttpBody,
     extract::{Request, State},
-    http::{HeaderName, Method, StatusCode, header, request::Parts},
+    http::{HeaderName, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::{post, put},
 };
-use rivulet_events::ParentId;
-use rivulet_registry::{
-    Registry,
-    keys::{Origin, Scope},
-};
-use rivulet_telemetry::{Readiness, operations};
+use rivulet_registry::{Registry, keys::Origin};
+use rivulet_telemetry::{Operations, Readiness};
 use rivulet_tokens::Verifier;
 use rivulet_web::{Limiter, browsers};
 use sqlx::PgPool;
@@ -23,15 +18,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 
 use crate::{
-    Config, admin,
-    auth::{self, KeyHash, Sender},
-    body::{self, Media},
-    budget::{Budget, Held},
-    events,
-    metrics::Metrics,
-    problem::Problem,
-    producer::Producer,
-    spill::Spill,
+    Config, admin, auth::SenderId, body, events, metrics::Metrics, problem::Problem,
+    producer::Producer, shares::Shares, spill::Spill, turns::Turns,
 };
 
 /// What every request shares.
@@ -41,60 +29,23 @@ pub(crate) struct App {
     pub(crate) producer: Arc<Producer>,
     pub(crate) spill: Option<Arc<Spill>>,
     pub(crate) tokens: Option<Verifier>,
-    pub(crate) limiter: Limiter<KeyHash>,
-    pub(crate) family_limiter: Limiter<ParentId>,
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) limiter: Limiter<SenderId>,
+    pub(crate) family_limiter: Limiter<SenderId>,
+    /// Bytes of heads, bodies, decoders and answers.
+    pub(crate) bytes: Arc<Shares>,
+    /// Requests whose senders are known.
+    pub(crate) requests: Arc<Shares>,
+    /// Records that wait for Kafka.
+    pub(crate) records: Arc<Shares>,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) metrics: Metrics,
     pub(crate) pool: PgPool,
-}
-
-/// A body whose sender was found good.
-pub(crate) struct Body {
-    pub(crate) sender: Sender,
-    pub(crate) media: Media,
-    pub(crate) held: Held,
-}
-
-impl App {
-    /// Checks who sends it, then what the body claims to be, and only then reads it. `accepts` is for
-    /// people, and for JSON alone when it names nothing else.
-    pub(crate) async fn admit(
-        &self,
-        parts: &Parts,
-        body: HttpBody,
-        scope: Scope,
-        accepts: &'static str,
-    ) -> Result<Body, Problem> {
-        let headers = &parts.headers;
-        let checked = async {
-            let sender = auth::require(self, headers, scope).await?;
-            let media = body::media(headers)
-                .filter(|media| *media == Media::Json || accepts.contains("ndjson"))
-                .ok_or(Problem::UnsupportedMediaType(accepts))?;
-            Ok((sender, media, body::encoding(headers)?))
-        };
-        let (sender, media, encoding) = match checked.await {
-            Ok(checked) => checked,
-            Err(problem) => {
-                if !body::expects_continue(headers) {
-                    body::discard(self, body).await;
-                }
-                return Err(problem);
-            }
-        };
-        let held = body::read(self, body, encoding).await?;
-        Ok(Body {
-            sender,
-            media,
-            held,
-        })
-    }
 }
 
 pub(crate) fn router(
     app: Arc<App>,
     readiness: Readiness,
-    metrics: rivulet_telemetry::Metrics,
+    operations: &Operations,
     document: &OpenApi,
 ) -> Router {
     let parents = put(admin::put_parent)
@@ -124,7 +75,7 @@ pub(crate) fn router(
         .route("/v1/events", events)
         .route("/v1/admin/parents/{id}", parents)
         .route("/v1/admin/children/{id}", children)
-        .merge(operations(readiness, metrics))
+        .merge(operations.of_role(readiness))
         .merge(rivulet_web::openapi::route(document))
         .fallback(async |State(app): State<Arc<App>>, request: Request| {
             refused(
@@ -146,14 +97,11 @@ pub(crate) fn router(
 async fn refused(app: &App, request: Request, problem: Problem) -> Response {
     let (parts, body) = request.into_parts();
     let problem = match parts.uri.path().starts_with("/v1/") {
-        true => auth::sender(app, &parts.headers)
-            .await
-            .err()
-            .unwrap_or(problem),
+        true => app.visit(&parts, None).await.err().unwrap_or(problem),
         false => problem,
     };
     if !body::expects_continue(&parts.headers) {
-        body::discard(app, body).await;
+        app.discard(&parts, body).await;
     }
     problem.into_response()
 }

@@ -6,7 +6,7 @@ use metrics::gauge;
 use rdkafka::error::KafkaError;
 use rivulet_kafka::Cluster;
 use rivulet_registry::Registry;
-use rivulet_telemetry::Readiness;
+use rivulet_telemetry::{Operations, Readiness};
 use rivulet_tokens::{SourceError, Verifier};
 use rivulet_web::{Limiter, Port, TlsError};
 use sqlx::PgPool;
@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, InvalidConfig,
-    budget::Budget,
     metrics::Metrics,
     openapi,
     producer::Producer,
     router::{App, router},
+    shares::Shares,
     spill::Spill,
+    turns::Turns,
 };
 
 /// How often gauges, readiness and the rate limiter's memory are looked after.
@@ -55,7 +56,7 @@ pub enum Error {
 }
 
 /// Serves until `shutdown`, then ends in order: not ready, a grace, no new connections, running
-/// requests finished, the producer flushed.
+/// requests finished, the producer flushed. Its health is on `listener`, and on that of `operations` where it has one.
 ///
 /// # Errors
 /// It could not start, or the producer cannot go on and the process must be restarted.
@@ -64,7 +65,7 @@ pub async fn serve(
     cluster: Cluster,
     pool: PgPool,
     listener: TcpListener,
-    metrics: rivulet_telemetry::Metrics,
+    operations: impl Into<Operations>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     config.validate()?;
@@ -89,6 +90,7 @@ pub async fn serve(
         Some(tokens) => Some(Verifier::start(tokens, background.clone()).await?),
         None => None,
     };
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
     let number = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
     let app = Arc::new(App {
         registry: Registry::start(pool.clone(), config.registry, background.clone()),
@@ -97,7 +99,11 @@ pub async fn serve(
         tokens,
         limiter: Limiter::new(number(config.rate), number(config.burst)),
         family_limiter: Limiter::new(number(config.token_rate), number(config.token_burst)),
-        budget: Arc::new(Budget::new(config.max_bytes_in_flight)),
+        bytes: Shares::new(config.max_bytes_in_flight),
+        // Of one place alone nobody could have half.
+        requests: Shares::new(config.port.max_connections.max(2)),
+        records: Shares::new(config.queue_messages),
+        turns: Turns::new(processors.saturating_sub(1)),
         metrics: Metrics::new(),
         pool,
         config,
@@ -107,7 +113,12 @@ pub async fn serve(
     let port = Port::new(
         "ingest",
         config.port.clone(),
-        router(Arc::clone(&app), readiness.clone(), metrics, &document),
+        router(
+            Arc::clone(&app),
+            readiness.clone(),
+            &operations.into(),
+            &document,
+        ),
         route,
     )?;
     let look_after = housekeeping(Arc::clone(&app), readiness.clone());
@@ -173,7 +184,9 @@ async fn housekeeping(app: Arc<App>, readiness: Readiness) {
             Ok(()) => readiness.pass("registry"),
             Err(why) => readiness.fail("registry", why),
         }
-        gauge!("rivulet_ingest_in_flight_bytes").set(app.budget.held() as f64);
+        gauge!("rivulet_ingest_in_flight_bytes").set(app.bytes.held() as f64);
+        gauge!("rivulet_ingest_in_flight_requests").set(app.requests.held() as f64);
+        gauge!("rivulet_ingest_waiting_requests").set(app.turns.waiting() as f64);
         if let Some(spill) = &app.spill {
             spill.observe();
         }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     events::unix_millis_now,
-    producer::{Failed, Producer},
+    producer::{Failed, Producer, Room},
 };
 
 /// Records drained at a time; the next follow when Kafka has acknowledged these. A cluster that is just
@@ -114,7 +114,7 @@ impl Spill {
         let Ok(found) = self.queue.first(not_before, DRAINED_AT_ONCE).await else {
             return false;
         };
-        let mut sending = producer.begin(None);
+        let mut sending = producer.begin(None, Room::Any);
         let mut sent = Vec::with_capacity(found.len());
         for (index, spilled) in found.iter().enumerate() {
             match unpack(&spilled.record.bytes) {

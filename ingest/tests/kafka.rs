@@ -16,9 +16,11 @@ use rdkafka::{
 use reqwest::StatusCode;
 use rivulet_ingest::{Config, Error};
 use rivulet_kafka::Cluster;
+use rivulet_registry::keys::{self, Scope};
 use rivulet_sandbox::TestBed;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
@@ -129,7 +131,7 @@ async fn a_producer_that_lost_its_place_ends_the_process() {
 async fn a_full_queue_is_retry_at_once_and_never_accepted() {
     let server = Server::with(Config {
         max_events: 10,
-        queue_messages: 10,
+        queue_messages: 20,
         // Long enough that requests meet in the queue.
         linger: Duration::from_millis(500),
         ..config()
@@ -165,6 +167,62 @@ async fn a_full_queue_is_retry_at_once_and_never_accepted() {
     );
     assert_eq!(accepted.len() as u64 + turned_away, 200);
     assert_eq!(stored_ids(&server.cluster), accepted);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_who_fills_the_queue_leaves_room_for_another() {
+    let server = Server::with(Config {
+        max_events: 10,
+        queue_messages: 30,
+        // Long enough that requests meet in the queue.
+        linger: Duration::from_secs(1),
+        ..config()
+    })
+    .await;
+    let other = keys::create(&server.bed.pool, "other", Scope::Ingest)
+        .await
+        .unwrap();
+    let post = async |key: &str, events: usize| {
+        let events: Vec<Value> = (0..events).map(|_| event(server.child)).collect();
+        let request = server.client.post(server.url("/v1/events"));
+        let request = request.bearer_auth(key).json(&json!({"events": events}));
+        request.send().await.unwrap()
+    };
+    eventually("the other key is known", async || {
+        post(&other, 0).await.status() == StatusCode::OK
+    })
+    .await;
+    let (key, url) = (server.ingest_key.clone(), server.url("/v1/events"));
+    let stop = CancellationToken::new();
+    let flood: Vec<_> = (0..4)
+        .map(|_| {
+            let (client, key, url) = (server.client.clone(), key.clone(), url.clone());
+            let (child, stop) = (server.child, stop.clone());
+            tokio::spawn(async move {
+                let mut turned_away = 0;
+                while !stop.is_cancelled() {
+                    let events: Vec<Value> = (0..10).map(|_| event(child)).collect();
+                    let request = client.post(&url).bearer_auth(&key);
+                    let request = request.json(&json!({"events": events}));
+                    let answer = request.send().await.unwrap();
+                    turned_away += u32::from(answer.status() == StatusCode::SERVICE_UNAVAILABLE);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                turned_away
+            })
+        })
+        .collect();
+    for _ in 0..5 {
+        let answer: Value = post(&other, 5).await.json().await.unwrap();
+        assert_eq!(answer["accepted"], 5, "{answer}");
+    }
+    stop.cancel();
+    let mut turned_away = 0;
+    for flood in flood {
+        turned_away += flood.await.unwrap();
+    }
+    assert!(turned_away > 0, "the queue was never full");
     server.stop().await.unwrap();
 }
 

@@ -10,7 +10,7 @@ use crate::{port::PortFlags, services::SpillAge};
 
 #[derive(Args)]
 pub(crate) struct ApiFlags {
-    /// Where the read API, and its `/healthz`, `/readyz` and `/metrics`, are served.
+    /// Where the read API, and its `/healthz`, `/readyz` and, without --operations-listen, `/metrics` are served.
     #[arg(long, env = "RIVULET_API_LISTEN", default_value = "127.0.0.1:8081")]
     pub(crate) api_listen: String,
     /// Requests a second, by API key and node; ten times as many at once after a pause.
@@ -65,7 +65,7 @@ impl ApiFlags {
 
 #[derive(Args)]
 pub(crate) struct IngestFlags {
-    /// Where the API, `/healthz`, `/readyz` and `/metrics` are served.
+    /// Where the API, `/healthz`, `/readyz` and, without --operations-listen, `/metrics` are served.
     #[arg(long, env = "RIVULET_LISTEN", default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,
     /// Events a request.
@@ -83,8 +83,9 @@ pub(crate) struct IngestFlags {
     /// Containers within containers in one event, its own object being the first.
     #[arg(long, env = "RIVULET_MAX_EVENT_DEPTH", default_value_t = 32)]
     max_event_depth: u8,
-    /// Bytes of all bodies at work; beyond it requests get 503.
-    #[arg(long, env = "RIVULET_MAX_BYTES_IN_FLIGHT", default_value_t = 32 << 20)]
+    /// Bytes of all requests at work. A sender may hold as many as are free besides, one alone half of them;
+    /// beyond it its requests get 503.
+    #[arg(long, env = "RIVULET_MAX_BYTES_IN_FLIGHT", default_value_t = 64 << 20)]
     max_bytes_in_flight: usize,
     /// Seconds a body may take to arrive.
     #[arg(

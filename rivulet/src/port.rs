@@ -22,7 +22,11 @@ pub(crate) struct PortFlags {
     /// PEM file of its private key.
     #[arg(long, env = "RIVULET_TLS_KEY", value_name = "FILE")]
     tls_key: Option<PathBuf>,
-    /// Open connections; beyond it new ones wait.
+    /// Where `/healthz`, `/readyz` and `/metrics` are served to those who run this, in plain text, beside the
+    /// port: that serves no `/metrics` then. One for `ingest` and `api` under `all`.
+    #[arg(long, env = "RIVULET_OPERATIONS_LISTEN", value_name = "ADDRESS", value_parser = address)]
+    pub(crate) operations_listen: Option<String>,
+    /// Open connections; beyond it a new one takes the place of one without a request, or is sent away.
     #[arg(long, env = "RIVULET_MAX_CONNECTIONS", default_value_t = 2_048)]
     max_connections: usize,
     /// Open connections of one address; beyond it new ones are closed. A load balancer in front is
@@ -68,6 +72,18 @@ pub(crate) struct PortFlags {
         default_value_t = 1
     )]
     shutdown_grace: u64,
+}
+
+/// A host and a port, be there such a host or not.
+fn address(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':');
+    let is_address = |(host, port): (&str, &str)| {
+        !host.is_empty() && !port.is_empty() && port.parse::<u16>().is_ok()
+    };
+    match parts.is_some_and(is_address) {
+        true => Ok(text.to_owned()),
+        false => Err("must be an address with a port, as 127.0.0.1:9100".to_owned()),
+    }
 }
 
 impl PortFlags {

@@ -95,6 +95,18 @@ fn settings_that_would_let_the_wrong_tokens_in_are_refused_at_boot() {
             &[("RIVULET_MAX_CONNECTIONS_PER_ADDRESS", "0")],
             "max_connections_per_address is 0",
         ),
+        (
+            &[("RIVULET_MAX_BYTES_IN_FLIGHT", "33554432")],
+            "a sender has half of it at most",
+        ),
+        (
+            &[("RIVULET_OPERATIONS_LISTEN", "9100")],
+            "must be an address with a port",
+        ),
+        (
+            &[("RIVULET_OPERATIONS_LISTEN", "203.0.113.1:9100")],
+            "203.0.113.1:9100 cannot be listened on",
+        ),
     ] {
         let said = refusal(&["ingest"], &[&services[..], settings].concat());
         assert!(

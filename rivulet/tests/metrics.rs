@@ -12,7 +12,7 @@ use std::{
 /// The crates of what runs in production, and who their metrics belong to.
 const CRATES: [(&str, &str); 14] = [
     ("ingest", "ingest"),
-    ("web", "ingest, api"),
+    ("web", "all"),
     ("spill", "ingest"),
     ("registry", "ingest, api"),
     ("tokens", "ingest, api"),

@@ -1,17 +1,16 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
-use std::{borrow::Cow, collections::BTreeMap, io, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
-    http::{StatusCode, header},
-    response::IntoResponse,
+    http::{HeaderName, StatusCode, header},
+    response::IntoResponse as _,
     routing::get,
 };
 use metrics::{Unit, describe_gauge, gauge};
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use serde::Serialize;
 
 use crate::Metrics;
 
@@ -81,45 +80,156 @@ impl Readiness {
     }
 }
 
-/// The routes every role serves. Liveness never depends on another service.
-pub fn operations<S: Clone + Send + Sync + 'static>(
-    readiness: Readiness,
+/// What a process tells those who run it: whether its roles are alive, whether they can do their work, and its
+/// metrics.
+///
+/// Each role tells of itself on its own port, with all metrics of the process. Where there is a
+/// [listener](Self::apart) for the operator, that tells of all of them, and the roles' own ports no metrics.
+#[derive(Clone, Debug)]
+pub struct Operations {
     metrics: Metrics,
+    apart: Option<Arc<Roles>>,
+}
+
+#[derive(Debug)]
+struct Roles {
+    expected: Vec<&'static str>,
+    started: Mutex<BTreeMap<&'static str, Readiness>>,
+}
+
+impl From<Metrics> for Operations {
+    /// On the port of each role.
+    fn from(metrics: Metrics) -> Self {
+        let apart = None;
+        Self { metrics, apart }
+    }
+}
+
+impl Operations {
+    /// On a listener apart, for these roles: none of them is ready before it was started.
+    #[must_use]
+    pub fn apart(metrics: Metrics, expected: &[&'static str]) -> Self {
+        let roles = Roles {
+            expected: expected.to_vec(),
+            started: Mutex::default(),
+        };
+        Self {
+            metrics,
+            apart: Some(Arc::new(roles)),
+        }
+    }
+
+    /// On a listener apart, of a role that has no other.
+    #[must_use]
+    pub fn alone(metrics: Metrics, readiness: Readiness) -> Self {
+        let operations = Self::apart(metrics, &[readiness.role]);
+        operations.start(&readiness);
+        operations
+    }
+
+    fn start(&self, readiness: &Readiness) {
+        if let Some(roles) = &self.apart {
+            let mut started = roles.started.lock();
+            started.insert(readiness.role, readiness.clone());
+        }
+    }
+
+    /// The routes on the port of a role. Liveness never depends on another service.
+    pub fn of_role<S: Clone + Send + Sync + 'static>(&self, readiness: Readiness) -> Router<S> {
+        self.start(&readiness);
+        let router = health(move || (readiness.is_ready(), readiness.report()));
+        match self.apart {
+            None => router.merge(exposition(self.metrics.clone())),
+            Some(_) => router,
+        }
+    }
+
+    /// The routes of the listener apart. Several roles tell of their checks as `role.check`.
+    pub fn of_process<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        let roles = self.apart.clone();
+        let report = move || match &roles {
+            Some(roles) => roles.report(),
+            None => (false, BTreeMap::new()),
+        };
+        health(report).merge(exposition(self.metrics.clone()))
+    }
+}
+
+impl Roles {
+    fn report(&self) -> (bool, BTreeMap<String, String>) {
+        let started = self.started.lock();
+        let (mut ready, mut report) = (true, BTreeMap::new());
+        for role in &self.expected {
+            let Some(readiness) = started.get(role) else {
+                ready = false;
+                report.insert((*role).to_owned(), "not started yet".to_owned());
+                continue;
+            };
+            ready &= readiness.is_ready();
+            for (check, state) in readiness.report() {
+                let name = match self.expected.len() {
+                    1 => check.to_owned(),
+                    _ => format!("{role}.{check}"),
+                };
+                report.insert(name, state);
+            }
+        }
+        (ready, report)
+    }
+}
+
+/// Of what tells whether it is ready, and why not.
+fn health<S: Clone + Send + Sync + 'static, R: Serialize + 'static>(
+    report: impl Fn() -> (bool, R) + Clone + Send + Sync + 'static,
 ) -> Router<S> {
     let ready = move || async move {
-        let status = if readiness.is_ready() {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
+        let (ready, report) = report();
+        let status = match ready {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (status, Json(readiness.report())).into_response()
-    };
-    let exposition = move || async move {
-        (
-            [(
-                header::CONTENT_TYPE,
-                "text/plain; version=0.0.4; charset=utf-8",
-            )],
-            metrics.render(),
-        )
+        (status, Json(report)).into_response()
     };
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(exposition))
 }
 
-/// Serves the operations routes of a role that has no other port, until cancelled.
-///
-/// # Errors
-/// The listener broke.
-pub async fn serve_operations(
-    listener: TcpListener,
-    readiness: Readiness,
-    metrics: Metrics,
-    shutdown: CancellationToken,
-) -> io::Result<()> {
-    axum::serve(listener, operations(readiness, metrics))
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+fn exposition<S: Clone + Send + Sync + 'static>(metrics: Metrics) -> Router<S> {
+    const TEXT: [(HeaderName, &str); 1] = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    let exposition = move || async move { (TEXT, metrics.render()) };
+    Router::new().route("/metrics", get(exposition))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_ready_when_each_of_its_roles_is() {
+        let roles = Roles {
+            expected: vec!["one", "other"],
+            started: Mutex::default(),
+        };
+        let start = |role: &'static str| {
+            let readiness = Readiness::new(role, &["kafka"]);
+            roles.started.lock().insert(role, readiness.clone());
+            readiness
+        };
+        let one = start("one");
+        one.pass("kafka");
+        let (ready, report) = roles.report();
+        assert!(!ready && report["other"] == "not started yet", "{report:?}");
+        let other = start("other");
+        let (ready, report) = roles.report();
+        assert!(!ready && report["one.kafka"] == "ok", "{report:?}");
+        assert_eq!(report["other.kafka"], "not checked yet");
+        other.pass("kafka");
+        assert!(roles.report().0);
+        one.fail("kafka", "gone");
+        assert!(!roles.report().0);
+    }
 }

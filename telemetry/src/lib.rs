@@ -9,7 +9,7 @@ mod repeats;
 mod span;
 
 pub use collector::{Collector, InvalidCollector, Traces};
-pub use health::{Readiness, operations, serve_operations};
+pub use health::{Operations, Readiness};
 pub use logs::{LogFormat, Logs, logs};
 pub use metrics::{InstallError, Metrics, metrics};
 pub use openapi::openapi;

@@ -1,4 +1,4 @@
-//! [`operations`](crate::operations) as OpenAPI describes them.
+//! What [`Operations`](crate::Operations) serves, as OpenAPI describes it.
 
 #![expect(
     dead_code,

@@ -1,17 +1,15 @@
-//! Rate limits by sender: so many tokens a request, all of them or none.
+//! Rate limits by sender: so many tokens a request, all of them or none, and what it cost beyond them.
 
 use std::{
+    collections::HashMap,
     hash::Hash,
     num::NonZeroU32,
     time::{Duration, Instant},
 };
 
-use governor::{
-    Quota, RateLimiter, clock::Clock as _, clock::MonotonicClock, middleware::NoOpMiddleware,
-    state::keyed::DefaultKeyedStateStore,
-};
-
+use ahash::RandomState;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use parking_lot::Mutex;
 
 /// A rate limit as its headers tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +42,19 @@ pub fn seconds(time: Duration) -> HeaderValue {
     HeaderValue::from(whole.max(1))
 }
 
-/// What each sender, known as a `K`, has sent of late.
+/// Time in units in which a token takes a whole number of them to come back, whatever the rate:
+/// nanoseconds times tokens a second.
+type Ticks = u128;
+
+/// How long a token takes to come back.
+const TOKEN: Ticks = 1_000_000_000;
+
+/// What each sender, known as a `K`, has sent of late. Of each is remembered when its bucket is full again
+/// (the generic cell rate algorithm), so that a sender may also owe tokens: [`Self::charge`].
 #[derive(Debug)]
-pub struct Limiter<K: Clone + Eq + Hash> {
-    senders: RateLimiter<K, DefaultKeyedStateStore<K>, MonotonicClock, NoOpMiddleware<Instant>>,
+pub struct Limiter<K> {
+    full_at: Mutex<HashMap<K, Ticks, RandomState>>,
+    began: Instant,
     rate: NonZeroU32,
     burst: NonZeroU32,
 }
@@ -56,9 +63,9 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
     /// `rate` tokens a second, `burst` at once after a pause.
     #[must_use]
     pub fn new(rate: NonZeroU32, burst: NonZeroU32) -> Self {
-        let quota = Quota::per_second(rate).allow_burst(burst);
         Self {
-            senders: RateLimiter::new(quota, DefaultKeyedStateStore::default(), MonotonicClock),
+            full_at: Mutex::default(),
+            began: Instant::now(),
             rate,
             burst,
         }
@@ -69,38 +76,80 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
     /// # Errors
     /// They are not there; says when they will be.
     pub fn take(&self, sender: &K, tokens: usize) -> Result<(), Throttled> {
-        let Some(wanted) = u32::try_from(tokens).ok().and_then(NonZeroU32::new) else {
-            return Ok(());
-        };
-        let wait = match self.senders.check_key_n(sender, wanted) {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(until)) => until.wait_time_from(MonotonicClock.now()),
-            // Not with a valid configuration: the burst covers the largest request.
-            Err(_) => Duration::MAX,
-        };
-        // What is missing now trickles in at `rate`; the rest of the request is there already.
-        let missing = tokens_in(wait, self.rate);
-        let remaining = wanted.get().saturating_sub(missing);
-        let used = self.burst.get().saturating_sub(remaining);
-        Err(Throttled {
-            limit: self.burst.get(),
-            remaining,
-            wait,
-            reset: Duration::from_secs_f64(f64::from(used) / f64::from(self.rate.get())),
-        })
+        self.at(sender, tokens, true)
+    }
+
+    /// Whether there is a token: who has none, or owes some, cannot pay for any request.
+    ///
+    /// # Errors
+    /// There is none; says when there will be.
+    pub fn check(&self, sender: &K) -> Result<(), Throttled> {
+        self.at(sender, 1, false)
+    }
+
+    /// Takes so many tokens, be they there or not. Those that are not have to come in before this sender's
+    /// next request passes.
+    pub fn charge(&self, sender: &K, tokens: usize) {
+        if tokens > 0 {
+            let now = self.now();
+            let mut full_at = self.full_at.lock();
+            let full_at = full_at.entry(sender.clone()).or_insert(now);
+            *full_at = now.max(*full_at) + tokens as Ticks * TOKEN;
+        }
     }
 
     /// Forgets senders that have not sent for so long that their bucket is full.
     pub fn tidy(&self) {
-        self.senders.retain_recent();
-        self.senders.shrink_to_fit();
+        let now = self.now();
+        let mut full_at = self.full_at.lock();
+        full_at.retain(|_, full_at| *full_at > now);
+        full_at.shrink_to_fit();
     }
-}
 
-/// Tokens that come in during a time, rounded up.
-fn tokens_in(time: Duration, rate: NonZeroU32) -> u32 {
-    // A float of a u32 and seconds is exact enough for a header; `as` saturates.
-    (time.as_secs_f64() * f64::from(rate.get())).ceil() as u32
+    fn at(&self, sender: &K, tokens: usize, take: bool) -> Result<(), Throttled> {
+        let now = self.now();
+        let (wanted, burst) = (tokens as Ticks * TOKEN, self.ticks_of_burst());
+        let mut full_at = self.full_at.lock();
+        let used = full_at
+            .get(sender)
+            .map_or(0, |full_at| full_at.saturating_sub(now));
+        if used + wanted > burst && tokens > 0 {
+            return Err(self.throttled(used, wanted));
+        }
+        if take && tokens > 0 {
+            full_at.insert(sender.clone(), now + used + wanted);
+        }
+        Ok(())
+    }
+
+    /// What is told of a bucket of which so much is used, to who wants so much more.
+    fn throttled(&self, used: Ticks, wanted: Ticks) -> Throttled {
+        let burst = self.ticks_of_burst();
+        let rate = Ticks::from(self.rate.get());
+        let time = |ticks: Ticks| {
+            let nanos = u64::try_from(ticks.div_ceil(rate)).unwrap_or(u64::MAX);
+            Duration::from_nanos(nanos)
+        };
+        let whole = used.div_ceil(TOKEN);
+        Throttled {
+            limit: self.burst.get(),
+            remaining: u32::try_from(whole).map_or(0, |used| self.burst.get().saturating_sub(used)),
+            // Not with a valid configuration: the burst covers the largest request.
+            wait: match wanted > burst {
+                true => Duration::MAX,
+                false => time(used + wanted - burst),
+            },
+            reset: time(whole * TOKEN),
+        }
+    }
+
+    fn ticks_of_burst(&self) -> Ticks {
+        Ticks::from(self.burst.get()) * TOKEN
+    }
+
+    fn now(&self) -> Ticks {
+        self.began.elapsed().as_nanos() * Ticks::from(self.rate.get())
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +183,37 @@ mod tests {
     fn more_than_the_burst_never_passes() {
         let limiter = Limiter::new(number(1), number(10));
         let refused = limiter.take(&[0; 32], 11).unwrap_err();
-        assert_eq!(refused.remaining, 0);
+        assert_eq!((refused.remaining, refused.wait), (10, Duration::MAX));
+    }
+
+    #[test]
+    fn who_owes_pays_before_anything_passes() {
+        let limiter = Limiter::new(number(2), number(10));
+        let (one, other) = ([1; 32], [2; 32]);
+        assert_eq!(limiter.check(&one), Ok(()));
+        limiter.charge(&one, 0);
+        limiter.charge(&one, 9);
+        assert_eq!(limiter.check(&one), Ok(()), "one is left");
+        limiter.charge(&one, 101);
+        let refused = limiter.check(&one).unwrap_err();
+        assert_eq!(limiter.take(&one, 1).unwrap_err().remaining, 0);
+        // 100 are owed, and one is wanted: two come in a second.
+        let (least, most) = (Duration::from_secs(49), Duration::from_millis(50_500));
+        assert!((least..=most).contains(&refused.wait), "{refused:?}");
+        assert_eq!(refused.reset, Duration::from_secs(55));
+        limiter.tidy();
+        assert!(limiter.check(&one).is_err(), "a debt is not forgotten");
+        assert_eq!(limiter.take(&other, 10), Ok(()));
+    }
+
+    #[test]
+    fn what_was_used_comes_back_and_is_forgotten() {
+        let limiter = Limiter::new(number(u32::MAX), number(10));
+        limiter.charge(&1, 10);
+        // Ten tokens take a few nanoseconds.
+        while limiter.check(&1).is_err() {}
+        while !limiter.full_at.lock().is_empty() {
+            limiter.tidy();
+        }
     }
 }

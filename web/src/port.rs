@@ -1,47 +1,34 @@
 //! Connections in, and an orderly end.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::{Router, extract::Request, response::Response};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-    service::TowerToHyperService,
-};
-use metrics::{
-    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
-use rivulet_telemetry::Span;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-};
+use axum::Router;
+use hyper_util::{server::graceful::GracefulShutdown, service::TowerToHyperService};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
 use crate::{
-    Peer, Problem, RequestId, TlsError, TlsFiles,
-    connections::{Connections, Place},
-    request_id, tls,
-    worded::Worded,
+    Peer, TlsError, TlsFiles,
+    connection::{Connection, Open, Requests},
+    connections::{Connections, Newcomer, Place},
+    tls,
 };
 
-/// Bytes of a request's head; more is answered 431. Also what a connection buffers at most.
-const CONNECTION_BUFFER: usize = 32 << 10;
+/// Places beside all others, for those who come when every other is at work: enough for whoever asks how the
+/// role is.
+const RESERVE: usize = 64;
 
 /// What a client may hold, and for how long.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The certificate of the port, which speaks plain text without it.
     pub tls: Option<TlsFiles>,
-    /// Open connections; beyond it new ones wait to be accepted.
+    /// Open connections. Beyond it a new one takes the place of one that has no request, or none that its
+    /// role [keeps](crate::Hold::keep). Where there is none, 64 more are let in, to be told of the role's health
+    /// or to be sent away.
     pub max_connections: usize,
     /// Open connections of one address (of one /64, where that is IPv6); beyond it new ones are
     /// closed at once. A load balancer in front is one address.
@@ -110,11 +97,11 @@ impl Config {
 
 /// A port of one role.
 pub struct Port {
-    role: &'static str,
-    router: Router,
-    route: fn(&str) -> &'static str,
+    requests: Requests,
     config: Config,
     connections: Arc<Connections>,
+    /// Where everybody makes room.
+    reserve: Arc<Connections>,
     running: GracefulShutdown,
     /// Ends handshakes, and the look at the certificate.
     stopping: CancellationToken,
@@ -143,13 +130,17 @@ impl Port {
             }
         };
         Ok(Self {
-            role,
-            router,
-            route,
+            requests: Requests {
+                role,
+                inner: TowerToHyperService::new(router),
+                route,
+                only_health: false,
+            },
             connections: Connections::new(
                 config.max_connections,
                 config.max_connections_per_address,
             ),
+            reserve: Connections::new(RESERVE, usize::MAX),
             config,
             running: GracefulShutdown::new(),
             stopping,
@@ -160,13 +151,18 @@ impl Port {
     /// Takes connections for as long as it is polled.
     pub async fn accept(&self, listener: &TcpListener) -> Infallible {
         loop {
-            let vacancy = self.connections.vacancy().await;
             match listener.accept().await {
-                Ok((stream, from)) => match self.connections.take(vacancy, from.ip()) {
-                    Some(place) => self.connection(stream, place),
-                    None => {
-                        counter!("rivulet_http_connections_refused_total", "role" => self.role)
+                Ok((stream, from)) => match self.connections.take(from.ip()) {
+                    Newcomer::In(place) => self.connection(stream, place, false),
+                    Newcomer::Refused => {
+                        let role = self.requests.role;
+                        counter!("rivulet_http_connections_refused_total", "role" => role)
                             .increment(1);
+                    }
+                    Newcomer::Full => {
+                        if let Newcomer::In(place) = self.reserve.take(from.ip()) {
+                            self.connection(stream, place, true);
+                        }
                     }
                 },
                 // Out of file descriptors, or a connection that is gone already.
@@ -186,13 +182,13 @@ impl Port {
         let drained = tokio::time::timeout(self.config.drain_timeout, finished).await;
         if drained.is_err() {
             tracing::warn!(
-                connections = self.connections.open(),
+                connections = self.connections.open() + self.reserve.open(),
                 "requests were still running and are cut off"
             );
         }
     }
 
-    fn connection(&self, stream: TcpStream, place: Place) {
+    fn connection(&self, stream: TcpStream, place: Place, only_health: bool) {
         // Answers are one write each; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         // Reading has limits of its own, for a request's head and for its body.
@@ -201,145 +197,21 @@ impl Port {
         stream.set_write_timeout(Some(self.config.write_timeout));
         let stream = Box::pin(stream);
         let connection = Connection {
-            role: self.role,
-            router: self.router.clone(),
-            route: self.route,
+            requests: Requests {
+                only_health,
+                ..self.requests.clone()
+            },
             peer,
             header_timeout: self.config.header_timeout,
             watcher: self.running.watcher(),
-            _open: Open::count(self.role),
-            _place: place,
+            place,
+            _open: Open::count(self.requests.role),
         };
-        let Some(tls) = self.tls.clone() else {
-            tokio::spawn(connection.http(stream));
-            return;
+        match self.tls.clone() {
+            None => tokio::spawn(connection.serve(stream)),
+            Some(tls) => tokio::spawn(connection.serve_tls(tls, stream, self.stopping.clone())),
         };
-        let stopping = self.stopping.clone();
-        tokio::spawn(async move {
-            let handshake = tokio::time::timeout(connection.header_timeout, tls.accept(stream));
-            match stopping.run_until_cancelled(handshake).await {
-                Some(Ok(Ok(stream))) => connection.http(stream).await,
-                // Plain text, an old version, a certificate that the client refuses, too slow.
-                Some(_) => {
-                    counter!("rivulet_http_tls_handshakes_failed_total", "role" => connection.role)
-                        .increment(1);
-                }
-                None => {}
-            }
-        });
     }
-}
-
-struct Connection {
-    role: &'static str,
-    router: Router,
-    route: fn(&str) -> &'static str,
-    peer: Peer,
-    header_timeout: Duration,
-    watcher: Watcher,
-    _open: Open,
-    _place: Place,
-}
-
-impl Connection {
-    /// HTTP/1.1 alone: HTTP/2 would let one connection hold many requests, where the limits here
-    /// count connections.
-    async fn http(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let (role, route) = (self.role, self.route);
-        let inner = TowerToHyperService::new(self.router);
-        let peer = self.peer;
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(peer.clone());
-            observed(role, route, inner.clone(), request)
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            // Who has asked may stop sending. Whether they are gone is asked of the peer.
-            .half_close(true)
-            .header_read_timeout(self.header_timeout)
-            .max_buf_size(CONNECTION_BUFFER)
-            .serve_connection(TokioIo::new(Worded::new(role, stream)), service);
-        // A client that went away or was too slow is its own affair.
-        let _ = self.watcher.watch(connection).await;
-    }
-}
-
-/// Counts a connection for as long as it lives.
-struct Open(&'static str);
-
-impl Open {
-    fn count(role: &'static str) -> Self {
-        gauge!("rivulet_http_connections", "role" => role).increment(1.0);
-        Self(role)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        gauge!("rivulet_http_connections", "role" => self.0).decrement(1.0);
-    }
-}
-
-/// One request with its span. Whoever handles it finds that among the request's extensions.
-async fn observed(
-    role: &'static str,
-    route: fn(&str) -> &'static str,
-    inner: TowerToHyperService<Router>,
-    mut request: Request<Incoming>,
-) -> Result<Response, Infallible> {
-    let route = route(request.uri().path());
-    // Probes would be most of what a quiet system traces.
-    let span = match route {
-        "operations" => None,
-        _ => Span::of_request(request.method(), route, request.headers()),
-    };
-    let Some(span) = span else {
-        return counted(role, route, inner, request).await;
-    };
-    request.extensions_mut().insert(span.clone());
-    // Not for a filter to take away: it adds nothing but the id to the lines that are there.
-    let lines = tracing::error_span!("request", trace_id = span.trace_id());
-    let response = counted(role, route, inner, request)
-        .instrument(lines)
-        .await?;
-    span.answered(response.status(), code(&response));
-    Ok(response)
-}
-
-/// The code of its problem, if it is one.
-fn code(response: &Response) -> &'static str {
-    let problem = response.extensions().get::<Problem>();
-    problem.map_or("ok", |problem| problem.0)
-}
-
-/// One request with its id, its metric and its line in the access log.
-async fn counted(
-    role: &'static str,
-    route: &'static str,
-    inner: TowerToHyperService<Router>,
-    mut request: Request<Incoming>,
-) -> Result<Response, Infallible> {
-    use hyper::service::Service as _;
-    let started = Instant::now();
-    let request_id = RequestId::of(request.headers());
-    request.extensions_mut().insert(request_id.clone());
-    let mut response = inner.call(request).await?;
-    let took = started.elapsed();
-    let code = code(&response);
-    counter!("rivulet_http_requests_total", "role" => role, "route" => route, "code" => code)
-        .increment(1);
-    histogram!("rivulet_http_request_seconds", "role" => role, "route" => route).record(took);
-    tracing::debug!(
-        request_id = request_id.loggable(),
-        route,
-        status = response.status().as_u16(),
-        code,
-        milliseconds = took.as_secs_f64() * 1e3,
-        "answered"
-    );
-    let headers = response.headers_mut();
-    headers.insert(request_id::HEADER, request_id.header());
-    Ok(response)
 }
 
 fn describe() {
@@ -358,6 +230,11 @@ fn describe() {
         "rivulet_http_connections_refused_total",
         Unit::Count,
         "Connections closed at once because their address had as many as one may have"
+    );
+    describe_counter!(
+        "rivulet_http_connections_evicted_total",
+        Unit::Count,
+        "Connections without a request at work that were closed for a newcomer, because all places were taken"
     );
     describe_counter!(
         "rivulet_http_tls_handshakes_failed_total",

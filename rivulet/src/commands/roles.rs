@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use rivulet_telemetry::{Metrics, Readiness, serve_operations};
-use rivulet_web::openapi::OpenApi;
+use rivulet_telemetry::{Metrics, Operations, Readiness};
+use rivulet_web::{openapi::OpenApi, serve_operations};
 use tokio::net::TcpListener;
 
 use super::verify;
@@ -119,7 +119,7 @@ async fn spawn_ingest(
     spill_age: &SpillAge,
     postgres: &Postgres,
     kafka: &Kafka,
-    metrics: Metrics,
+    operations: Operations,
 ) -> anyhow::Result<()> {
     let mut config = flags.config(port, spill_age)?;
     config.document = Some(document());
@@ -131,7 +131,7 @@ async fn spawn_ingest(
         kafka.cluster()?,
         postgres.pool("ingest", 8)?,
         listener,
-        metrics,
+        operations,
         roles.shutdown.clone(),
     );
     roles.spawn("ingest", async { Ok(role.await?) });
@@ -205,7 +205,7 @@ async fn spawn_api(
     flags: &ApiFlags,
     port: &PortFlags,
     postgres: &Postgres,
-    metrics: Metrics,
+    operations: Operations,
 ) -> anyhow::Result<()> {
     let config = rivulet_dashboards::Config {
         document: Some(document()),
@@ -215,11 +215,13 @@ async fn spawn_api(
     let listener = bind(&flags.api_listen).await?;
     tracing::info!(address = %listener.local_addr()?, "the read API listens");
     let pool = postgres.pool("api", 8)?;
-    let role = rivulet_dashboards::serve(config, pool, listener, metrics, roles.shutdown.clone());
+    let role =
+        rivulet_dashboards::serve(config, pool, listener, operations, roles.shutdown.clone());
     roles.spawn("api", async { Ok(role.await?) });
     Ok(())
 }
 
+/// For a role that has no other port.
 pub(crate) async fn spawn_operations(
     roles: &mut Roles,
     name: &'static str,
@@ -227,9 +229,34 @@ pub(crate) async fn spawn_operations(
     readiness: &Readiness,
     metrics: Metrics,
 ) -> anyhow::Result<()> {
+    let operations = Operations::alone(metrics, readiness.clone());
+    spawn_listener(roles, name, address, operations).await
+}
+
+/// For the roles of this process that have a port for strangers: beside it, where that is wanted.
+async fn spawn_apart(
+    roles: &mut Roles,
+    port: &PortFlags,
+    of: &[&'static str],
+    metrics: Metrics,
+) -> anyhow::Result<Operations> {
+    let Some(address) = &port.operations_listen else {
+        return Ok(metrics.into());
+    };
+    let operations = Operations::apart(metrics, of);
+    spawn_listener(roles, "operations", address, operations.clone()).await?;
+    Ok(operations)
+}
+
+async fn spawn_listener(
+    roles: &mut Roles,
+    name: &'static str,
+    address: &str,
+    operations: Operations,
+) -> anyhow::Result<()> {
     let listener = bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "{name} listen");
-    let serve = serve_operations(listener, readiness.clone(), metrics, roles.shutdown.clone());
+    let serve = serve_operations(listener, operations, roles.shutdown.clone());
     roles.spawn(name, async { Ok(serve.await?) });
     Ok(())
 }
@@ -238,6 +265,7 @@ impl Ingest {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let metrics = rivulet_telemetry::metrics()?;
         let mut roles = Roles::traced("rivulet-ingest")?;
+        let operations = spawn_apart(&mut roles, &self.port, &["ingest"], metrics).await?;
         spawn_ingest(
             &mut roles,
             &self.flags,
@@ -245,7 +273,7 @@ impl Ingest {
             &self.spill_age,
             &self.postgres,
             &self.kafka,
-            metrics,
+            operations,
         )
         .await?;
         roles.run().await
@@ -299,7 +327,15 @@ impl Api {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let metrics = rivulet_telemetry::metrics()?;
         let mut roles = Roles::traced("rivulet-api")?;
-        spawn_api(&mut roles, &self.flags, &self.port, &self.postgres, metrics).await?;
+        let operations = spawn_apart(&mut roles, &self.port, &["api"], metrics).await?;
+        spawn_api(
+            &mut roles,
+            &self.flags,
+            &self.port,
+            &self.postgres,
+            operations,
+        )
+        .await?;
         roles.run().await
     }
 }
@@ -317,6 +353,7 @@ impl All {
             consumers,
             ..
         } = &self;
+        let operations = spawn_apart(&mut roles, port, &["ingest", "api"], metrics.clone()).await?;
         spawn_ingest(
             &mut roles,
             &self.ingest,
@@ -324,7 +361,7 @@ impl All {
             spill_age,
             postgres,
             kafka,
-            metrics.clone(),
+            operations.clone(),
         )
         .await?;
         spawn_aggregate(
@@ -337,7 +374,7 @@ impl All {
             metrics.clone(),
         )
         .await?;
-        spawn_api(&mut roles, &self.api, port, postgres, metrics.clone()).await?;
+        spawn_api(&mut roles, &self.api, port, postgres, operations).await?;
         spawn_sink(
             &mut roles, &self.sink, consumers, postgres, kafka, clickhouse, metrics,
         )

@@ -1,0 +1,106 @@
+//! From a body to its events, each read by itself.
+
+use std::task::Poll;
+
+use rivulet_events::{
+    Code, Parsed, Rejection,
+    batch::{self, InvalidUtf8},
+    parse,
+};
+
+use crate::{
+    account::{Account, SHORT, Slice},
+    body::Media,
+    problem::Problem,
+};
+
+/// Bytes of events that are read or placed between two looks at whether a turn is over.
+const STEP: usize = 16 << 10;
+
+/// The events of a body, as it has them.
+struct Found<'a> {
+    sent_at: Option<i64>,
+    events: Vec<Result<&'a str, InvalidUtf8>>,
+}
+
+/// Finds the events in a body, has their number paid for, and reads each by itself.
+pub(crate) async fn read<'a>(
+    account: &mut Account<'_>,
+    media: Media,
+    body: &'a [u8],
+) -> Result<(Option<i64>, Vec<Parsed<'a>>), Problem> {
+    let config = &account.app().config;
+    let limits = parse::Limits {
+        max_bytes: config.max_event_bytes,
+        max_depth: config.max_event_depth,
+    };
+    let is_long = body.len() > SHORT;
+    let find = |_: &Slice| Poll::Ready(find(media, body, config.max_events));
+    let Found { sent_at, events } = account.work(is_long, find).await??;
+    account.pay(events.len())?;
+    let mut parsed = Vec::with_capacity(events.len());
+    let mut events = events.into_iter();
+    let parse = |slice: &Slice| {
+        in_steps(slice, events.by_ref(), |event| {
+            let bytes = event.map_or(0, str::len);
+            parsed.push(match event {
+                Ok(json) => parse::event(json, limits),
+                Err(InvalidUtf8) => Parsed {
+                    id: None,
+                    warnings: Vec::new(),
+                    doubtful: false,
+                    outcome: Err(Rejection::whole(Code::InvalidJson, "the line is not UTF-8")),
+                },
+            });
+            bytes
+        })
+    };
+    account.work(is_long, parse).await?;
+    Ok((sent_at, parsed))
+}
+
+fn find(media: Media, body: &[u8], max_events: usize) -> Result<Found<'_>, Problem> {
+    Ok(match media {
+        Media::Json => {
+            let text = simdutf8::basic::from_utf8(body)
+                .map_err(|_| Problem::InvalidBody("the body is not UTF-8".into()))?;
+            let batch = batch::json(text, max_events)?;
+            Found {
+                sent_at: batch.sent_at,
+                events: batch.events.into_iter().map(Ok).collect(),
+            }
+        }
+        Media::Ndjson => Found {
+            sent_at: None,
+            events: batch::ndjson(body, max_events)?,
+        },
+    })
+}
+
+/// Does something with each, until all are done or the slice is over; `each` says how many bytes it was on.
+pub(crate) fn in_steps<T>(
+    slice: &Slice,
+    all: impl Iterator<Item = T>,
+    mut each: impl FnMut(T) -> usize,
+) -> Poll<()> {
+    let mut bytes = 0;
+    for next in all {
+        bytes += each(next);
+        // To look at the clock costs as much as to read an event.
+        if bytes > STEP {
+            bytes = 0;
+            if slice.is_over(0) {
+                return Poll::Pending;
+            }
+        }
+    }
+    Poll::Ready(())
+}
+
+/// Whether another reading of a repaired body may tell more.
+pub(crate) fn is_doubtful(read: &Result<(Option<i64>, Vec<Parsed<'_>>), Problem>) -> bool {
+    match read {
+        Ok((_, parsed)) => parsed.iter().any(|parsed| parsed.doubtful),
+        Err(problem) => matches!(problem, Problem::InvalidBody(_)),
+    }
+}
