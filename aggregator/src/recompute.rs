@@ -16,6 +16,7 @@ use crate::{
     Rollup,
     store::{ensure_partitions, tables, tell},
     streak::RULE_VERSION,
+    verdict::{Verdict, judge},
 };
 
 /// A table and its primary key.
@@ -75,7 +76,6 @@ pub struct Compared {
 /// below them.
 pub struct Recompute {
     conn: PgConnection,
-    children: Vec<Uuid>,
 }
 
 impl Recompute {
@@ -83,18 +83,11 @@ impl Recompute {
     ///
     /// # Errors
     /// PostgreSQL failed.
-    pub async fn begin(
-        pool: &PgPool,
-        begin: &'static str,
-        children: &[ChildId],
-    ) -> Result<Self, sqlx::Error> {
+    pub async fn begin(pool: &PgPool, begin: &'static str) -> Result<Self, sqlx::Error> {
         // A session that has run these statements on the real tables would do so again.
         let mut conn = pool.acquire().await?.detach();
         sqlx::raw_sql(begin).execute(&mut conn).await?;
-        Ok(Self {
-            conn,
-            children: children.iter().map(|child| child.uuid()).collect(),
-        })
+        Ok(Self { conn })
     }
 
     /// The transaction's connection, for what must be read in it.
@@ -109,9 +102,11 @@ impl Recompute {
     /// PostgreSQL failed.
     pub async fn compare(
         &mut self,
+        children: &[ChildId],
         recount: &Rollup,
         since: NaiveDate,
     ) -> Result<Compared, sqlx::Error> {
+        let children: Vec<_> = children.iter().map(|child| child.uuid()).collect();
         let conn = &mut self.conn;
         for Table { name, .. } in TABLES {
             let sql = format!(
@@ -125,9 +120,9 @@ impl Recompute {
         let mut compared = Compared::default();
         for table in TABLES {
             if table.name == "streaks" {
-                streaks(conn, &self.children).await?;
+                streaks(conn, &children).await?;
             }
-            compare(conn, table, &self.children, since, &mut compared).await?;
+            compare(conn, table, &children, since, &mut compared).await?;
         }
         Ok(compared)
     }
@@ -178,6 +173,13 @@ impl Recompute {
         self.conn.close().await?;
         Ok(changed)
     }
+}
+
+/// Whether an error of PostgreSQL is about what some of the rows say or how many they are, so that others may pass
+/// without those.
+#[must_use]
+pub fn blames_rows(error: &sqlx::Error) -> bool {
+    matches!(judge(error), Verdict::Refused | Verdict::Slow)
 }
 
 /// Makes the partitions that the recount's rows belong in; not part of any transaction.

@@ -198,7 +198,7 @@ impl Rollup {
     }
 
     /// Takes a child out, as if none of its events had been counted.
-    pub(crate) fn forget(&mut self, child: ChildId) {
+    pub fn forget(&mut self, child: ChildId) {
         self.children.remove(&child);
     }
 

@@ -18,7 +18,7 @@ mod verify;
 use rivulet_kafka::Cluster;
 use sqlx::PgPool;
 
-pub use rebuild::{Children, Rebuilt, rebuild};
+pub use rebuild::{Children, NotRecounted, Rebuilt, rebuild};
 pub use trace::{Copy, Fate, Trace, trace};
 pub use verify::{Account, Finding, Report, Row, Side, verify};
 
@@ -54,8 +54,8 @@ pub enum Error {
     /// ClickHouse stopped sending.
     #[error("ClickHouse: {0}")]
     Reading(#[from] std::io::Error),
-    /// A row of the history is none that this release knows.
-    #[error("a row of the history cannot be read: {0}")]
+    /// ClickHouse's answer is not the rows that were asked for.
+    #[error("what ClickHouse answers cannot be read: {0}")]
     Row(String),
     /// Until the sink is at least where the aggregator is, the history is no measure.
     #[error(

@@ -9,14 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ahash::AHashSet;
+use ahash::{AHashMap, AHashSet};
 use chrono::{Days, NaiveDate, Utc};
+use futures_util::TryStreamExt as _;
 use metrics::{describe_gauge, gauge};
 use rivulet_aggregator::{
     Rollup,
-    recompute::{Compared, Recompute, make_partitions},
+    recompute::{Compared, Recompute, blames_rows, make_partitions},
 };
-use rivulet_events::{ChildId, EventType, Record};
+use rivulet_events::{ChildId, DecodeError, EventType, Record, record::child_of};
+use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use tokio::io::AsyncBufReadExt as _;
 use uuid::Uuid;
@@ -28,6 +30,10 @@ const HISTORY_DAYS: u64 = 24 * 30;
 
 /// Children at a time: their events are read in one query.
 const CHILDREN: usize = 500;
+
+/// Children that PostgreSQL may be too slow for before it is taken to be too slow for everybody: each costs some
+/// ten times what a statement may take.
+const SLOW: usize = 10;
 
 /// How long the sink may take to pass the cut. While rows are replaced the aggregator waits for it, so
 /// it is shorter than the time after which that gives its transaction up.
@@ -50,6 +56,15 @@ pub enum Children {
     Sample(u32),
 }
 
+/// A child that was passed over.
+#[derive(Debug, Serialize)]
+pub struct NotRecounted {
+    /// The child. For the eyes of an operator, never for a log.
+    pub child_id: Uuid,
+    /// Why; may quote what a store says of the child's events.
+    pub problem: String,
+}
+
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Rebuilt {
@@ -57,6 +72,9 @@ pub struct Rebuilt {
     pub children: usize,
     /// Children left alone, because a record of theirs is in quarantine: replay or drop it first.
     pub quarantined: usize,
+    /// Children that cannot be recounted: the history has what no release of Rivulet counts, or PostgreSQL
+    /// does not take what it comes to.
+    pub not_recounted: Vec<NotRecounted>,
     /// Of the others' rows, what was compared.
     pub compared: Compared,
     /// Rows that were replaced, made or removed.
@@ -64,7 +82,16 @@ pub struct Rebuilt {
 }
 
 impl Rebuilt {
-    /// Tells the outcome as metrics, and at ERROR when something differs and was not replaced.
+    fn add(&mut self, found: Self) {
+        self.not_recounted.extend(found.not_recounted);
+        self.compared.rows += found.compared.rows;
+        self.compared.left_out += found.compared.left_out;
+        self.compared.differences.extend(found.compared.differences);
+        self.written += found.written;
+    }
+
+    /// Tells the outcome as metrics, and at ERROR when something differs and was not replaced, or could not be
+    /// recounted.
     pub fn publish(&self) {
         describe_gauge!(
             "rivulet_differing_rows",
@@ -74,6 +101,18 @@ impl Rebuilt {
             "rivulet_recounted_rows",
             "Rollup rows of the children last recounted"
         );
+        describe_gauge!(
+            "rivulet_not_recounted_children",
+            "Children that the last recount had to pass over, because the history or PostgreSQL would not have it: 0"
+        );
+        let not_recounted = self.not_recounted.len();
+        gauge!("rivulet_not_recounted_children").set(not_recounted as f64);
+        if not_recounted > 0 {
+            tracing::error!(
+                children = not_recounted,
+                "children cannot be recounted from the history: `rivulet rebuild --all` names them"
+            );
+        }
         let differing = self.compared.differences.len();
         gauge!("rivulet_differing_rows").set(differing as f64);
         gauge!("rivulet_recounted_rows").set(self.compared.rows as f64);
@@ -87,7 +126,8 @@ impl Rebuilt {
 }
 
 /// Compares children's rollups with their history; with `write`, puts the recount in the place of
-/// rows that differ, in one transaction for some hundred children, while the aggregator waits.
+/// rows that differ, in one transaction for some hundred children, while the aggregator waits. A child that
+/// cannot be recounted holds up no other.
 ///
 /// # Errors
 /// A store is out of reach, or the sink is too far behind. What was replaced until then stays.
@@ -102,31 +142,65 @@ pub async fn rebuild(stores: &Stores, children: &Children, write: bool) -> Resul
         .into_iter()
         .partition(|child| in_quarantine.contains(child));
     rebuilt.quarantined = held.len();
-    let since = Utc::now().date_naive() - Days::new(HISTORY_DAYS);
-    for some in free.chunks(CHILDREN) {
-        let mut session = Recompute::begin(&stores.pool, COMPARE, some).await?;
-        let recount = recount(stores, session.connection(), some, since).await?;
-        let compared = session.compare(&recount, since).await?;
-        drop(session);
-        let differing: AHashSet<Uuid> = compared
-            .differences
-            .iter()
-            .filter_map(|difference| difference.key["child_id"].as_str()?.parse().ok())
-            .collect();
-        if write && !differing.is_empty() {
-            // Once more, and this time nobody writes to them until it is done.
-            let wrong: Vec<ChildId> = differing.into_iter().map(ChildId::new).collect();
-            make_partitions(&stores.pool, &recount).await?;
-            let mut session = Recompute::begin(&stores.pool, REPLACE, &wrong).await?;
-            let recount = self::recount(stores, session.connection(), &wrong, since).await?;
-            session.compare(&recount, since).await?;
-            rebuilt.written += session.replace().await?;
+    let mut waiting: Vec<&[ChildId]> = free.rchunks(CHILDREN).collect();
+    let mut slow = 0;
+    while let Some(some) = waiting.pop() {
+        match look(stores, some, write).await {
+            Ok(found) => rebuilt.add(found),
+            Err(Error::Postgres(error)) if blames_rows(&error) => {
+                if let [child] = some {
+                    slow += usize::from(is_timeout(&error));
+                    if slow > SLOW {
+                        return Err(error.into());
+                    }
+                    rebuilt.not_recounted.push(NotRecounted {
+                        child_id: child.uuid(),
+                        problem: format!("PostgreSQL does not take its rows: {error}"),
+                    });
+                } else {
+                    let (first, second) = some.split_at(some.len() / 2);
+                    waiting.extend([second, first]);
+                }
+            }
+            Err(error) => return Err(error),
         }
-        rebuilt.compared.rows += compared.rows;
-        rebuilt.compared.left_out += compared.left_out;
-        rebuilt.compared.differences.extend(compared.differences);
     }
     Ok(rebuilt)
+}
+
+fn is_timeout(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "57014")
+}
+
+/// Compares these children, and with `write` mends them.
+async fn look(stores: &Stores, children: &[ChildId], write: bool) -> Result<Rebuilt, Error> {
+    let since = Utc::now().date_naive() - Days::new(HISTORY_DAYS);
+    let mut session = Recompute::begin(&stores.pool, COMPARE).await?;
+    let recount = recount(stores, session.connection(), children, since).await?;
+    let mut found = Rebuilt {
+        compared: session.compare(&recount.of, &recount.rollup, since).await?,
+        not_recounted: recount.not_recounted,
+        ..Rebuilt::default()
+    };
+    drop(session);
+    let differing: AHashSet<Uuid> = found
+        .compared
+        .differences
+        .iter()
+        .filter_map(|difference| difference.key["child_id"].as_str()?.parse().ok())
+        .collect();
+    if write && !differing.is_empty() {
+        // Once more, and this time nobody writes to them until it is done.
+        let wrong: Vec<ChildId> = differing.into_iter().map(ChildId::new).collect();
+        make_partitions(&stores.pool, &recount.rollup).await?;
+        let mut session = Recompute::begin(&stores.pool, REPLACE).await?;
+        let recount = self::recount(stores, session.connection(), &wrong, since).await?;
+        session.compare(&recount.of, &recount.rollup, since).await?;
+        found.written = session.replace().await?;
+        found.not_recounted.extend(recount.not_recounted);
+    }
+    Ok(found)
 }
 
 async fn find(stores: &Stores, children: &Children) -> Result<Vec<ChildId>, Error> {
@@ -160,18 +234,25 @@ async fn find(stores: &Stores, children: &Children) -> Result<Vec<ChildId>, Erro
     Ok(found)
 }
 
-/// Children with a record in quarantine that can be read: one store may have it and the other not.
+/// Children with a record in quarantine: one store may have it and the other not. So it is of a record that cannot be
+/// read, if it says whose it is: another release of either consumer may have read it.
 async fn in_quarantine(stores: &Stores) -> Result<AHashSet<ChildId>, Error> {
-    let records: Vec<(String, Vec<u8>)> = sqlx::query_as("SELECT topic, record FROM quarantine")
-        .fetch_all(&stores.pool)
-        .await?;
-    let children = records.iter().filter_map(|(topic, record)| {
-        let kind = EventType::ALL
-            .iter()
-            .find(|kind| stores.cluster.topic(**kind) == *topic)?;
-        Some(Record::decode(*kind, record).ok()?.child_id)
-    });
-    Ok(children.collect())
+    let mut records =
+        sqlx::query_scalar::<_, Vec<u8>>("SELECT record FROM quarantine").fetch(&stores.pool);
+    let mut children = AHashSet::new();
+    while let Some(record) = records.try_next().await? {
+        children.extend(child_of(&record));
+    }
+    Ok(children)
+}
+
+/// What the history has of some children.
+struct Recount {
+    /// Those who could be recounted, and what it comes to.
+    of: Vec<ChildId>,
+    rollup: Rollup,
+    /// The others.
+    not_recounted: Vec<NotRecounted>,
 }
 
 /// All that the history has of these children below the transaction's positions.
@@ -180,7 +261,7 @@ async fn recount(
     conn: &mut PgConnection,
     children: &[ChildId],
     since: NaiveDate,
-) -> Result<Rollup, Error> {
+) -> Result<Recount, Error> {
     let cut = positions(&mut *conn, ROLLUPS).await?;
     let began = Instant::now();
     let passed = |sink: &[(String, i32, Position)]| {
@@ -214,7 +295,7 @@ async fn recount(
         .map(|child| format!("'{}'", child.uuid()))
         .collect();
     let ids = ids.join(",");
-    let mut rollup = Rollup::default();
+    let (mut rollup, mut bad) = (Rollup::default(), Bad::default());
     for (kind, data) in DATA {
         let sql = format!(
             "SELECT 1 AS v, event_type AS type, event_id AS id, child_id, parent_id, age_group,
@@ -234,14 +315,56 @@ async fn recount(
             .with_setting("output_format_json_named_tuples_as_objects", "1")
             .with_setting("enable_named_columns_in_function_tuple", "1")
             .fetch_bytes("JSONEachRow")?;
-        let mut lines = rows.lines();
-        while let Some(line) = lines.next_line().await? {
-            let record = Record::decode(kind, line.as_bytes())
-                .map_err(|error| Error::Row(error.to_string()))?;
-            rollup.add(&record);
+        let mut lines = rows.split(b'\n');
+        while let Some(line) = lines.next_segment().await? {
+            match Record::decode(kind, &line) {
+                Ok(record) => rollup.add(&record),
+                Err(error) => bad.note(kind, &line, &error)?,
+            }
         }
     }
-    Ok(rollup)
+    bad.children.keys().for_each(|child| rollup.forget(*child));
+    let is_good = |child: &&ChildId| !bad.children.contains_key(*child);
+    Ok(Recount {
+        of: children.iter().filter(is_good).copied().collect(),
+        rollup,
+        not_recounted: bad.told(),
+    })
+}
+
+/// Rows of the history that are no records.
+#[derive(Default)]
+struct Bad {
+    /// Of each child, what is wrong with the first of its rows, and how many there are.
+    children: AHashMap<ChildId, (String, u64)>,
+}
+
+impl Bad {
+    fn note(&mut self, kind: EventType, line: &[u8], error: &DecodeError) -> Result<(), Error> {
+        #[derive(Deserialize)]
+        struct Row {
+            id: Uuid,
+            child_id: ChildId,
+        }
+        // Not even that is what ClickHouse says in the middle of an answer.
+        let Ok(Row { id, child_id }) = serde_json::from_slice(line) else {
+            return Err(Error::Row(error.to_string()));
+        };
+        let problem = || (format!("{} {id}: {error}", kind.as_str()), 0);
+        self.children.entry(child_id).or_insert_with(problem).1 += 1;
+        Ok(())
+    }
+
+    fn told(self) -> Vec<NotRecounted> {
+        let told = |(child, (problem, rows)): (ChildId, (String, u64))| NotRecounted {
+            child_id: child.uuid(),
+            problem: match rows {
+                1 => problem,
+                _ => format!("{problem}, and {} more", rows - 1),
+            },
+        };
+        self.children.into_iter().map(told).collect()
+    }
 }
 
 async fn positions(

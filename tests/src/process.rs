@@ -56,6 +56,7 @@ impl Role {
             "RIVULET_SINK_LISTEN",
             "RIVULET_API_LISTEN",
             "RIVULET_CANARY_LISTEN",
+            "RIVULET_VERIFY_LISTEN",
         ] {
             // Only one of them matters, unless it is every role in one process.
             env.push((listen, "127.0.0.1:0".to_owned()));
@@ -65,6 +66,7 @@ impl Role {
             "canary" => "RIVULET_CANARY_LISTEN",
             "sink" => "RIVULET_SINK_LISTEN",
             "api" => "RIVULET_API_LISTEN",
+            "verify" => "RIVULET_VERIFY_LISTEN",
             _ => "RIVULET_LISTEN",
         };
         env.push((listen, address.clone()));

@@ -9,7 +9,9 @@ use chrono::Utc;
 use rivulet_sandbox::TestBed;
 use rivulet_simulator::Config;
 use rivulet_tests::{Rivulet, check};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 async fn simulate(config: &Config) {
     let never = CancellationToken::new();
@@ -135,4 +137,133 @@ async fn edited_rows_are_found_and_mended_under_load() {
     assert!(code == Some(2) && said.contains("--all"), "{said}");
     ingest.stop().await.unwrap();
     aggregate.stop().await.unwrap();
+}
+
+/// What an earlier release stored and nobody counts, or what PostgreSQL refuses, is one child's affair.
+#[tokio::test(flavor = "multi_thread")]
+async fn children_that_cannot_be_recounted_are_named_and_passed_over() {
+    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
+    let roles = rivulet
+        .start(["ingest", "aggregate", "sink"])
+        .await
+        .unwrap();
+    let app = Config {
+        children: 40,
+        history_days: 6,
+        duration: Some(Duration::ZERO),
+        ..rivulet.simulator(&roles[0], 13)
+    };
+    simulate(&app).await;
+    rivulet.settle().await.unwrap();
+    let (pool, clickhouse) = (&rivulet.bed.pool, &rivulet.bed.clickhouse);
+    let children: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT child_id FROM daily_child_metrics GROUP BY child_id
+         HAVING sum(withheld_events) = 0 AND sum(interactions) > 2 ORDER BY child_id LIMIT 5",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    let [nul, bytes, range, refused, edited] = children[..] else {
+        panic!("too few children")
+    };
+    for (child, change) in [
+        (nul, "'a\\0b' AS topic"),
+        (nul, "'\\0' AS badge"),
+        (bytes, "unhex('ff') AS topic"),
+        (range, "65535 AS xp"),
+    ] {
+        let insert = format!(
+            "INSERT INTO events SELECT * REPLACE (generateUUIDv4() AS event_id, {change}) FROM events
+             WHERE child_id = '{child}' AND event_type = 'interaction' LIMIT 1"
+        );
+        clickhouse.query(&insert).execute().await.unwrap();
+    }
+    for statement in [
+        format!(
+            "ALTER TABLE daily_child_metrics ADD CONSTRAINT sane CHECK (child_id <> '{refused}') NOT VALID"
+        ),
+        format!("UPDATE daily_child_metrics SET xp = xp + 7 WHERE child_id = '{edited}'"),
+    ] {
+        let statement = sqlx::AssertSqlSafe(statement);
+        sqlx::query(statement).execute(pool).await.unwrap();
+    }
+
+    let (said, code) = rebuild(&rivulet, &["--all"]).await;
+    assert_eq!(code, Some(3), "{said}");
+    for (child, problem) in [
+        (nul, "data.topic holds a NUL, and 1 more"),
+        (bytes, "not a record of this schema"),
+        (
+            range,
+            "no ingest lets this through: data.xp is out of its range",
+        ),
+        (refused, "violates check constraint \"sane\""),
+    ] {
+        let line = said.lines().find(|line| line.contains(&child.to_string()));
+        let line = line.unwrap_or_else(|| panic!("{child} is not named: {said}"));
+        assert!(line.contains(problem), "{line}");
+    }
+    assert!(said.contains("4 children passed over"), "{said}");
+    assert!(
+        said.contains(&format!("daily_child_metrics {edited}")),
+        "{said}"
+    );
+
+    // For machines, and only for them who asked: not in a log.
+    let output = rivulet
+        .output(&["rebuild", "--all", "--json"])
+        .await
+        .unwrap();
+    let lines: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let named = |key: &str| lines.iter().filter(|line| !line[key].is_null()).count();
+    assert_eq!(named("child_id"), 4, "{lines:#?}");
+    assert!(named("table") > 0, "{lines:#?}");
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        complaint.contains("4 children were passed over"),
+        "{complaint}"
+    );
+
+    // The audit goes on, too, and tells how many.
+    let [audit] = rivulet.start(["verify --every 60"]).await.unwrap();
+    let passed_over = audit
+        .counter("rivulet_not_recounted_children")
+        .await
+        .unwrap();
+    let differing = audit.counter("rivulet_differing_rows").await.unwrap();
+    assert!(
+        passed_over == 4.0 && differing >= 1.0,
+        "{passed_over} {differing}"
+    );
+    audit.stop().await.unwrap();
+    let log = String::from_utf8(rivulet.logs().unwrap()).unwrap();
+    assert!(log.contains("children cannot be recounted"), "{log}");
+    for child in [nul, bytes, range, refused, edited] {
+        assert!(!complaint.contains(&child.to_string()));
+        assert!(!log.contains(&child.to_string()));
+    }
+
+    // Others are mended meanwhile. What is still in the way is still told.
+    let (said, code) = rebuild(&rivulet, &["--all", "--write"]).await;
+    assert_eq!(code, Some(3), "{said}");
+    assert!(!said.contains(" 0 replaced"), "{said}");
+    let (said, code) = rebuild(&rivulet, &["--child", &edited.to_string()]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let mend = "ALTER TABLE events DELETE WHERE xp = 65535 OR topic IN ('a\\0b', unhex('ff')) OR badge = '\\0'";
+    let mended = clickhouse.query(mend).with_setting("mutations_sync", "1");
+    mended.execute().await.unwrap();
+    sqlx::query("ALTER TABLE daily_child_metrics DROP CONSTRAINT sane")
+        .execute(pool)
+        .await
+        .unwrap();
+    let (said, code) = rebuild(&rivulet, &["--all"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    check::exact(&rivulet, &[rivulet.ledger(13)]).await.unwrap();
+    for role in roles {
+        role.stop().await.unwrap();
+    }
 }

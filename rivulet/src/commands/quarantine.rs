@@ -312,7 +312,7 @@ fn shown(found: &[Details]) -> String {
 }
 
 /// A record is anybody's: it must not talk to the terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
         if char.is_control() && char != '\n' {

@@ -3,17 +3,23 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use rivulet_audit::{Children, Rebuilt};
+use rivulet_audit::{Children, NotRecounted, Rebuilt};
 use rivulet_events::ChildId;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::verify::{Services, Unbalanced};
+use super::{
+    quarantine::printable,
+    verify::{Services, Unbalanced},
+};
 
 /// Recounts children's days, topics and streaks from the history and shows where the rollups differ;
 /// with --write it puts the recount in their place, while events go on arriving. Rows with
-/// withheld events, and days older than two years, cannot be recounted and are left alone. Exits
-/// with 3 when something differs and is not replaced.
+/// withheld events, and days older than two years, cannot be recounted and are left alone. A child
+/// of whom the history has what cannot be counted is named and passed over. Exits with 0 when all
+/// that was compared is as it should be, or was replaced; with 3 when something differs and is not
+/// replaced, or a child was passed over; with 1 when it could not be told, because a store is out
+/// of reach.
 #[derive(Args)]
 pub(crate) struct Rebuild {
     #[command(flatten)]
@@ -24,7 +30,8 @@ pub(crate) struct Rebuild {
     /// something differs.
     #[arg(long)]
     write: bool,
-    /// A line of JSON for each row that differs.
+    /// A line of JSON for each row that differs (`table`, `key`, `stored`, `recounted`) and for each child
+    /// passed over (`child_id`, `problem`).
     #[arg(long)]
     json: bool,
 }
@@ -62,12 +69,24 @@ impl Rebuild {
             for difference in &rebuilt.compared.differences {
                 println!("{}", serde_json::to_string(difference)?);
             }
+            for passed_over in &rebuilt.not_recounted {
+                println!("{}", serde_json::to_string(passed_over)?);
+            }
         } else {
-            print!("{}", text(&rebuilt, self.write));
+            // What apps call their topics is theirs to say.
+            print!("{}", printable(&text(&rebuilt, self.write)));
         }
-        match rebuilt.compared.differences.len() as u64 {
-            differing if differing > 0 && !self.write => Err(Unbalanced(differing).into()),
-            _ => Ok(()),
+        let differing = if self.write {
+            0
+        } else {
+            rebuilt.compared.differences.len()
+        };
+        match (differing, rebuilt.not_recounted.len()) {
+            (0, 0) => Ok(()),
+            (rows, children) => {
+                let said = format!("{rows} rows differ, {children} children were passed over");
+                Err(Unbalanced(said).into())
+            }
         }
     }
 }
@@ -92,9 +111,14 @@ fn text(rebuilt: &Rebuilt, write: bool) -> String {
             (None, None) => {}
         }
     }
+    for passed_over in &rebuilt.not_recounted {
+        let NotRecounted { child_id, problem } = passed_over;
+        let _ = writeln!(text, "child {child_id} passed over: {problem}");
+    }
     let Rebuilt {
         children,
         quarantined,
+        not_recounted,
         compared,
         written,
     } = rebuilt;
@@ -109,6 +133,13 @@ fn text(rebuilt: &Rebuilt, write: bool) -> String {
             text,
             "{} rows left alone: some of their events are withheld from the history, or older than it",
             compared.left_out
+        );
+    }
+    if !not_recounted.is_empty() {
+        let _ = writeln!(
+            text,
+            "{} children passed over: they cannot be recounted until what is named above is mended",
+            not_recounted.len()
         );
     }
     if *quarantined > 0 {

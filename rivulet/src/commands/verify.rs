@@ -77,10 +77,10 @@ pub(crate) fn stores(
     })
 }
 
-/// The books do not balance: the command's answer, not its failure.
+/// Not all is as it should be: the command's answer, not its failure.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} unaccounted")]
-pub(crate) struct Unbalanced(pub(crate) u64);
+#[error("{0}")]
+pub(crate) struct Unbalanced(pub(crate) String);
 
 impl Verify {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
@@ -108,7 +108,7 @@ impl Verify {
         }
         match report.unaccounted() {
             0 => Ok(()),
-            unaccounted => Err(Unbalanced(unaccounted).into()),
+            unaccounted => Err(Unbalanced(format!("{unaccounted} unaccounted")).into()),
         }
     }
 
