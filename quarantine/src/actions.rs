@@ -1,5 +1,7 @@
 //! Taking records out of quarantine, with a line in `quarantine_actions` for each.
 
+use std::collections::BTreeMap;
+
 use sqlx::{FromRow, PgConnection, PgPool, QueryBuilder};
 
 use crate::{Error, Selection};
@@ -134,18 +136,28 @@ pub(crate) async fn take_out(
     .map(drop)
 }
 
-/// Logs what is committed.
+/// Logs what is committed: how many, since `quarantine_actions` has each.
 pub(crate) fn tell(rows: &[Row], action: Action, by: &str) {
-    for row in rows {
+    let mut counts = BTreeMap::<_, u64>::new();
+    for Row {
+        consumer,
+        topic,
+        code,
+        ..
+    } in rows
+    {
+        *counts.entry((consumer, topic, code)).or_default() += 1;
+    }
+    for ((consumer, topic, code), records) in counts {
+        let action = action.as_str();
         tracing::info!(
-            consumer = row.consumer,
-            topic = row.topic,
-            partition = row.partition,
-            offset = row.kafka_offset,
-            code = row.code,
-            action = action.as_str(),
+            consumer,
+            topic,
+            code,
+            records,
+            action,
             by,
-            "a record left quarantine"
+            "records left quarantine"
         );
     }
 }

@@ -10,9 +10,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use log::LevelFilter;
 use rivulet_kafka::Cluster;
 use sqlx::{
-    PgPool,
+    ConnectOptions as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
@@ -40,7 +41,9 @@ impl Postgres {
             .options([
                 ("statement_timeout", "60s"),
                 ("idle_in_transaction_session_timeout", "60s"),
-            ]);
+            ])
+            // With the whole statement, each time it is slow. Histograms tell of that already.
+            .log_slow_statements(LevelFilter::Off, Duration::ZERO);
         Ok(PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(5))
