@@ -39,10 +39,38 @@ export class Parser {
   }
 }
 
+/** The order that lists have: of code points, which is that of UTF-8's bytes and not of UTF-16. */
+function inOrder(one, other) {
+  for (let at = 0; at < Math.min(one.length, other.length); at += 1) {
+    const [a, b] = [one.charCodeAt(at), other.charCodeAt(at)];
+    if (a === b) continue;
+    const [isHigh, isOtherHigh] = [a, b].map((unit) => (unit & 0xf800) === 0xd800);
+    return isHigh === isOtherHigh ? a - b : isHigh - isOtherHigh;
+  }
+  return one.length - other.length;
+}
+
+/**
+ * The row of a day that an update tells of; null where only its changes are told and there is none to change.
+ * An answer may have overtaken the stream: then some of the changes are made already.
+ */
+export function rowAfter(known, { partial = false, ...columns }) {
+  if (!partial) return columns;
+  if (!known) return null;
+  const row = { ...known };
+  for (const [name, value] of Object.entries(columns)) {
+    const [, list, change] = /^(.+)_(added|removed)$/.exec(name) ?? [];
+    if (change === 'added') row[list] = [...new Set([...row[list], ...value])].sort(inOrder);
+    else if (change) row[list] = row[list].filter((text) => !value.includes(text));
+    else row[name] = value;
+  }
+  return row;
+}
+
 /**
  * Follows a stream until `signal` says so, through every failure but a refused token.
- * `on.update(data)` gets each update, `on.state(true | false)` whether the stream is up,
- * `on.refused(status)` ends it.
+ * `on.update(data)` gets each update, and returns false where it does not fit to what is known: then everything is
+ * told again. `on.state(true | false)` gets whether the stream is up; `on.refused(status)` ends it.
  */
 export async function follow(token, path, on, signal) {
   let lastId = null;
@@ -68,10 +96,13 @@ export async function follow(token, path, on, signal) {
         on.state(true);
         // Not before: a proxy may answer while the server is away.
         tries = 0;
-        const events = parser.push(value);
-        for (const event of events) if (event.type === 'update') on.update(JSON.parse(event.data));
-        lastId = parser.id ?? lastId;
+        const updates = parser.push(value).filter((event) => event.type === 'update');
         first = parser.retry ?? first;
+        if (!updates.every((event) => on.update(JSON.parse(event.data)))) {
+          lastId = null;
+          break;
+        }
+        lastId = parser.id ?? lastId;
       }
     } catch (error) {
       if (error instanceof Problem) {

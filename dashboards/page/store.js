@@ -2,7 +2,7 @@
 
 import { Problem, backoff, get } from './api.js';
 import { addDays, dayIn } from './days.js';
-import { follow } from './live.js';
+import { follow, rowAfter } from './live.js';
 import { pageBefore } from './periods.js';
 
 /** The least time between two looks at what the live stream does not bring, ms; as often longer as it has pages. */
@@ -109,17 +109,21 @@ async function pages(path, most, ask, take) {
   return { answered: true, whole: false };
 }
 
-function take(family) {
+/** What the stream has told of a streak since this was `asked` for is newer, and is not told again. */
+function take(family, asked) {
   const known = new Map(state.children.map((child) => [child.id, child]));
   // The same object as before: answers that are still on their way are put into it.
-  const children = family.children.map((entry, index) => Object.assign(
-    known.get(entry.child_id)
+  const children = family.children.map((entry, index) => {
+    const child = known.get(entry.child_id)
       ?? {
         rows: new Map(), isCut: false, streak: null, topics: null, topicOrder: 'latest', allTopics: null,
         nextTopics: null, learning: new Map(), asked: new Map(),
-      },
-    { id: entry.child_id, age: entry.age_group, number: index + 1, streakToday: entry.streak_today },
-  ));
+      };
+    return Object.assign(child, {
+      id: entry.child_id, age: entry.age_group, number: index + 1,
+      streakToday: child.streakToldAt > asked ? child.streakToday : entry.streak_today,
+    });
+  });
   Object.assign(state, {
     phase: 'ready', problem: null, timezone: family.timezone, today: family.today, children,
     // A service that knows no such switch shows them.
@@ -135,10 +139,11 @@ function newDay(signal) {
 
 /** The family as it is now: another day, or a child more or less. */
 async function reload(signal) {
+  const asked = performance.now();
   try {
     const family = await askForFamily((path) => get(session.token, path, signal));
     if (family.today !== state.today || family.timezone !== state.timezone) for (const child of state.children) child.asked.clear();
-    take(family);
+    take(family, asked);
     changed();
   } catch (error) {
     // If nobody answered, the next tick asks again.
@@ -146,18 +151,25 @@ async function reload(signal) {
   }
 }
 
-/** What the stream brings: rows of days that changed, days without any, and the streak as it is now. */
+/**
+ * What the stream brings: days that changed, or what of them did, days without events, and the streak if it did.
+ * Whether that fits to what is here.
+ */
 function update({ child_id: id, today, timezone, days, empty = [], streak }) {
   const child = childOf(id);
+  const isSwitched = streak !== undefined && Boolean(streak) !== state.streaks;
   // A child that is new here, another day, a move, streaks switched on or off: the family says how it is now.
-  if (!child || today > state.today || timezone !== state.timezone || Boolean(streak) !== state.streaks) reload(ended.signal);
-  if (!child) return;
-  const fresh = days.filter((row) => keep(child, row, true));
+  if (!child || today > state.today || timezone !== state.timezone || isSwitched) reload(ended.signal);
+  if (!child) return true;
+  const rows = days.map((day) => rowAfter(child.rows.get(day.local_date), day));
+  if (rows.includes(null)) return false;
+  const fresh = rows.filter((row) => keep(child, row, true));
   const gone = empty.filter((day) => child.rows.delete(day));
-  if (streak && state.streaks) Object.assign(child, { streak, streakToday: streak.streak_today });
+  if (streak) Object.assign(child, { streak, streakToday: streak.streak_today, streakToldAt: performance.now() });
   state.asOf = new Date();
   if (fresh.length || gone.length) refreshSoon(child);
   changed({ child, days: fresh });
+  return true;
 }
 
 /**
@@ -314,8 +326,9 @@ export async function moreTopics(child) {
 }
 
 async function loadStreak(child, signal) {
+  const asked = performance.now();
   const answer = await insist(`/v1/children/${child.id}/streak`, signal);
-  if (answer) Object.assign(child, { streak: answer, streakToday: answer.streak_today });
+  if (answer && !(child.streakToldAt > asked)) Object.assign(child, { streak: answer, streakToday: answer.streak_today });
 }
 
 /** The metrics of subjects in a period: `{metrics, whole, until}`. */

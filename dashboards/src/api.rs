@@ -26,9 +26,9 @@ use uuid::Uuid;
 use crate::{
     answers::Daily,
     cursor::{self, FOREIGN, Position},
-    docs, families, learning,
-    listen::Watchers,
-    live,
+    docs, families,
+    feed::Feeds,
+    learning, live,
     openapi::{Conditional, OfChild, Refusals, Unchanged},
     page,
     problem::Problem,
@@ -49,11 +49,9 @@ pub(crate) struct App {
     pub(crate) parent_limiter: Limiter<ParentId>,
     /// What each of them may have of the pool.
     pub(crate) shares: Shares,
-    pub(crate) watchers: Arc<Watchers>,
+    pub(crate) feeds: Arc<Feeds>,
     /// Places for live streams.
     pub(crate) listeners: Arc<Semaphore>,
-    /// How many of them may read at once.
-    pub(crate) live_reads: Semaphore,
     /// Ends live streams.
     pub(crate) stopping: CancellationToken,
 }

@@ -9,6 +9,7 @@ mod api;
 mod cursor;
 mod docs;
 mod families;
+mod feed;
 mod folder;
 mod learning;
 mod listen;
@@ -21,7 +22,9 @@ mod reading;
 mod role;
 mod rows;
 mod share;
+mod state;
 mod topics;
+mod update;
 mod viewer;
 
 pub use openapi::openapi;

@@ -1,68 +1,56 @@
 //! Server-sent events: what has changed of children, as it is committed.
 //!
-//! An event carries state, not a difference: the rows that changed, as they are now. So several
-//! commits may be told at once, and a client that was away is told how things stand. `id` is a hash
-//! of all that the client was told; whoever comes back with it, to any node, hears nothing until
-//! something has changed.
+//! A stream tells a child's state whole, then what has changed of it, from a [feed](crate::feed) that all
+//! streams share. Several commits may be told at once. `id` is a hash of all that the client was told; whoever
+//! comes back with it, to any node, hears nothing until something has changed.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use axum::{
+    body::Body,
     extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
-    response::{
-        IntoResponse as _, Response,
-        sse::{Event, Sse},
-    },
+    response::{IntoResponse as _, Response},
 };
-use chrono::{DateTime, Days as DaysOf, NaiveDate, Utc};
+use bytes::Bytes;
+use chrono::Utc;
 use futures_util::stream;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use rivulet_events::{ChildId, ParentId};
 use rivulet_web::Peer;
-use rivulet_zones::Zone;
-use serde::Serialize;
-use serde_json::{
-    Value,
-    value::{RawValue, to_raw_value},
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep_until},
 };
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
-use utoipa::ToSchema;
 use uuid::Uuid;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::{
     api::{App, Id, NoParameters, admit, parameters, uuid, viewer},
-    listen::{self, Changes, Days, Watch},
+    feed::{self, News, PAUSE, Watch, pace},
+    listen,
     openapi::{LastEventId, OfChild, OfFamily, Refusals},
     problem::Problem,
     reading::Reading,
-    rows::{self, Day, Streak},
+    update::LiveEvent,
+    viewer::Viewer,
 };
 
 /// After so long without an event a comment is sent, which keeps proxies from closing the connection,
-/// and the credential and the calendar are looked at.
+/// and the credential is looked at.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// Commits within so long are told together. A child who plays makes one or two events a second.
-const TOGETHER: Duration = Duration::from_millis(250);
+/// A stream that tells more than its share is made to wait once it is ahead by so much.
+const AHEAD: Duration = Duration::from_secs(4);
 
-/// Between two attempts to read when PostgreSQL does not answer.
-const PAUSE: Duration = Duration::from_secs(2);
-
-/// Days up to today that are told to whoever comes: as far back as events are taken.
-const WINDOW: u64 = 31;
+/// Children that one stream tells of.
+const CHILDREN: usize = 256;
 
 /// What changes of a child
 ///
 /// Server-sent events, as long as the connection lasts. Each event `update` is the JSON of an `Update`: at
-/// first all of the last 31 days, then what was committed, about a quarter of a second later. Whoever comes
-/// back with `Last-Event-ID` hears nothing until something has changed. A comment every 15 s keeps the
-/// connection open.
+/// first the last 31 days whole, then only what has changed, about a quarter of a second after it was
+/// committed. Whoever comes back with `Last-Event-ID` hears nothing until something has changed. A comment
+/// every 15 s keeps the connection open.
 #[utoipa::path(
     get,
     path = "/v1/children/{id}/live",
@@ -81,7 +69,11 @@ pub(crate) async fn child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> 
         let child = ChildId::new(uuid(id)?);
         // Whether it may be seen at all is answered with a status.
         Reading::child(&app.pool, viewer, child, Utc::now(), parts.extensions.get()).await?;
-        Ok(vec![child])
+        let family = match viewer {
+            Viewer::Parent(parent) => Some(parent),
+            Viewer::Product(_) => None,
+        };
+        Ok((viewer, family, vec![child]))
     };
     answer(&app, &parts, open.await)
 }
@@ -107,23 +99,24 @@ pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) ->
         let parent = ParentId::new(uuid(id)?);
         let request = parts.extensions.get();
         let (_, members) = Reading::family(&app.pool, viewer, parent, Utc::now(), request).await?;
-        Ok(members
-            .iter()
-            .map(|member| ChildId::new(member.id))
-            .collect())
+        let children = members.iter().take(CHILDREN);
+        let children = children.map(|member| ChildId::new(member.id)).collect();
+        Ok((viewer, Some(parent), children))
     };
     answer(&app, &parts, open.await)
 }
 
-fn answer(app: &Arc<App>, parts: &Parts, children: Result<Vec<ChildId>, Problem>) -> Response {
-    let (children, peer) = match (children, parts.extensions.get::<Peer>()) {
-        (Ok(children), Some(peer)) => (children, peer.clone()),
+type Open = (Viewer, Option<ParentId>, Vec<ChildId>);
+
+fn answer(app: &Arc<App>, parts: &Parts, open: Result<Open, Problem>) -> Response {
+    let ((viewer, family, children), peer) = match (open, parts.extensions.get::<Peer>()) {
+        (Ok(open), Some(peer)) => (open, peer.clone()),
         (Err(problem), _) => return problem.into_response(),
         (Ok(_), None) => return rivulet_web::internal(),
     };
     let asked = &parts.headers;
     let place = Arc::clone(&app.listeners).try_acquire_owned().ok();
-    let watch = Watch::start(&app.watchers, children);
+    let watch = app.feeds.watch(viewer, family, children);
     let (Some(place), Some(watch)) = (place, watch) else {
         return Problem::Unavailable("too many listen here already").into_response();
     };
@@ -132,6 +125,7 @@ fn answer(app: &Arc<App>, parts: &Parts, children: Result<Vec<ChildId>, Problem>
     if let Some(value) = asked.get(header::AUTHORIZATION) {
         credential.insert(header::AUTHORIZATION, value.clone());
     }
+    let now = Instant::now();
     let live = Live {
         watch,
         app: Arc::clone(app),
@@ -139,29 +133,31 @@ fn answer(app: &Arc<App>, parts: &Parts, children: Result<Vec<ChildId>, Problem>
         stirred: false,
         credential,
         known: last.and_then(|id| id.to_str().ok()).map(str::to_owned),
-        told: BTreeMap::new(),
-        changes: Changes::new(),
         outbox: VecDeque::from([welcome()]),
-        not_before: Instant::now(),
+        quiet_since: now,
+        not_before: now,
+        paid_until: now,
         _listening: Listening::count(place),
     };
-    let events = stream::unfold(live, async |mut live| {
-        let event = live.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(event), live))
+    let pieces = stream::unfold(live, async |mut live| {
+        let piece = live.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(piece), live))
     });
-    let mut response = Sse::new(Box::pin(events)).into_response();
-    let headers = response.headers_mut();
-    // nginx would keep events back until a buffer is full.
-    let unbuffered = HeaderName::from_static("x-accel-buffering");
-    headers.insert(unbuffered, HeaderValue::from_static("no"));
-    headers.insert(header::VARY, HeaderValue::from_static("authorization"));
-    response
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::VARY, "authorization"),
+        // nginx would keep events back until a buffer is full.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+    (headers, Body::from_stream(Box::pin(pieces))).into_response()
 }
 
 /// When to come back, not everybody at once.
-fn welcome() -> Event {
+fn welcome() -> Bytes {
     let millis = 1_000 + u64::from(Uuid::new_v4().as_bytes()[0]) * 8;
-    Event::default().retry(Duration::from_millis(millis))
+    format!("retry: {millis}\n\n").into()
 }
 
 /// One client's stream.
@@ -174,218 +170,89 @@ struct Live {
     watch: Watch,
     /// What the client says that it was told before it came.
     known: Option<String>,
-    /// What it was told since.
-    told: BTreeMap<ChildId, Told>,
-    /// What may have changed and was not read yet.
-    changes: Changes,
-    outbox: VecDeque<Event>,
-    /// When to read next.
+    /// Pieces of one event at most. Their bytes are the feed's, but for a few.
+    outbox: VecDeque<Bytes>,
+    /// When the last was put there.
+    quiet_since: Instant,
+    /// When to tell next.
     not_before: Instant,
+    /// When what was told is no more than a stream's share.
+    paid_until: Instant,
     _listening: Listening,
 }
 
-/// Hashes of what a client was told of a child.
-struct Told {
-    timezone: Zone,
-    today: NaiveDate,
-    days: BTreeMap<NaiveDate, u64>,
-    streak: u64,
-}
-
-/// An event of a live stream.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only its schema is used")]
-pub(crate) struct LiveEvent {
-    event: EventName,
-    /// For `Last-Event-ID`.
-    id: String,
-    /// The JSON of an `Update`.
-    data: String,
-}
-
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "only its schema is used")]
-enum EventName {
-    Update,
-}
-
-/// What is new of a child: the `data` of an event of a live stream.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Update<'a> {
-    child_id: Uuid,
-    /// The family's: the name of an IANA time zone.
-    timezone: &'static str,
-    /// The day that it is there.
-    today: NaiveDate,
-    /// Those that changed, as they are now.
-    #[schema(value_type = Vec<Day>)]
-    days: Vec<Box<RawValue>>,
-    /// Days without events, whatever was told of them before. At first all of the last 31 that have none.
-    empty: Vec<NaiveDate>,
-    /// As it is now; null where the family is shown none.
-    #[schema(value_type = Option<Streak>, required = true)]
-    streak: &'a Value,
-}
-
 impl Live {
-    /// The next event; `None` ends the stream, and the client comes back and learns why.
-    async fn next(&mut self) -> Option<Event> {
+    /// The next piece; `None` ends the stream, and the client comes back and learns why.
+    async fn next(&mut self) -> Option<Bytes> {
         let app = Arc::clone(&self.app);
         loop {
-            if let Some(event) = self.outbox.pop_front() {
-                return Some(event);
+            if let Some(piece) = self.outbox.pop_front() {
+                return Some(piece);
             }
-            if self.changes.is_empty() {
-                tokio::select! {
-                    () = app.stopping.cancelled() => return None,
-                    () = self.watch.changed() => {}
-                    // A comment is sent: to who is gone it comes back, and who only stopped sending
-                    // goes on listening.
-                    () = self.peer.stirs(), if !self.stirred => self.stirred = true,
-                    () = self.peer.is_gone() => return None,
-                    () = tokio::time::sleep(HEARTBEAT) => self.look_at_the_calendar(Utc::now()),
+            let is_quiet = tokio::select! {
+                () = app.stopping.cancelled() => return None,
+                () = self.news() => false,
+                // A comment is sent: to who is gone it comes back, and who only stopped sending
+                // goes on listening.
+                () = self.peer.stirs(), if !self.stirred => {
+                    self.stirred = true;
+                    true
                 }
-            }
-            let update = async {
-                tokio::time::sleep_until(self.not_before).await;
-                for (child, days) in self.watch.take() {
-                    listen::merge(&mut self.changes, child, days);
-                }
-                self.update().await
+                () = self.peer.is_gone() => return None,
+                () = sleep_until(self.quiet_since + HEARTBEAT) => true,
             };
-            match app.stopping.run_until_cancelled(update).await? {
-                Ok(()) => self.not_before = Instant::now() + TOGETHER,
-                // What could not be read is still in `changes`.
+            let checked = viewer(&self.app, &self.credential);
+            match app.stopping.run_until_cancelled(checked).await? {
+                Ok(_) if is_quiet => {}
+                Ok(_) => self.tell()?,
                 Err(Problem::Unavailable(_)) => self.not_before = Instant::now() + PAUSE,
-                // Revoked or expired, or the child is not theirs any more.
+                // Revoked or expired.
                 Err(_) => return None,
             }
-            if self.outbox.is_empty() {
-                self.outbox.push_back(Event::default().comment(""));
+            if self.outbox.is_empty() && is_quiet {
+                self.outbox.push_back(Bytes::from_static(b":\n\n"));
+            }
+            if !self.outbox.is_empty() {
+                self.quiet_since = Instant::now();
             }
         }
     }
 
-    /// At midnight the streak may end and today is another day, though nothing was committed.
-    fn look_at_the_calendar(&mut self, now: DateTime<Utc>) {
-        for (child, told) in &self.told {
-            if now.with_timezone(&told.timezone).date_naive() != told.today {
-                listen::merge(&mut self.changes, *child, Days::All);
-            }
-        }
+    /// Waits until there is something to tell, and it may be told.
+    async fn news(&self) {
+        sleep_until(self.not_before).await;
+        // Only of all children together is it known whether something has changed since the client was here.
+        self.watch.wait(self.known.is_some()).await;
     }
 
-    /// Reads what may have changed, and puts what has into the outbox.
-    async fn update(&mut self) -> Result<(), Problem> {
-        viewer(&self.app, &self.credential).await?;
-        while let Some((child, days)) = self.changes.first_key_value() {
-            let (child, days) = (*child, days.clone());
-            if let Some(data) = self.read(child, &days).await? {
-                let event = Event::default().event("update").id(self.id()).data(data);
-                self.outbox.push_back(event);
-            }
-            self.changes.remove(&child);
+    /// Puts what is to be told next into the outbox. `None`: a child was deleted, or is not theirs any more.
+    fn tell(&mut self) -> Option<()> {
+        if let Some(known) = self.known.take()
+            && self.watch.is_known(&known)
+        {
+            return Some(());
         }
-        // The first time: has anything changed since the client was here last?
-        if self.known.take().is_some_and(|known| known == self.id()) {
-            self.outbox.clear();
-        }
-        counter!("rivulet_live_updates_total").increment(self.outbox.len() as u64);
-        Ok(())
-    }
-
-    /// What is new of a child, if anything is.
-    async fn read(&mut self, child: ChildId, days: &Days) -> Result<Option<String>, Problem> {
-        // Listeners leave connections to those who ask.
-        let _turn = self.app.live_reads.acquire().await;
-        let viewer = viewer(&self.app, &self.credential).await?;
-        let mut reading = Reading::child(&self.app.pool, viewer, child, Utc::now(), None).await?;
-        let today = reading.today;
-        let dates: Vec<NaiveDate> = match days {
-            Days::These(days) => days.iter().copied().collect(),
-            // A day more: a zone may have been another one.
-            Days::All => {
-                let first = today.checked_sub_days(DaysOf::new(WINDOW - 1));
-                let first = first.unwrap_or(today);
-                first.iter_days().take(WINDOW as usize + 1).collect()
-            }
+        let Some(news) = self.watch.news() else {
+            return Some(());
         };
-        let rows = rows::days(&mut reading, child, &dates).await?;
-        let streak = match reading.streaks {
-            true => rows::streak(&mut reading, child).await?,
-            false => Value::Null,
+        let (pieces, is_first) = match news {
+            News::End => return None,
+            News::Update(piece) => (vec![piece], false),
+            News::Whole { pieces, is_first } => (pieces, is_first),
         };
-
-        let streak_hash = xxh3_64(streak.to_string().as_bytes());
-        let told = self.told.get(&child);
-        let mut changed = told.is_none_or(|told| {
-            (told.timezone, told.today, told.streak) != (reading.timezone, today, streak_hash)
-        });
-        let mut hashes = told.map_or_else(BTreeMap::new, |told| told.days.clone());
-        let mut new = Vec::new();
-        for row in &rows {
-            let json = to_raw_value(row).map_err(unwritable)?;
-            let hash = xxh3_64(json.get().as_bytes());
-            if hashes.insert(row.date(), hash) != Some(hash) {
-                new.push(json);
-                changed = true;
-            }
+        let bytes = pieces.iter().map(Bytes::len).sum();
+        let head = format!("event: update\nid: {}\ndata: ", self.watch.id());
+        self.outbox.push_back(head.into());
+        self.outbox.extend(pieces);
+        self.outbox.push_back(Bytes::from_static(b"\n\n"));
+        counter!("rivulet_live_updates_total").increment(1);
+        if !is_first {
+            let now = Instant::now();
+            self.paid_until = self.paid_until.max(now) + pace(bytes);
+            self.not_before = self.paid_until.checked_sub(AHEAD).unwrap_or(now);
         }
-        // A recount may take a day away.
-        let mut empty = Vec::new();
-        for date in dates {
-            if rows.iter().any(|row| row.date() == date) {
-                continue;
-            }
-            let was_told = hashes.remove(&date).is_some();
-            if told.is_none() || was_told || matches!(days, Days::These(_)) {
-                empty.push(date);
-                changed = true;
-            }
-        }
-        if !changed {
-            return Ok(None);
-        }
-        let update = Update {
-            child_id: child.uuid(),
-            timezone: reading.timezone.name(),
-            today,
-            days: new,
-            empty,
-            streak: &streak,
-        };
-        let data = serde_json::to_string(&update).map_err(unwritable)?;
-        let told = Told {
-            timezone: reading.timezone,
-            today,
-            days: hashes,
-            streak: streak_hash,
-        };
-        self.told.insert(child, told);
-        Ok(Some(data))
+        Some(())
     }
-
-    /// The same on every node for who was told the same.
-    fn id(&self) -> String {
-        let mut hash = Xxh3::new();
-        for (child, told) in &self.told {
-            hash.update(child.uuid().as_bytes());
-            hash.update(told.timezone.name().as_bytes());
-            hash.update(told.today.to_string().as_bytes());
-            hash.update(&told.streak.to_le_bytes());
-            for (day, row) in &told.days {
-                hash.update(day.to_string().as_bytes());
-                hash.update(&row.to_le_bytes());
-            }
-        }
-        format!("{:032x}", hash.digest128())
-    }
-}
-
-fn unwritable(error: serde_json::Error) -> Problem {
-    tracing::error!(%error, "an update could not be written");
-    Problem::Unavailable("the numbers cannot be told now")
 }
 
 /// Counts a listener for as long as it is there.
@@ -406,6 +273,7 @@ impl Drop for Listening {
 
 pub(crate) fn describe() {
     listen::describe();
+    feed::describe();
     describe_gauge!("rivulet_live_listeners", Unit::Count, "Open live streams");
     describe_counter!(
         "rivulet_live_updates_total",

@@ -18,6 +18,7 @@ use crate::{
     problem::Problem,
     rows::{ChildOfFamily, Day, Streak, Topic, Week},
     topics,
+    update::{DayDifference, LiveEvent, Update},
 };
 
 #[derive(utoipa::OpenApi)]
@@ -47,8 +48,9 @@ use crate::{
         answers::Family,
         ChildOfFamily,
         Week,
-        live::LiveEvent,
-        live::Update<'_>,
+        LiveEvent,
+        Update<'_>,
+        DayDifference,
         rivulet_web::openapi::Problem,
     )),
     security(("key" = ["read"]), ("token" = [])),

@@ -55,18 +55,25 @@ impl Reading {
     ) -> Result<Self, Problem> {
         let span = request.map(span);
         let mut tx = begin(pool).await?;
-        let found: Option<(Uuid, String, bool)> = sqlx::query_as(
-            "SELECT p.id, p.timezone, p.streaks FROM children c JOIN parents p ON p.id = c.parent_id
-             WHERE c.id = $1 AND c.deleted_at IS NULL AND p.deleted_at IS NULL",
-        )
-        .bind(child.uuid())
-        .fetch_optional(&mut *tx)
-        .await?;
-        let (parent, timezone, streaks) = found.ok_or(NO_CHILD)?;
+        let (parent, timezone, streaks) = registered(&mut tx, child).await?;
         if !viewer.may_see(parent) {
             return Err(NO_CHILD);
         }
         Self::of(tx, viewer, &timezone, streaks, now, span).await
+    }
+
+    /// Of a child as its parent sees it, and who that is: for all who may see it.
+    pub(crate) async fn as_parent(
+        pool: &PgPool,
+        child: ChildId,
+        now: DateTime<Utc>,
+    ) -> Result<(Self, ParentId), Problem> {
+        let mut tx = begin(pool).await?;
+        let (parent, timezone, streaks) = registered(&mut tx, child).await?;
+        let parent = ParentId::new(parent);
+        let viewer = Viewer::Parent(parent);
+        let reading = Self::of(tx, viewer, &timezone, streaks, now, None).await?;
+        Ok((reading, parent))
     }
 
     /// Of a family that the viewer may see, with all of its children.
@@ -168,6 +175,21 @@ impl Viewer {
             Self::Parent(parent) => parent.uuid() == family,
         }
     }
+}
+
+/// A child's parent, with the family's time zone and whether it is shown streaks.
+async fn registered(
+    tx: &mut Transaction<'static, Postgres>,
+    child: ChildId,
+) -> Result<(Uuid, String, bool), Problem> {
+    let found: Option<(Uuid, String, bool)> = sqlx::query_as(
+        "SELECT p.id, p.timezone, p.streaks FROM children c JOIN parents p ON p.id = c.parent_id
+         WHERE c.id = $1 AND c.deleted_at IS NULL AND p.deleted_at IS NULL",
+    )
+    .bind(child.uuid())
+    .fetch_optional(&mut **tx)
+    .await?;
+    found.ok_or(NO_CHILD)
 }
 
 async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {

@@ -2,6 +2,7 @@
 
 use std::{hash::Hash, num::NonZeroU32, sync::Arc, time::Duration};
 
+use chrono::Utc;
 use rivulet_registry::{CacheConfig, Registry, keys::Origin};
 use rivulet_telemetry::{Operations, Readiness};
 use rivulet_tokens::{SourceError, Verifier};
@@ -13,7 +14,8 @@ use utoipa::openapi::OpenApi;
 
 use crate::{
     api::{App, route, router},
-    listen::Watchers,
+    feed::Feeds,
+    listen::listen,
     live, openapi,
     share::{self, Shares},
 };
@@ -24,7 +26,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// Seconds of its rate that a sender may use at once: a page asks for a family's numbers all together.
 const BURST: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
-/// Live streams that read at once: about half of the pool's connections.
+/// Children who are read at once for live streams: by about half of the pool's connections.
 const LIVE_READS: usize = 4;
 
 /// How this role works. [`Config::default`] is for production.
@@ -129,10 +131,10 @@ pub async fn serve(
     rivulet_tokens::describe_metrics();
     live::describe();
     share::describe();
-    let watchers = Arc::new(Watchers::default());
+    let feeds = Feeds::new(pool.clone(), LIVE_READS, Utc::now);
     let hear = {
-        let (watchers, pool) = (Arc::clone(&watchers), pool.clone());
-        async move { watchers.listen(&pool).await }
+        let (feeds, pool) = (Arc::clone(&feeds), pool.clone());
+        async move { listen(&pool, &feeds).await }
     };
     tokio::spawn(background.clone().run_until_cancelled_owned(hear));
     // A stream is a connection: the rest is for requests.
@@ -144,9 +146,8 @@ pub async fn serve(
         pool,
         limiter: limiter(config.rate),
         parent_limiter: limiter(config.token_rate),
-        watchers,
+        feeds,
         listeners: Arc::new(Semaphore::new(listeners.max(1))),
-        live_reads: Semaphore::new(LIVE_READS),
         stopping: shutdown.clone(),
     });
     let document = config.document.unwrap_or_else(openapi::openapi);

@@ -8,10 +8,9 @@
 
 mod common;
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use chrono::{Days, NaiveDate};
-use reqwest::{Response, StatusCode};
 use rivulet_events::{ChildId, changes};
 use rivulet_registry::keys::{self, Scope};
 use serde_json::{Value, json};
@@ -22,70 +21,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use common::{Api, Family, insert_day, make_month, today};
-
-/// A client's end of a stream.
-struct Stream {
-    response: Response,
-    text: String,
-    events: VecDeque<(String, Value)>,
-}
-
-impl Stream {
-    async fn open(api: &Api, credential: &str, path: &str, last: Option<&str>) -> Self {
-        let mut request = api.client.get(format!("{}{path}", api.url));
-        // As browsers do; a stream that was compressed would be kept back until there is enough of it.
-        request = request
-            .bearer_auth(credential)
-            .header("accept-encoding", "gzip");
-        if let Some(id) = last {
-            request = request.header("last-event-id", id);
-        }
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        assert!(!response.headers().contains_key("content-encoding"));
-        Self {
-            response,
-            text: String::new(),
-            events: VecDeque::new(),
-        }
-    }
-
-    async fn of(api: &Api, family: &Family) -> Self {
-        let path = format!("/v1/children/{}/live", family.child);
-        Self::open(api, &family.token, &path, None).await
-    }
-
-    /// The next update's id and data; `None` when the stream has ended.
-    async fn next(&mut self) -> Option<(String, Value)> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Some(event);
-            }
-            let chunk = self.response.chunk();
-            let chunk = tokio::time::timeout(Duration::from_secs(60), chunk).await;
-            let chunk = chunk.expect("nothing was told").ok().flatten()?;
-            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
-            while let Some(end) = self.text.find("\n\n") {
-                let event: String = self.text.drain(..end + 2).collect();
-                let field = |name: &str| {
-                    let value =
-                        |line: &str| line.strip_prefix(name).map(|value| value.trim().to_owned());
-                    event.lines().find_map(value)
-                };
-                if field("event:").as_deref() == Some("update") {
-                    let data = serde_json::from_str(&field("data:").unwrap()).unwrap();
-                    self.events.push_back((field("id:").unwrap(), data));
-                }
-            }
-        }
-    }
-
-    async fn update(&mut self) -> (String, Value) {
-        self.next().await.expect("the stream has ended")
-    }
-}
+use common::{Api, Family, insert_day, listener::Stream, make_month, today};
 
 fn days(update: &Value) -> Vec<&str> {
     let days = update["days"].as_array().unwrap();
@@ -276,8 +212,8 @@ async fn a_stream_ends_with_the_right_to_see_it() {
     shown(false).await;
     let (_, update) = stream.update().await;
     assert_eq!(
-        (&update["streak"], &update["days"]),
-        (&Value::Null, &json!([]))
+        (update.get("streak"), &update["days"]),
+        (Some(&Value::Null), &json!([]))
     );
     let family = format!("/v1/families/{}", ours.parent);
     let seen = api.json(&ours.token, &family).await;
@@ -286,7 +222,15 @@ async fn a_stream_ends_with_the_right_to_see_it() {
     shown(true).await;
     assert_eq!(stream.update().await.1["streak"]["streak_today"], 1);
 
-    // The child moves to another family: its former parent hears nothing more.
+    // The child moves to another family: its former parent hears nothing more, and nobody of it among that
+    // family's children.
+    let path = format!("/v1/children/{}/live", ours.child);
+    let mut products = Stream::open(&api, &api.key, &path, None).await;
+    let (_, update) = products.update().await;
+    assert_eq!(update["whole"], true);
+    let children = format!("/v1/families/{}/live", ours.parent);
+    let mut of_family = Stream::open(&api, &api.key, &children, None).await;
+    of_family.update().await;
     sqlx::query("UPDATE children SET parent_id = $2 WHERE id = $1")
         .bind(ours.child)
         .bind(theirs.parent)
@@ -294,8 +238,15 @@ async fn a_stream_ends_with_the_right_to_see_it() {
         .await
         .unwrap();
     assert!(stream.next().await.is_none());
-    let path = format!("/v1/children/{}/live", ours.child);
+    assert!(of_family.next().await.is_none());
     assert_eq!(api.refusal(&ours.token, &path).await.0, 404);
+    let (_, update) = products.update().await;
+    assert_eq!(
+        (&update["whole"], days(&update)),
+        (&json!(true), vec![today.to_string().as_str()])
+    );
+    let mut parents = Stream::open(&api, &theirs.token, &path, None).await;
+    parents.update().await;
 
     // A key that is revoked.
     let key = keys::create(pool, "second", Scope::Read).await.unwrap();
@@ -311,7 +262,16 @@ async fn a_stream_ends_with_the_right_to_see_it() {
             None => break,
         }
     }
+    // A child that is deleted.
     insert_day(pool, ours.child, today - Days::new(1)).await;
+    sqlx::query("UPDATE children SET deleted_at = now() WHERE id = $1")
+        .bind(ours.child)
+        .execute(pool)
+        .await
+        .unwrap();
+    for mut stream in [products, parents] {
+        while stream.next().await.is_some() {}
+    }
     api.stop().await;
 }
 

@@ -79,6 +79,48 @@ test('a day that a recount takes away goes from the page', async ({ page, line }
   await expect(page.locator('main')).toContainText('Nothing yet today');
 });
 
+test('differences are taken up to the letter, and everything is told anew when one does not fit', async ({ page, line }) => {
+  await page.goto(line.origin);
+  const rows = await page.evaluate(async () => {
+    const { rowAfter } = await import('/page/live.js');
+    const row = { local_date: '2026-05-04', events: 4, xp: 5, topics: ['a', '\u{e000}', '\u{1f98a}'], badges: ['one'] };
+    const part = { local_date: '2026-05-04', events: 5, partial: true };
+    return [
+      rowAfter(row, { ...part, topics_added: ['\u{1f98b}', '\u{ffee}', 'b'], topics_removed: ['a'], badges: ['two'] }),
+      rowAfter({ ...row, events: 6, topics: ['b'] }, { ...part, topics_added: ['b'], topics_removed: ['a'] }),
+      rowAfter(row, { local_date: '2026-05-04', events: 7 }),
+      rowAfter(undefined, part),
+      row,
+    ];
+  });
+  const row = { local_date: '2026-05-04', events: 4, xp: 5, topics: ['a', '\u{e000}', '\u{1f98a}'], badges: ['one'] };
+  expect(rows).toEqual([
+    { ...row, events: 5, topics: ['b', '\u{e000}', '\u{ffee}', '\u{1f98a}', '\u{1f98b}'], badges: ['two'] },
+    { ...row, events: 5, topics: ['b'] },
+    { local_date: '2026-05-04', events: 7 },
+    null,
+    row,
+  ]);
+
+  const [child] = moving.children;
+  const update = { child_id: child, timezone: moving.timezone, today: moving.today, empty: [] };
+  const told = [
+    { ...update, whole: true, from: moving.today, days: [], streak: { streak_today: 0, active_days: [] } },
+    { ...update, whole: false, days: [{ local_date: '2020-02-29', events: 2, partial: true }] },
+  ];
+  const asked = [];
+  await page.route('**/live', (route) => {
+    asked.push(route.request().headers()['last-event-id'] ?? null);
+    const data = told[asked.length - 1];
+    if (!data) return route.continue();
+    const body = `event: update\nid: ${asked.length}\ndata: ${JSON.stringify(data)}\n\n`;
+    return route.fulfill({ contentType: 'text/event-stream', body });
+  });
+  await enter(page, line, 'moving', { live: false });
+  await expect.poll(() => asked).toEqual([null, '1', null]);
+  await expect(page.locator('header .live')).toHaveClass(/\bon\b/);
+});
+
 test('the API is away at first, or overloaded', async ({ page, line }) => {
   let refused = 0;
   await page.route('**/v1/**', (route) => {

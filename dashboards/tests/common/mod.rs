@@ -6,6 +6,8 @@
     reason = "each test uses what it needs of it"
 )]
 
+pub mod listener;
+
 use std::time::Duration;
 
 use chrono::{NaiveDate, Utc};

@@ -1,0 +1,419 @@
+//! Feeds: a child that is watched is read once, for all who watch it.
+//!
+//! A feed hears what may have changed of its child, looks at PostgreSQL, and makes of what is new one update,
+//! whose bytes all share. Whoever comes, or was too slow for the few updates that are kept, is told the state
+//! whole. It ends when nobody watches the child any more.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use ahash::AHashMap;
+use bytes::Bytes;
+use chrono::{DateTime, NaiveDate, Utc};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use parking_lot::Mutex;
+use rivulet_events::{ChildId, ParentId};
+use serde_json::Value;
+use sqlx::PgPool;
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::AbortHandle,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::{
+    problem::Problem,
+    reading::Reading,
+    rows,
+    state::{Seen, State, Text, window},
+    viewer::Viewer,
+};
+
+mod watch;
+
+pub(crate) use watch::{News, Watch};
+
+use watch::Followed;
+
+/// Streams that may tell of one child: a family's devices, many times over.
+const STREAMS_A_CHILD: usize = 64;
+
+/// Streams that a parent may have: whoever has a token must not be able to take every place.
+const STREAMS_A_PARENT: usize = 64;
+
+/// Commits within so long are told together. A child who plays makes one or two events a second.
+const TOGETHER: Duration = Duration::from_millis(250);
+
+/// Bytes a second that a stream tells on average. What is more waits, and is told together.
+const RATE: usize = 64 << 10;
+
+/// Between two attempts to read when PostgreSQL does not answer.
+pub(crate) const PAUSE: Duration = Duration::from_secs(2);
+
+/// How often the calendar is looked at while nothing is heard.
+const CALENDAR: Duration = Duration::from_secs(15);
+
+/// Updates that are kept for who reads slowly, and bytes of them. The last one is kept in any case.
+const KEPT: usize = 16;
+const KEPT_BYTES: usize = 64 << 10;
+
+/// Days that are heard of and looked at together.
+const DAYS: usize = 32;
+
+/// How long so many bytes take.
+pub(crate) fn pace(bytes: usize) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / RATE as f64)
+}
+
+/// The feeds of all children who are watched on this node.
+pub(crate) struct Feeds {
+    pool: PgPool,
+    /// Whoever has had a turn to read comes after all who wait.
+    turns: Semaphore,
+    clock: fn() -> DateTime<Utc>,
+    watched: Mutex<Watched>,
+}
+
+#[derive(Default)]
+struct Watched {
+    feeds: AHashMap<ChildId, (Arc<Feed>, AbortHandle)>,
+    /// How many streams each has.
+    parents: AHashMap<ParentId, usize>,
+}
+
+/// What may have changed of a child.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Heard {
+    /// All that is told to whoever comes.
+    everything: bool,
+    /// Days, whether that has them or not.
+    days: BTreeSet<NaiveDate>,
+}
+
+impl Heard {
+    fn is_nothing(&self) -> bool {
+        !self.everything && self.days.is_empty()
+    }
+
+    /// As much as is looked at together; the rest stays.
+    fn take(&mut self) -> Self {
+        let mut days = std::mem::take(&mut self.days);
+        if let Some(rest) = days.iter().nth(DAYS).copied() {
+            self.days = days.split_off(&rest);
+        }
+        Self {
+            everything: std::mem::take(&mut self.everything),
+            days,
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.everything |= other.everything;
+        self.days.extend(other.days);
+    }
+}
+
+struct Feed {
+    child: ChildId,
+    inner: Mutex<Inner>,
+    /// Wakes the feed.
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    heard: Heard,
+    /// Looks that were begun, and the last that was told of.
+    looks: u64,
+    told: u64,
+    state: Option<Arc<State>>,
+    /// Of the state.
+    version: u64,
+    /// Those that led to it.
+    updates: VecDeque<Update>,
+    /// Nothing more will be told.
+    has_ended: bool,
+    /// Wake the streams.
+    streams: Vec<Arc<Notify>>,
+}
+
+/// What is new of a child.
+struct Update {
+    /// Of the state that it leads to.
+    digest: u128,
+    data: Bytes,
+}
+
+impl Feeds {
+    /// So many read at once.
+    pub(crate) fn new(pool: PgPool, turns: usize, clock: fn() -> DateTime<Utc>) -> Arc<Self> {
+        Arc::new(Self {
+            pool,
+            turns: Semaphore::new(turns),
+            clock,
+            watched: Mutex::default(),
+        })
+    }
+
+    /// From now on nothing is missed of these children, as long as they are of the `family`, where that is
+    /// given. `None` where too many streams tell of one of them, or the viewer has too many.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        viewer: Viewer,
+        family: Option<ParentId>,
+        mut children: Vec<ChildId>,
+    ) -> Option<Watch> {
+        // In the same order on every node.
+        children.sort_unstable();
+        let mut watched = self.watched.lock();
+        let crowded = |child| {
+            let feed = watched.feeds.get(child);
+            feed.is_some_and(|(feed, _)| feed.inner.lock().streams.len() >= STREAMS_A_CHILD)
+        };
+        if children.iter().any(crowded) {
+            return None;
+        }
+        let parent = match viewer {
+            Viewer::Parent(parent) => Some(parent),
+            Viewer::Product(_) => None,
+        };
+        if let Some(parent) = parent {
+            let streams = watched.parents.entry(parent).or_default();
+            if *streams >= STREAMS_A_PARENT {
+                return None;
+            }
+            *streams += 1;
+        }
+        let wake = Arc::new(Notify::new());
+        let mut follow = |child: &ChildId| {
+            let (feed, _) = watched.feeds.entry(*child).or_insert_with(|| {
+                let feed = Arc::new(Feed {
+                    child: *child,
+                    inner: Mutex::default(),
+                    wake: Notify::new(),
+                });
+                let task = tokio::spawn(run(Arc::clone(self), Arc::clone(&feed)));
+                (feed, task.abort_handle())
+            });
+            let since = {
+                let mut inner = feed.inner.lock();
+                inner.streams.push(Arc::clone(&wake));
+                inner.looks + 1
+            };
+            // Whoever comes is told nothing older than what they may have read before.
+            feed.hear(Heard {
+                everything: true,
+                days: BTreeSet::new(),
+            });
+            Followed {
+                feed: Arc::clone(feed),
+                since,
+                family,
+                told: None,
+            }
+        };
+        let followed = children.iter().map(&mut follow).collect();
+        gauge!("rivulet_live_children").set(watched.feeds.len() as f64);
+        drop(watched);
+        Some(Watch {
+            feeds: Arc::clone(self),
+            parent,
+            wake,
+            followed,
+            turn: 0,
+        })
+    }
+
+    /// Of a child's day, or of all that is told of the child, something may have changed.
+    pub(crate) fn hear(&self, child: ChildId, day: Option<NaiveDate>) {
+        if let Some((feed, _)) = self.watched.lock().feeds.get(&child) {
+            feed.hear(Heard {
+                everything: day.is_none(),
+                days: day.into_iter().collect(),
+            });
+        }
+    }
+
+    /// Something may have been missed.
+    pub(crate) fn hear_everything(&self) {
+        for (feed, _) in self.watched.lock().feeds.values() {
+            feed.hear(Heard {
+                everything: true,
+                days: BTreeSet::new(),
+            });
+        }
+    }
+
+    /// Reads what may have changed, as the child's parent, whoever that is now.
+    async fn read(
+        &self,
+        child: ChildId,
+        heard: &Heard,
+        before: Option<&State>,
+    ) -> Result<Seen, Problem> {
+        counter!("rivulet_live_reads_total").increment(1);
+        let (mut reading, parent) = Reading::as_parent(&self.pool, child, (self.clock)()).await?;
+        let today = reading.today;
+        let is_whole = heard.everything || before.is_none_or(|state| state.today != today);
+        let mut dates = heard.days.clone();
+        if is_whole {
+            let (first, last) = window(today);
+            dates.extend(first.iter_days().take_while(|date| *date <= last));
+        }
+        let dates: Vec<_> = dates.into_iter().collect();
+        let days = rows::days(&mut reading, child, &dates).await?;
+        let rows = days.iter().map(|day| Ok((day.date(), Text::of(day)?)));
+        let streak = match reading.streaks {
+            true => rows::streak(&mut reading, child).await?,
+            false => Value::Null,
+        };
+        Ok(Seen {
+            parent,
+            timezone: reading.timezone,
+            today,
+            streak: Text::of(&streak).map_err(unwritable)?,
+            rows: rows
+                .collect::<serde_json::Result<_>>()
+                .map_err(unwritable)?,
+            is_whole,
+            heard: heard.days.clone(),
+        })
+    }
+}
+
+fn unwritable(error: serde_json::Error) -> Problem {
+    tracing::error!(%error, "an update could not be written");
+    Problem::Unavailable("the numbers cannot be told now")
+}
+
+/// Feeds those who watch a child.
+async fn run(feeds: Arc<Feeds>, feed: Arc<Feed>) {
+    let _end = End(&feed);
+    let mut not_before = Instant::now();
+    loop {
+        while feed.inner.lock().heard.is_nothing() {
+            if timeout(CALENDAR, feed.wake.notified()).await.is_err() {
+                feed.look_at_the_calendar((feeds.clock)());
+            }
+        }
+        sleep_until(not_before).await;
+        let turn = feeds.turns.acquire().await;
+        let (look, heard, before) = feed.begin();
+        let seen = feeds.read(feed.child, &heard, before.as_deref()).await;
+        drop(turn);
+        let told = seen.and_then(|seen| feed.tell(look, before, seen).map_err(unwritable));
+        not_before = Instant::now()
+            + match told {
+                Ok(bytes) => TOGETHER.max(pace(bytes)),
+                Err(Problem::Unavailable(_)) => {
+                    feed.hear(heard);
+                    PAUSE
+                }
+                // It was deleted.
+                Err(_) => return,
+            };
+    }
+}
+
+/// The end of a feed, whatever the reason, is that of its streams.
+struct End<'a>(&'a Feed);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.0.inner.lock();
+        inner.has_ended = true;
+        inner.wake();
+    }
+}
+
+impl Feed {
+    fn hear(&self, heard: Heard) {
+        self.inner.lock().heard.merge(heard);
+        self.wake.notify_one();
+    }
+
+    /// At midnight the streak may end and today is another day, though nothing was committed.
+    fn look_at_the_calendar(&self, now: DateTime<Utc>) {
+        let mut inner = self.inner.lock();
+        let is_past =
+            |state: &Arc<State>| now.with_timezone(&state.timezone).date_naive() != state.today;
+        inner.heard.everything |= inner.state.as_ref().is_some_and(is_past);
+    }
+
+    fn begin(&self) -> (u64, Heard, Option<Arc<State>>) {
+        let mut inner = self.inner.lock();
+        inner.looks += 1;
+        (inner.looks, inner.heard.take(), inner.state.clone())
+    }
+
+    /// Tells what a look found; returns the bytes of the update.
+    fn tell(&self, look: u64, before: Option<Arc<State>>, seen: Seen) -> serde_json::Result<usize> {
+        // Who may be told changes with the family: so all is told anew, but for what that leaves out.
+        let Some(before) = before.filter(|state| state.parent == seen.parent) else {
+            let state = State::new(self.child, &seen)?;
+            let mut inner = self.inner.lock();
+            inner.told = look;
+            inner.version += 1;
+            inner.updates.clear();
+            let left = seen.heard.into_iter().filter(|date| !state.keeps(*date));
+            inner.heard.days.extend(left);
+            inner.state = Some(Arc::new(state));
+            inner.wake();
+            return Ok(0);
+        };
+        let step = before.next(&seen)?;
+        let mut inner = self.inner.lock();
+        inner.told = look;
+        inner.heard.days.extend(step.left);
+        let bytes = step.update.as_ref().map_or(0, Bytes::len);
+        if let Some(data) = step.update {
+            inner.version += 1;
+            inner.updates.push_back(Update {
+                digest: step.state.digest,
+                data,
+            });
+            inner.state = Some(Arc::new(step.state));
+            inner.forget();
+        }
+        inner.wake();
+        Ok(bytes)
+    }
+}
+
+impl Inner {
+    fn wake(&self) {
+        for stream in &self.streams {
+            stream.notify_one();
+        }
+    }
+
+    /// The updates that are too many.
+    fn forget(&mut self) {
+        let mut bytes: usize = self.updates.iter().map(|update| update.data.len()).sum();
+        while self.updates.len() > KEPT || (bytes > KEPT_BYTES && self.updates.len() > 1) {
+            bytes -= self
+                .updates
+                .pop_front()
+                .map_or(0, |update| update.data.len());
+        }
+    }
+}
+
+pub(crate) fn describe() {
+    describe_gauge!(
+        "rivulet_live_children",
+        Unit::Count,
+        "Children whom live streams tell of"
+    );
+    describe_counter!(
+        "rivulet_live_reads_total",
+        Unit::Count,
+        "Times that a child was read for live streams: once for all that tell of it"
+    );
+}
+
+#[cfg(test)]
+mod tests;
