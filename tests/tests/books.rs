@@ -72,8 +72,8 @@ async fn what_is_removed_or_booked_wrongly_is_named() {
     };
     simulate(&config).await;
 
-    // What makes books hard: records that one consumer sets aside and the other does not, that both do, and
-    // an event whose first copy was withheld and whose second is allowed.
+    // What makes books hard: records that cannot be counted and that cannot even be read, and an event whose
+    // first copy was withheld and whose second is allowed.
     let records = raw_records(&rivulet.bed.cluster).await.unwrap();
     let (key, payload) = records
         .iter()

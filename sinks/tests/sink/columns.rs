@@ -305,6 +305,8 @@ async fn what_was_not_said_is_null_and_defaults_are_the_contracts() {
         kind: None,
         device_type: None,
     };
+    let mut session = record(Data::Session(session));
+    session.session_id = Some(id(13));
     let mut interaction = badge("x");
     interaction.device = Some(Device {
         id: None,
@@ -315,7 +317,7 @@ async fn what_was_not_said_is_null_and_defaults_are_the_contracts() {
         interaction,
         record(Data::Message(message)),
         record(Data::Speech(speech)),
-        record(Data::Session(session)),
+        session,
     ])
     .await;
     let _sink = bed.start(&bed.test.clickhouse).await;
@@ -357,7 +359,11 @@ async fn what_was_not_said_is_null_and_defaults_are_the_contracts() {
     );
     assert_eq!(
         data(&bed, EventType::Session).await,
-        pairs(&[("session_action", "start"), ("active_ms", "0")])
+        pairs(&[
+            ("session_id", &id(13).to_string()),
+            ("session_action", "start"),
+            ("active_ms", "0")
+        ])
     );
 }
 
