@@ -4,11 +4,19 @@ use std::{
     collections::HashMap,
     hash::Hash,
     num::NonZeroU32,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use ahash::RandomState;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock as _, MonotonicClock},
+    middleware::NoOpMiddleware,
+    nanos::Nanos,
+    state::{StateStore, keyed::ShrinkableKeyedStateStore},
+};
 use parking_lot::Mutex;
 
 /// A rate limit as its headers tell it.
@@ -42,32 +50,76 @@ pub fn seconds(time: Duration) -> HeaderValue {
     HeaderValue::from(whole.max(1))
 }
 
-/// Time in units in which a token takes a whole number of them to come back, whatever the rate:
-/// nanoseconds times tokens a second.
-type Ticks = u128;
-
-/// How long a token takes to come back.
-const TOKEN: Ticks = 1_000_000_000;
-
-/// What each sender, known as a `K`, has sent of late. Of each is remembered when its bucket is full again
-/// (the generic cell rate algorithm), so that a sender may also owe tokens: [`Self::charge`].
+/// What each sender, known as a `K`, has sent of late. A sender may also owe tokens: [`Self::charge`].
 #[derive(Debug)]
-pub struct Limiter<K> {
-    full_at: Mutex<HashMap<K, Ticks, RandomState>>,
-    began: Instant,
+pub struct Limiter<K: Clone + Eq + Hash> {
+    senders: RateLimiter<Ask<K>, Buckets<K>, MonotonicClock, NoOpMiddleware<Instant>>,
+    buckets: Buckets<K>,
     rate: NonZeroU32,
     burst: NonZeroU32,
+    /// How long a token takes to come back, nanoseconds.
+    interval: u64,
+}
+
+/// Of each sender when its bucket is full again, as governor reckons it: nanoseconds since it began.
+#[derive(Debug)]
+struct Buckets<K>(Arc<Mutex<HashMap<K, u64, RandomState>>>);
+
+/// What is asked of a sender's bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Ask<K> {
+    sender: K,
+    /// Tokens are taken; otherwise this only looks whether they are there.
+    takes: bool,
+}
+
+impl<K: Clone + Eq + Hash> StateStore for Buckets<K> {
+    type Key = Ask<K>;
+
+    fn measure_and_replace<T, F, E>(&self, ask: &Ask<K>, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut buckets = self.0.lock();
+        let full_at = buckets.get(&ask.sender).copied().map(Nanos::from);
+        let (outcome, full_at) = decide(full_at)?;
+        if ask.takes {
+            buckets.insert(ask.sender.clone(), full_at.into());
+        }
+        Ok(outcome)
+    }
+}
+
+impl<K: Clone + Eq + Hash> ShrinkableKeyedStateStore<Ask<K>> for Buckets<K> {
+    fn retain_recent(&self, now: Nanos) {
+        self.0.lock().retain(|_, full_at| *full_at > u64::from(now));
+    }
+
+    fn shrink_to_fit(&self) {
+        self.0.lock().shrink_to_fit();
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
 }
 
 impl<K: Clone + Eq + Hash> Limiter<K> {
     /// `rate` tokens a second, `burst` at once after a pause.
     #[must_use]
     pub fn new(rate: NonZeroU32, burst: NonZeroU32) -> Self {
+        let quota = Quota::per_second(rate).allow_burst(burst);
+        let buckets = Arc::default();
         Self {
-            full_at: Mutex::default(),
-            began: Instant::now(),
+            senders: RateLimiter::new(quota, Buckets(Arc::clone(&buckets)), MonotonicClock),
+            buckets: Buckets(buckets),
             rate,
             burst,
+            interval: Nanos::from(quota.replenish_interval()).as_u64(),
         }
     }
 
@@ -76,7 +128,7 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
     /// # Errors
     /// They are not there; says when they will be.
     pub fn take(&self, sender: &K, tokens: usize) -> Result<(), Throttled> {
-        self.at(sender, tokens, true)
+        self.ask(sender, tokens, true)
     }
 
     /// Whether there is a token: who has none, or owes some, cannot pay for any request.
@@ -84,72 +136,59 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
     /// # Errors
     /// There is none; says when there will be.
     pub fn check(&self, sender: &K) -> Result<(), Throttled> {
-        self.at(sender, 1, false)
+        self.ask(sender, 1, false)
     }
 
     /// Takes so many tokens, be they there or not. Those that are not have to come in before this sender's
     /// next request passes.
     pub fn charge(&self, sender: &K, tokens: usize) {
-        if tokens > 0 {
-            let now = self.now();
-            let mut full_at = self.full_at.lock();
-            let full_at = full_at.entry(sender.clone()).or_insert(now);
-            *full_at = now.max(*full_at) + tokens as Ticks * TOKEN;
+        let mut left = u32::try_from(tokens).unwrap_or(u32::MAX);
+        while let Some(some) = NonZeroU32::new(left.min(self.burst.get())) {
+            if self.take(sender, some.get() as usize).is_err() {
+                // Its bucket is not full, or no more than that would have been there. So its time is to come, and
+                // what is owed makes it come later.
+                let mut buckets = self.buckets.0.lock();
+                let full_at = buckets.entry(sender.clone()).or_default();
+                *full_at = full_at.saturating_add(u64::from(left).saturating_mul(self.interval));
+                return;
+            }
+            left -= some.get();
         }
     }
 
     /// Forgets senders that have not sent for so long that their bucket is full.
     pub fn tidy(&self) {
-        let now = self.now();
-        let mut full_at = self.full_at.lock();
-        full_at.retain(|_, full_at| *full_at > now);
-        full_at.shrink_to_fit();
+        self.senders.retain_recent();
+        self.senders.shrink_to_fit();
     }
 
-    fn at(&self, sender: &K, tokens: usize, take: bool) -> Result<(), Throttled> {
-        let now = self.now();
-        let (wanted, burst) = (tokens as Ticks * TOKEN, self.ticks_of_burst());
-        let mut full_at = self.full_at.lock();
-        let used = full_at
-            .get(sender)
-            .map_or(0, |full_at| full_at.saturating_sub(now));
-        if used + wanted > burst && tokens > 0 {
-            return Err(self.throttled(used, wanted));
-        }
-        if take && tokens > 0 {
-            full_at.insert(sender.clone(), now + used + wanted);
-        }
-        Ok(())
-    }
-
-    /// What is told of a bucket of which so much is used, to who wants so much more.
-    fn throttled(&self, used: Ticks, wanted: Ticks) -> Throttled {
-        let burst = self.ticks_of_burst();
-        let rate = Ticks::from(self.rate.get());
-        let time = |ticks: Ticks| {
-            let nanos = u64::try_from(ticks.div_ceil(rate)).unwrap_or(u64::MAX);
-            Duration::from_nanos(nanos)
+    fn ask(&self, sender: &K, tokens: usize, takes: bool) -> Result<(), Throttled> {
+        let Some(wanted) = u32::try_from(tokens).ok().and_then(NonZeroU32::new) else {
+            return Ok(());
         };
-        let whole = used.div_ceil(TOKEN);
-        Throttled {
-            limit: self.burst.get(),
-            remaining: u32::try_from(whole).map_or(0, |used| self.burst.get().saturating_sub(used)),
+        let sender = sender.clone();
+        let wait = match self.senders.check_key_n(&Ask { sender, takes }, wanted) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(until)) => until.wait_time_from(MonotonicClock.now()),
             // Not with a valid configuration: the burst covers the largest request.
-            wait: match wanted > burst {
-                true => Duration::MAX,
-                false => time(used + wanted - burst),
-            },
-            reset: time(whole * TOKEN),
-        }
+            Err(_) => Duration::MAX,
+        };
+        // What is missing now trickles in at `rate`; the rest of the request is there already, or else it is owed.
+        let missing = tokens_in(wait, self.rate);
+        let used = f64::from(self.burst.get()) + f64::from(missing) - f64::from(wanted.get());
+        Err(Throttled {
+            limit: self.burst.get(),
+            remaining: wanted.get().saturating_sub(missing),
+            wait,
+            reset: Duration::from_secs_f64(used / f64::from(self.rate.get())),
+        })
     }
+}
 
-    fn ticks_of_burst(&self) -> Ticks {
-        Ticks::from(self.burst.get()) * TOKEN
-    }
-
-    fn now(&self) -> Ticks {
-        self.began.elapsed().as_nanos() * Ticks::from(self.rate.get())
-    }
+/// Tokens that come in during a time, rounded up.
+fn tokens_in(time: Duration, rate: NonZeroU32) -> u32 {
+    // A float of a u32 and seconds is exact enough for a header; `as` saturates.
+    (time.as_secs_f64() * f64::from(rate.get())).ceil() as u32
 }
 
 #[cfg(test)]
@@ -183,7 +222,7 @@ mod tests {
     fn more_than_the_burst_never_passes() {
         let limiter = Limiter::new(number(1), number(10));
         let refused = limiter.take(&[0; 32], 11).unwrap_err();
-        assert_eq!((refused.remaining, refused.wait), (10, Duration::MAX));
+        assert_eq!((refused.remaining, refused.wait), (0, Duration::MAX));
     }
 
     #[test]
@@ -208,11 +247,11 @@ mod tests {
 
     #[test]
     fn what_was_used_comes_back_and_is_forgotten() {
-        let limiter = Limiter::new(number(u32::MAX), number(10));
+        let limiter = Limiter::new(number(1_000_000_000), number(10));
         limiter.charge(&1, 10);
         // Ten tokens take a few nanoseconds.
         while limiter.check(&1).is_err() {}
-        while !limiter.full_at.lock().is_empty() {
+        while !limiter.buckets.0.lock().is_empty() {
             limiter.tidy();
         }
     }
