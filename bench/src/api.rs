@@ -23,6 +23,7 @@ use crate::{
     load::{self, Client},
     process::{self, Role},
     report::{Report, Target, quantile},
+    streams,
 };
 
 const BENCH: &str = "api";
@@ -49,7 +50,8 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     let families = bed::children(&mut author, 1_000);
     let old = bed::children(&mut author, CHILDREN);
     let markers = bed::children(&mut author, (SECONDS * MARKERS) as usize);
-    for children in [&families, &old, &markers] {
+    let wordy = bed::children(&mut author, 1);
+    for children in [&families, &old, &markers, &wordy] {
         bed::register(&bed, children).await?;
     }
     a_year_of_days(&bed, &old).await?;
@@ -134,6 +136,9 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     let most = Target::AtMost(150.0);
     report.target(BENCH, "peak memory of api", memory, "MiB", most);
     drop(listeners);
+    report.progress("20 s of streams of one child");
+    let (ingest, api) = ((ingest.as_str(), key.as_str()), (api.as_str(), reader));
+    streams::run(report, &bed, ingest, api, wordy[0]).await?;
     for role in roles {
         role.stop().await?;
     }

@@ -25,6 +25,7 @@ mod report;
 mod row;
 mod sink;
 mod spill;
+mod streams;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};

@@ -63,8 +63,8 @@ pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) ->
             Some(_) => return Err(FOREIGN),
         };
         let place = app.shares.take(viewer, parts.extensions.get()).await?;
-        let most = Some(CHILDREN as i64 + 1);
-        let (reading, members) = Reading::family_after(
+        let most = CHILDREN as i64 + 1;
+        let (reading, members) = Reading::family(
             &app.pool,
             viewer,
             parent,

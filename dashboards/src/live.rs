@@ -43,7 +43,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const AHEAD: Duration = Duration::from_secs(4);
 
 /// Children that one stream tells of.
-const CHILDREN: usize = 256;
+const CHILDREN: i64 = 256;
 
 /// What changes of a child
 ///
@@ -67,6 +67,7 @@ pub(crate) async fn child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> 
         let viewer = admit(&app, &parts).await?;
         let NoParameters {} = parameters(&parts)?;
         let child = ChildId::new(uuid(id)?);
+        let _place = app.shares.take(viewer, parts.extensions.get()).await?;
         // Whether it may be seen at all is answered with a status.
         Reading::child(&app.pool, viewer, child, Utc::now(), parts.extensions.get()).await?;
         let family = match viewer {
@@ -80,7 +81,8 @@ pub(crate) async fn child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> 
 
 /// What changes of any child of a family
 ///
-/// As `/v1/children/{id}/live`, of all of the family's children: browsers open six connections to a server.
+/// As `/v1/children/{id}/live`, of all of the family's children, of the first 256 if there are more: browsers open
+/// six connections to a server.
 #[utoipa::path(
     get,
     path = "/v1/families/{id}/live",
@@ -98,8 +100,18 @@ pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) ->
         let NoParameters {} = parameters(&parts)?;
         let parent = ParentId::new(uuid(id)?);
         let request = parts.extensions.get();
-        let (_, members) = Reading::family(&app.pool, viewer, parent, Utc::now(), request).await?;
-        let children = members.iter().take(CHILDREN);
+        let _place = app.shares.take(viewer, parts.extensions.get()).await?;
+        let (_, members) = Reading::family(
+            &app.pool,
+            viewer,
+            parent,
+            None,
+            CHILDREN,
+            Utc::now(),
+            request,
+        )
+        .await?;
+        let children = members.iter();
         let children = children.map(|member| ChildId::new(member.id)).collect();
         Ok((viewer, Some(parent), children))
     };

@@ -76,25 +76,14 @@ impl Reading {
         Ok((reading, parent))
     }
 
-    /// Of a family that the viewer may see, with all of its children.
+    /// Of a family that the viewer may see, with so many of its children at most, in the order in which they
+    /// were registered, that come after one.
     pub(crate) async fn family(
         pool: &PgPool,
         viewer: Viewer,
         parent: ParentId,
-        now: DateTime<Utc>,
-        request: Option<&Span>,
-    ) -> Result<(Self, Vec<Member>), Problem> {
-        Self::family_after(pool, viewer, parent, None, None, now, request).await
-    }
-
-    /// The same with so many of its children at most, in the order in which they were registered, that come
-    /// after one.
-    pub(crate) async fn family_after(
-        pool: &PgPool,
-        viewer: Viewer,
-        parent: ParentId,
         after: Option<(DateTime<Utc>, Uuid)>,
-        most: Option<i64>,
+        most: i64,
         now: DateTime<Utc>,
         request: Option<&Span>,
     ) -> Result<(Self, Vec<Member>), Problem> {
