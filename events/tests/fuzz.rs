@@ -168,7 +168,8 @@ fn any_batch_is_answered() {
             assert_eq!(again.events.len(), batch.events.len());
             for (event, again) in batch.events.into_iter().zip(again.events) {
                 assert!(text.as_bytes().as_ptr_range().contains(&event.as_ptr()));
-                assert_eq!(event.len(), again.len());
+                // A bare number is shorter without what was blanked at its end; it is no event either way.
+                assert!(!event.starts_with('{') || event.len() == again.len());
                 let record = ingest(event, batch.sent_at);
                 let repaired = ingest(again, batch.sent_at);
                 let parsed = parse::event(event, parse::Limits::default());
