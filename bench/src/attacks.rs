@@ -134,7 +134,7 @@ pub(crate) async fn start(attack: &Attack, target: &Arc<Target>) -> Result<Runni
     };
     let get = |path: &str| {
         format!(
-            "GET {path} HTTP/1.1\r\nHost: bench\r\nAccept-Encoding: gzip\r\nAuthorization: Bearer {}\r\n\r\n",
+            "GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\r\n",
             target.token
         )
         .into_bytes()
