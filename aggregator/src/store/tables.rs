@@ -32,25 +32,27 @@ enum Merge {
 }
 
 /// What becomes of a set `name` and of its `name_more`, at a cost that the bound on its members bounds,
-/// whatever came before. Where nothing changes, the column stays the datum that it was: a large one lies
-/// apart from its row, and would be written again there. Few members are looked for one by one, many are
-/// sorted with those that are there; `OFFSET 0` keeps the planner from computing the union for each place
-/// where it is named.
-fn unite(name: &str) -> String {
+/// whatever came before. Few members are looked for one by one, many are sorted with those that are there. Where
+/// nothing changes, the column stays the datum that it was: a large one lies apart from its row, and would be
+/// written again there. `OFFSET 0` keeps the planner from computing the union for each place where it is named.
+fn unite(name: &str) -> [String; 2] {
     let most = TextSet::MOST;
-    format!(
-        "({name}, {name}_more) = (
-             SELECT CASE WHEN s.first = s.mine THEN t.{name} ELSE s.first END,
-                    t.{name}_more OR excluded.{name}_more OR s.more
-             FROM (SELECT u.mine, cardinality(u.all) > {most} AS more,
-                          CASE WHEN cardinality(u.all) > {most} THEN u.all[1:{most}] ELSE u.all END AS first
-                   FROM (SELECT m.mine,
-                                CASE WHEN cardinality(excluded.{name}) * cardinality(m.mine) <= {FEW}
-                                          AND excluded.{name} <@ m.mine
-                                     THEN m.mine ELSE text_set_union(m.mine, excluded.{name}) END AS all
-                         FROM (SELECT t.{name} || '{{}}'::text[] AS mine OFFSET 0) AS m OFFSET 0) AS u
-                   OFFSET 0) AS s)"
-    )
+    [
+        format!(
+            "{name} = CASE
+                 WHEN cardinality(excluded.{name}) * cardinality(t.{name}) <= {FEW}
+                      AND cardinality(t.{name}) <= {most} AND excluded.{name} <@ t.{name} THEN t.{name}
+                 ELSE (SELECT CASE WHEN s.first = t.{name} THEN t.{name} ELSE s.first END
+                       FROM (SELECT (text_set_union(t.{name}, excluded.{name}))[1:{most}] AS first OFFSET 0) AS s)
+             END"
+        ),
+        // Only where there are so many is the union looked at, and then not again.
+        format!(
+            "{name}_more = t.{name}_more OR excluded.{name}_more
+                 OR cardinality(t.{name}) + cardinality(excluded.{name}) > {most}
+                    AND cardinality(text_set_union(t.{name}, excluded.{name})) > {most}"
+        ),
+    ]
 }
 
 /// Comparisons of two texts that cost less than sorting some hundred.
@@ -76,7 +78,7 @@ fn upsert(table: &str, columns: &[(&str, &str, Merge)], sums: &[&str], returning
             Merge::Key => keys.push(name),
             Merge::Greatest => merges.push(format!("{name} = greatest(t.{name}, excluded.{name})")),
             Merge::Least => merges.push(format!("{name} = least(t.{name}, excluded.{name})")),
-            Merge::Set => merges.push(unite(name)),
+            Merge::Set => merges.extend(unite(name)),
             Merge::More => {}
         }
     }
