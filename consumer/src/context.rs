@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
     sync::{Arc, OnceLock, Weak},
+    thread::Thread,
     time::{Duration, Instant},
 };
 
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) pool: PgPool,
     /// A queue for each partition, when the consumer has [lanes](Config::lanes).
     pub(crate) queues: Mutex<Queues>,
+    /// The thread that polls.
+    pub(crate) poller: OnceLock<Thread>,
     /// Who makes those queues.
     pub(crate) consumer: OnceLock<Weak<BaseConsumer<Self>>>,
     topics: [Arc<str>; 4],
@@ -79,8 +82,16 @@ impl Context {
             ended,
             pool,
             queues: Mutex::default(),
+            poller: OnceLock::new(),
             consumer: OnceLock::new(),
             outcome: Mutex::new(None),
+        }
+    }
+
+    /// Has the polling thread look at once, where it waits for records.
+    pub(crate) fn wake(&self) {
+        if let Some(poller) = self.poller.get() {
+            poller.unpark();
         }
     }
 

@@ -163,18 +163,21 @@ pub struct Consumer {
 /// The batches of one lane.
 pub struct Lane {
     batches: mpsc::Receiver<Batch>,
-    ended: CancellationToken,
+    context: Arc<Context>,
 }
 
 impl Lane {
     /// The next batch; `None` once the consumer has ended, by shutdown or by an error that
     /// [`Consumer::join`] tells. May be dropped and called again: no batch is lost.
     pub async fn next(&mut self) -> Option<Batch> {
-        tokio::select! {
+        let batch = tokio::select! {
             biased;
-            () = self.ended.cancelled() => None,
+            () = self.context.ended.cancelled() => None,
             batch = self.batches.recv() => batch,
-        }
+        };
+        // There is room for another, which may be waiting.
+        self.context.wake();
+        batch
     }
 }
 
@@ -218,8 +221,8 @@ impl Consumer {
         let (send, lanes): (Vec<_>, Vec<_>) = (0..lanes)
             .map(|_| {
                 let (send, batches) = mpsc::channel(CHANNEL);
-                let ended = context.ended.clone();
-                (send, Lane { batches, ended })
+                let context = context.clone();
+                (send, Lane { batches, context })
             })
             .unzip();
         let (gone, left) = oneshot::channel();
@@ -371,6 +374,9 @@ fn client_config(config: &Config) -> ClientConfig {
         ("fetch.max.bytes", "8388608"),
         ("max.partition.fetch.bytes", &share),
         ("fetch.queue.backoff.ms", "50"),
+        // A broker that is asked while the queues of all partitions with records are full has only those to
+        // wait for that have none, and is asked for the others no sooner.
+        ("fetch.wait.max.ms", "100"),
         ("check.crcs", "true"),
     ] {
         if native.get(name).is_none() {

@@ -32,6 +32,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Makes the consumer ready for this thread to poll it.
 pub(crate) fn prepare(mut consumer: BaseConsumer<Context>) -> Arc<BaseConsumer<Context>> {
+    let _ = consumer.context().poller.set(thread::current());
     let has_queues = consumer.context().config.lanes.is_some();
     if has_queues {
         let thread = thread::current();
@@ -119,17 +120,12 @@ struct Handed {
 /// Hands out the batches that are due, where there is room for them. A lane that is stuck keeps its own, and
 /// the others get theirs.
 fn hand_out(context: &Context, lanes: &[Sender<Batch>], now: Instant) -> Result<Handed, Error> {
-    let mut handed = Handed {
-        any: false,
-        wait: WAIT,
-    };
-    for (lane, batches) in lanes.iter().enumerate() {
-        let due = context.state().due_in(lane, now);
-        if due != Some(Duration::ZERO) {
-            handed.wait = handed.wait.min(due.unwrap_or(WAIT));
-            continue;
-        }
-        match batches.try_reserve() {
+    // One that is closed is to be noticed.
+    let has_room = |lane: usize| lanes[lane].capacity() > 0 || lanes[lane].is_closed();
+    let (due, wait) = context.state().due(has_room, now);
+    let mut any = false;
+    for lane in due {
+        match lanes[lane].try_reserve() {
             Ok(permit) => {
                 let batch = context.state().cut(lane, now);
                 let records = batch.parts.iter().map(|part| part.records.len()).sum();
@@ -138,15 +134,16 @@ fn hand_out(context: &Context, lanes: &[Sender<Batch>], now: Instant) -> Result<
                 if !batch.parts.is_empty() {
                     permit.send(batch);
                 }
-                handed.any = true;
+                any = true;
             }
             // The lane's worker has failed, and its owner is about to say why; or all of it is over.
             Err(TrySendError::Closed(())) => context.ended.cancel(),
-            // There may still be room in it: a larger batch is the better one.
-            Err(TrySendError::Full(())) => handed.wait = handed.wait.min(WAIT / 2),
+            // Only this thread takes places.
+            Err(TrySendError::Full(())) => {}
         }
     }
-    Ok(handed)
+    let wait = wait.unwrap_or(WAIT).min(WAIT);
+    Ok(Handed { any, wait })
 }
 
 /// Waits for room in the channel. `false`: for too long.

@@ -301,13 +301,23 @@ impl State {
             || gathered.bytes * self.busy_lanes >= self.max_bytes
     }
 
-    /// How long until the lane's batch should go; `None` when there is nothing in it.
-    pub(crate) fn due_in(&self, lane: usize, now: Instant) -> Option<Duration> {
-        let oldest = self.gathered[lane].oldest?;
-        if self.is_full(lane) {
-            return Some(Duration::ZERO);
-        }
-        Some((oldest + self.linger).saturating_duration_since(now))
+    /// The lanes whose batches should go, of those that have room for one, and how long until others should:
+    /// `None` where there is nothing in them. A batch goes when it is full, and those that are not go together when
+    /// the oldest record in any of them has waited: waiting each for itself, what comes seldom would always wait for
+    /// as long as is allowed.
+    pub(crate) fn due(
+        &self,
+        has_room: impl Fn(usize) -> bool,
+        now: Instant,
+    ) -> (Vec<usize>, Option<Duration>) {
+        let lanes = || (0..self.gathered.len()).filter(|lane| has_room(*lane));
+        let oldest = lanes().filter_map(|lane| self.gathered[lane].oldest).min();
+        let wait = oldest.map(|oldest| (oldest + self.linger).saturating_duration_since(now));
+        let have_waited = wait == Some(Duration::ZERO);
+        let is_due = |lane: &usize| {
+            self.is_full(*lane) || have_waited && self.gathered[*lane].oldest.is_some()
+        };
+        (lanes().filter(is_due).collect(), wait)
     }
 
     /// Everything of the lane that is ready.

@@ -91,28 +91,36 @@ fn parts_are_in_the_order_of_their_topics_names() {
     );
 }
 
+/// When the batch of a lane should go, which alone has room.
+fn due_in(state: &State, lane: usize, now: Instant) -> Option<Duration> {
+    match state.due(|one| one == lane, now) {
+        (due, _) if due == [lane] => Some(Duration::ZERO),
+        (_, wait) => wait,
+    }
+}
+
 #[test]
 fn a_batch_goes_when_it_is_full_or_has_waited() {
     let start = Instant::now();
     let mut state = state(start);
     state.open(message(0), at(0, None, 9), start);
-    assert_eq!(state.due_in(0, start), None);
+    assert_eq!(due_in(&state, 0, start), None);
     take(&mut state, message(0), &[0, 1], start);
     let later = start + LINGER / 4;
     take(&mut state, message(0), &[2], later);
-    assert_eq!(state.due_in(0, later), Some(LINGER * 3 / 4));
-    assert_eq!(state.due_in(0, start + LINGER * 2), Some(Duration::ZERO));
+    assert_eq!(due_in(&state, 0, later), Some(LINGER * 3 / 4));
+    assert_eq!(due_in(&state, 0, start + LINGER * 2), Some(Duration::ZERO));
     assert!(!state.is_full(0));
     take(&mut state, message(0), &[3], later);
     assert!(state.is_full(0));
-    assert_eq!(state.due_in(0, later), Some(Duration::ZERO));
+    assert_eq!(due_in(&state, 0, later), Some(Duration::ZERO));
     state.cut(0, later);
-    assert_eq!(state.due_in(0, later), None);
+    assert_eq!(due_in(&state, 0, later), None);
 
     state.take(message(0), 4, 0, &[0; 1_000], None, later);
     assert!(state.is_full(0), "by its bytes");
     state.void(message(0), later);
-    assert_eq!(state.due_in(0, later), None);
+    assert_eq!(due_in(&state, 0, later), None);
 }
 
 #[test]
@@ -129,14 +137,42 @@ fn lanes_have_batches_of_their_own_and_share_what_may_be_gathered() {
     );
     state.open(key(EventType::Speech, 1), at(0, None, 9), now);
     assert!(state.is_full(0));
-    assert_eq!(state.due_in(1, now), None);
+    assert_eq!(due_in(&state, 1, now), None);
     take(&mut state, key(EventType::Speech, 1), &[0], now);
-    assert_eq!(state.due_in(1, now), Some(LINGER));
+    assert_eq!(due_in(&state, 1, now), Some(LINGER));
     assert_eq!(state.cut(1, now).parts.len(), 1);
-    assert_eq!(state.due_in(1, now), None);
+    assert_eq!(due_in(&state, 1, now), None);
     assert!(state.is_full(0), "what the other has is still there");
     assert_eq!(state.cut(0, now).parts.len(), 2);
     assert!(state.cut(2, now).parts.is_empty());
+}
+
+#[test]
+fn what_has_waited_takes_the_others_along_and_what_is_full_does_not() {
+    let start = Instant::now();
+    let mut state = State::new(6, 1_000, LINGER, 3, start);
+    for partition in 0..3 {
+        state.open(message(partition), at(0, None, 9), start);
+    }
+    let everywhere = |_| true;
+    take(&mut state, message(0), &[0], start);
+    let later = start + LINGER / 2;
+    take(&mut state, message(1), &[0], later);
+    assert_eq!(state.due(everywhere, later), (vec![], Some(LINGER / 2)));
+    take(&mut state, message(1), &[1], later);
+    assert_eq!(state.due(everywhere, later), (vec![1], Some(LINGER / 2)));
+    state.cut(1, later);
+    take(&mut state, message(1), &[2], later);
+    let at_last = start + LINGER;
+    assert_eq!(
+        state.due(everywhere, at_last),
+        (vec![0, 1], Some(Duration::ZERO))
+    );
+    // A lane that is stuck hurries nobody.
+    assert_eq!(
+        state.due(|lane| lane != 0, at_last),
+        (vec![], Some(LINGER / 2))
+    );
 }
 
 #[test]
@@ -172,7 +208,7 @@ fn a_begun_range_waits_until_it_is_whole_and_goes_alone() {
     state.open(message(0), at(10, Some(16), 20), now);
     state.open(message(1), at(0, None, 20), now);
     take(&mut state, message(0), &[10, 11, 12, 13, 14], now);
-    assert_eq!(state.due_in(0, now), None, "nothing may go yet");
+    assert_eq!(due_in(&state, 0, now), None, "nothing may go yet");
     take(&mut state, message(1), &[0], now);
     let others = state.cut(0, now).parts;
     assert_eq!(others.len(), 1);
