@@ -296,7 +296,7 @@ async fn recount(
         .collect();
     let ids = ids.join(",");
     let (mut rollup, mut bad) = (Rollup::default(), Bad::default());
-    for (kind, data) in DATA {
+    for kind in EventType::ALL.iter().copied() {
         let sql = format!(
             "SELECT 1 AS v, event_type AS type, event_id AS id, child_id, parent_id, age_group,
                     session_id, toUnixTimestamp64Milli(occurred_at) AS occurred_at,
@@ -306,6 +306,7 @@ async fn recount(
              FROM history
              WHERE child_id IN ({ids}) AND event_type = '{kind}' AND local_date >= '{since}'
                AND NOT ({above})",
+            data = data(kind),
             kind = kind.as_str(),
         );
         let rows = stores
@@ -389,27 +390,14 @@ async fn positions(
     Ok(rows.into_iter().map(position).collect())
 }
 
-/// The `data` of each type as the record has it, of the columns of `events`.
-const DATA: [(EventType, &str); 4] = [
-    (
-        EventType::Interaction,
-        "interaction_action AS action, activity_id, subject, topic, is_correct, response_time_ms, \
-         duration_ms, confidence, difficulty, rating, xp, stars, badge",
-    ),
-    (
-        EventType::Message,
-        "conversation_id, sequence, role, topic, chars, words, ifNull(is_question, false) AS is_question, \
-         ifNull(is_free_form, false) AS is_free_form, ifNull(aha_moment, false) AS aha_moment, \
-         ifNull(was_filtered, false) AS was_filtered, selected_choice, depth_level, tokens_used, \
-         processing_time_ms, filter_reason",
-    ),
-    (
-        EventType::Speech,
-        "audio_session_id, window_ms, child_words, adult_words, child_vocalizations, \
-         conversational_turns, utterances, unique_words, new_words, snr_db, language, model_version",
-    ),
-    (
-        EventType::Session,
-        "session_action AS action, active_ms, kind, device_type",
-    ),
-];
+/// The `data` of an event as the record has it, of the columns of `events`.
+fn data(kind: EventType) -> String {
+    let columns = kind.declaration().columns.iter();
+    let fields: Vec<_> = columns
+        .map(|column| match column.default {
+            Some(default) => format!("ifNull({}, {default}) AS {}", column.name, column.field),
+            None => format!("{} AS {}", column.name, column.field),
+        })
+        .collect();
+    fields.join(", ")
+}

@@ -1,4 +1,4 @@
-//! Sound never enters: how raw audio is recognised (contract, "Consent and registry").
+//! Sound never enters: how raw audio is recognised (docs/contract.md, "Raw audio").
 
 const NAMES: [&str; 7] = [
     "audio",

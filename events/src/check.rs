@@ -10,7 +10,7 @@ use chrono::NaiveDate;
 
 use crate::{
     bounds,
-    data::{Data, Interaction, InteractionAction, Message, Session, Speech},
+    data::EventType,
     record::{AttributeValue, Record},
 };
 
@@ -35,7 +35,7 @@ pub struct Implausible {
     pub problem: &'static str,
 }
 
-type Checked = Result<(), Implausible>;
+pub(crate) type Checked = Result<(), Implausible>;
 
 const fn wrong(field: &'static str, problem: &'static str) -> Checked {
     Err(Implausible { field, problem })
@@ -46,23 +46,15 @@ impl Record<'_> {
     pub(crate) fn check(&self) -> Checked {
         self.check_times()?;
         if let Some(device) = &self.device {
-            text("device.id", &device.id, bounds::DEVICE_ID)?;
-            text(
-                "device.app_version",
-                &device.app_version,
-                bounds::APP_VERSION,
-            )?;
+            device.check()?;
         }
         if !self.attributes.is_empty() {
             attributes(&self.attributes)?;
         }
-        match &self.data {
-            Data::Interaction(data) => interaction(data),
-            Data::Message(data) => message(data),
-            Data::Speech(data) => speech(data),
-            Data::Session(_) if self.session_id.is_none() => wrong("session_id", "is missing"),
-            Data::Session(data) => session(data),
+        if self.session_id.is_none() && self.event_type == EventType::Session {
+            return wrong("session_id", "is missing");
         }
+        self.data.check()
     }
 
     fn check_times(&self) -> Checked {
@@ -90,80 +82,6 @@ const fn midnight(year: i32) -> i64 {
     }
 }
 
-fn interaction(data: &Interaction<'_>) -> Checked {
-    let is_answer = matches!(data.action, InteractionAction::Answer);
-    if is_answer != data.is_correct.is_some() {
-        return wrong(
-            "data.is_correct",
-            "is for each answer, and for nothing else",
-        );
-    }
-    if matches!(data.action, InteractionAction::Rate) && data.rating.is_none() {
-        return wrong("data.rating", "is missing");
-    }
-    text("data.subject", &data.subject, bounds::LABEL)?;
-    text("data.topic", &data.topic, bounds::LABEL)?;
-    text("data.badge", &data.badge, bounds::LABEL)?;
-    int(
-        "data.response_time_ms",
-        data.response_time_ms,
-        bounds::RESPONSE_TIME_MS,
-    )?;
-    int("data.duration_ms", data.duration_ms, bounds::DURATION_MS)?;
-    number("data.confidence", data.confidence, bounds::CONFIDENCE)?;
-    int("data.difficulty", data.difficulty, bounds::GRADE)?;
-    int("data.rating", data.rating, bounds::GRADE)?;
-    int("data.xp", data.xp, bounds::REWARD)?;
-    int("data.stars", data.stars, bounds::REWARD)
-}
-
-fn message(data: &Message<'_>) -> Checked {
-    text("data.topic", &data.topic, bounds::LABEL)?;
-    text("data.filter_reason", &data.filter_reason, bounds::LABEL)?;
-    int("data.sequence", Some(data.sequence), bounds::SEQUENCE)?;
-    int("data.chars", data.chars, bounds::CHARS)?;
-    int("data.words", data.words, bounds::WORDS)?;
-    int(
-        "data.selected_choice",
-        data.selected_choice,
-        bounds::SELECTED_CHOICE,
-    )?;
-    int("data.depth_level", data.depth_level, bounds::DEPTH_LEVEL)?;
-    int("data.tokens_used", data.tokens_used, bounds::TOKENS_USED)?;
-    int(
-        "data.processing_time_ms",
-        data.processing_time_ms,
-        bounds::PROCESSING_TIME_MS,
-    )
-}
-
-fn speech(data: &Speech<'_>) -> Checked {
-    let count = |field, value| int(field, Some(value), bounds::SPEECH_COUNT);
-    int("data.window_ms", Some(data.window_ms), bounds::WINDOW_MS)?;
-    count("data.child_words", data.child_words)?;
-    count("data.adult_words", data.adult_words)?;
-    count("data.child_vocalizations", data.child_vocalizations)?;
-    count("data.conversational_turns", data.conversational_turns)?;
-    count("data.utterances", data.utterances)?;
-    count("data.unique_words", data.unique_words)?;
-    count("data.new_words", data.new_words)?;
-    number("data.snr_db", data.snr_db, bounds::SNR_DB)?;
-    text(
-        "data.model_version",
-        &data.model_version,
-        bounds::MODEL_VERSION,
-    )?;
-    text("data.language", &data.language, bounds::LANGUAGE)?;
-    match &data.language {
-        Some(tag) if !bounds::is_language_tag(tag) => wrong("data.language", "is no language tag"),
-        _ => Ok(()),
-    }
-}
-
-fn session(data: &Session) -> Checked {
-    int("data.active_ms", Some(data.active_ms), bounds::ACTIVE_MS)
-}
-
 fn attributes(attributes: &[(Cow<'_, str>, AttributeValue<'_>)]) -> Checked {
     const FIELD: &str = "attributes";
     if attributes.len() > bounds::ATTRIBUTES {
@@ -183,7 +101,21 @@ fn attributes(attributes: &[(Cow<'_, str>, AttributeValue<'_>)]) -> Checked {
     Ok(())
 }
 
-fn int<T: TryInto<i64>>(
+/// A field that is required when another is a certain word, and with `only` is for nothing else.
+pub(crate) fn presence(
+    field: &'static str,
+    is_for_it: bool,
+    is_there: bool,
+    only: bool,
+) -> Checked {
+    match (is_for_it, is_there) {
+        (true, false) => wrong(field, "is missing"),
+        (false, true) if only => wrong(field, "is for another action"),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn int<T: TryInto<i64>>(
     field: &'static str,
     value: Option<T>,
     range: RangeInclusive<i64>,
@@ -195,18 +127,30 @@ fn int<T: TryInto<i64>>(
     }
 }
 
-fn number(field: &'static str, value: Option<f64>, range: RangeInclusive<f64>) -> Checked {
+pub(crate) fn number(
+    field: &'static str,
+    value: Option<f64>,
+    range: RangeInclusive<f64>,
+) -> Checked {
     match value {
         Some(value) if !range.contains(&value) => wrong(field, "is out of its range"),
         _ => Ok(()),
     }
 }
 
-fn text(field: &'static str, text: &Option<Cow<'_, str>>, max: usize) -> Checked {
+pub(crate) fn text(field: &'static str, text: &Option<Cow<'_, str>>, max: usize) -> Checked {
     match text {
         Some(Cow::Borrowed(text)) if is_plain(text, max) => Ok(()),
         Some(text) => filled(field, text, max),
         None => Ok(()),
+    }
+}
+
+pub(crate) fn language_tag(field: &'static str, tag: &Option<Cow<'_, str>>, max: usize) -> Checked {
+    text(field, tag, max)?;
+    match tag {
+        Some(tag) if !bounds::is_language_tag(tag) => wrong(field, "is no language tag"),
+        _ => Ok(()),
     }
 }
 

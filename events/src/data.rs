@@ -1,11 +1,24 @@
-//! The four event types and their `data`, as the contract's tables list them.
+//! The event types, and the fields of the `data` of each, declared here alone ([`rivulet_declare`] says how).
 
 use std::borrow::Cow;
 
+use rivulet_declare::declare;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::text;
+use crate::{
+    check::Checked,
+    contract::{ColumnWriter, Declaration, Values},
+    fields::Word,
+    record::{DecodeError, Record},
+    rejection::Rejection,
+};
+
+/// Unicode scalars of `subject`, `topic`, `badge` and `filter_reason` at most.
+const LABEL: usize = 100;
+
+/// Bytes of the text of a message at most.
+const CONTENT_BYTES: i64 = 8_192;
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
@@ -16,8 +29,11 @@ macro_rules! words {
         }
 
         impl $name {
-            /// Every value, in the contract's order.
+            /// Every value, in the order of the declaration.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The words, in the same order.
+            pub const WORDS: &[&str] = &[$($word),+];
 
             /// The word on the wire and in every store.
             #[must_use]
@@ -25,32 +41,98 @@ macro_rules! words {
                 match self { $(Self::$variant => $word),+ }
             }
 
-            /// The value for a word of the contract.
+            /// The value for one of the words.
             #[must_use]
             pub fn from_word(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
             }
         }
+
+        impl Word for $name {
+            const WORDS: &[&str] = Self::WORDS;
+
+            fn from_word(word: &str) -> Option<Self> {
+                Self::from_word(word)
+            }
+        }
     };
 }
 
-words!(
-    /// What kind of event it is; decides topic and `data`.
-    EventType { Interaction = "interaction", Message = "message", Speech = "speech", Session = "session" }
-);
+/// Event types: the struct that declares its `data`, its word, and the byte that stands for it in hashes.
+macro_rules! event_types {
+    ($($(#[$about:meta])* $name:ident $(<$life:lifetime>)? = $word:literal, $code:literal;)+) => {
+        words!(
+            /// What kind of event it is; decides topic and `data`.
+            EventType { $($(#[$about])* $name = $word),+ }
+        );
 
-impl EventType {
-    /// A stable byte for hashes. Never renumber: stored identities depend on it.
-    #[must_use]
-    pub const fn wire_code(self) -> u8 {
-        match self {
-            Self::Interaction => 1,
-            Self::Message => 2,
-            Self::Speech => 3,
-            Self::Session => 4,
+        impl EventType {
+            /// A stable byte for hashes. Never renumber: stored identities depend on it.
+            #[must_use]
+            pub const fn wire_code(self) -> u8 {
+                match self { $(Self::$name => $code),+ }
+            }
+
+            /// The names of the fields of its `data`, in the order of the declaration.
+            #[must_use]
+            pub const fn fields(self) -> &'static [&'static str] {
+                match self { $(Self::$name => $name::NAMES),+ }
+            }
+
+            /// What its `data` is.
+            #[must_use]
+            pub const fn declaration(self) -> Declaration {
+                match self { $(Self::$name => $name::DECLARATION),+ }
+            }
         }
-    }
+
+        /// The `data` of an event, by type. On the wire it is the inner object alone.
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        #[serde(untagged)]
+        pub enum Data<'a> {
+            $($(#[$about])* $name($name $(<$life>)?),)+
+        }
+
+        impl<'a> Data<'a> {
+            /// The type this data belongs to.
+            #[must_use]
+            pub const fn event_type(&self) -> EventType {
+                match self { $(Self::$name(_) => EventType::$name),+ }
+            }
+
+            /// Hands over the values of its type's columns.
+            pub fn write_columns(&self, to: &mut impl ColumnWriter) {
+                match self { $(Self::$name(data) => data.write_columns(to)),+ }
+            }
+
+            pub(crate) fn parse(kind: EventType, values: Values<'a>) -> Result<Self, Rejection> {
+                match kind { $(EventType::$name => $name::parse(values).map(Self::$name)),+ }
+            }
+
+            pub(crate) fn check(&self) -> Checked {
+                match self { $(Self::$name(data) => data.check()),+ }
+            }
+
+            pub(crate) fn read_record(
+                kind: EventType,
+                payload: &'a [u8],
+            ) -> Result<Record<'a>, DecodeError> {
+                match kind { $(EventType::$name => Record::read_as(payload, kind, Self::$name)),+ }
+            }
+        }
+    };
 }
+
+event_types!(
+    /// What a child did with an activity.
+    Interaction<'a> = "interaction", 1;
+    /// A turn of a conversation.
+    Message<'a> = "message", 2;
+    /// A window of speech.
+    Speech<'a> = "speech", 3;
+    /// A step in a session's life.
+    Session = "session", 4;
+);
 
 words!(
     /// What a child did with an activity.
@@ -84,178 +166,166 @@ words!(
     AgeGroup { WonderCubs = "wonder_cubs", CuriousExplorers = "curious_explorers", MindMasters = "mind_masters" }
 );
 
-/// `data` of an interaction.
+/// What a child did with an activity.
+#[declare(object = "data")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interaction<'a> {
     /// What was done.
+    #[field(column = "interaction_action")]
     pub action: InteractionAction,
-    /// The activity it was done in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The activity.
     pub activity_id: Option<Uuid>,
-    /// School subject, at most 100 scalars.
-    #[serde(borrow, default, deserialize_with = "text::option")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// School subject.
+    #[field(max_chars = LABEL)]
     pub subject: Option<Cow<'a, str>>,
-    /// Topic within the subject, at most 100 scalars.
-    #[serde(borrow, default, deserialize_with = "text::option")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Topic.
+    #[field(max_chars = LABEL)]
     pub topic: Option<Cow<'a, str>>,
-    /// Whether an `answer` was right; `None` on any other action.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Whether an answer was right.
+    #[field(only_for(action = Answer))]
     pub is_correct: Option<bool>,
-    /// 0..=3 600 000 ms.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Time to respond, in milliseconds.
+    #[field(range = 0..=3_600_000)]
     pub response_time_ms: Option<u32>,
-    /// Time on task, 0..=14 400 000 ms.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Time on task, in milliseconds.
+    #[field(range = 0..=14_400_000)]
     pub duration_ms: Option<u32>,
-    /// 0..=1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How sure the child was.
+    #[field(range = 0.0..=1.0)]
     pub confidence: Option<f64>,
-    /// 1..=5.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How difficult the activity was, 1 being the easiest.
+    #[field(range = 1..=5)]
     pub difficulty: Option<u8>,
-    /// 1..=5; always there on `rate`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How the child liked it, 5 being the best.
+    #[field(range = 1..=5, required_for(action = Rate))]
     pub rating: Option<u8>,
-    /// Points won, 0..=10 000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Points won.
+    #[field(range = 0..=10_000)]
     pub xp: Option<u16>,
-    /// Stars won, 0..=10 000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Stars won.
+    #[field(range = 0..=10_000)]
     pub stars: Option<u16>,
-    /// Badge won, at most 100 scalars.
-    #[serde(borrow, default, deserialize_with = "text::option")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Badge won.
+    #[field(max_chars = LABEL)]
     pub badge: Option<Cow<'a, str>>,
 }
 
-/// `data` of a message: a turn of a conversation. Its text is measured and gone.
+/// A turn of a conversation between a child and an assistant.
+#[declare(object = "data")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message<'a> {
     /// The conversation.
     pub conversation_id: Uuid,
-    /// Place in the conversation, from 1.
+    /// Place in the conversation.
+    #[field(range = 1..=i64::MAX)]
     pub sequence: u64,
     /// Who spoke.
     pub role: Role,
-    /// Topic, at most 100 scalars.
-    #[serde(borrow, default, deserialize_with = "text::option")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Topic.
+    #[field(max_chars = LABEL)]
     pub topic: Option<Cow<'a, str>>,
-    /// Unicode scalars of the content, `None` if there was none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Unicode scalars of the text.
+    #[field(range = 1..=CONTENT_BYTES, measures(
+        content, max_bytes = CONTENT_BYTES as usize, with = scalars,
+        about = "The text of the turn. It is measured (characters and words) and dropped.",
+    ))]
     pub chars: Option<u32>,
-    /// White-space separated words of the content, `None` if there was none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Words of the text, separated by white space.
+    // Between two words is a byte at least.
+    #[field(range = 1..=CONTENT_BYTES / 2, measures(content, with = words))]
     pub words: Option<u32>,
     /// The turn asks something.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[field(default)]
     pub is_question: bool,
     /// Typed or spoken freely, not chosen from a list.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[field(default)]
     pub is_free_form: bool,
     /// The app saw a moment of insight.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[field(default)]
     pub aha_moment: bool,
     /// A safety filter acted.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[field(default)]
     pub was_filtered: bool,
-    /// Chosen answer, 0..=255.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Which answer of a list was chosen.
+    #[field(range = 0..=255)]
     pub selected_choice: Option<u8>,
-    /// How deep the conversation has gone, 0..=100.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How deep the conversation has gone.
+    #[field(range = 0..=100)]
     pub depth_level: Option<u8>,
-    /// Model tokens, 0..=10 000 000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Tokens that the model used.
+    #[field(range = 0..=10_000_000)]
     pub tokens_used: Option<u32>,
-    /// 0..=10 000 000 ms.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Time that the assistant took, in milliseconds.
+    #[field(range = 0..=10_000_000)]
     pub processing_time_ms: Option<u32>,
-    /// Why the filter acted, at most 100 scalars.
-    #[serde(borrow, default, deserialize_with = "text::option")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why the filter acted.
+    #[field(max_chars = LABEL)]
     pub filter_reason: Option<Cow<'a, str>>,
 }
 
-/// `data` of a speech window: metrics computed on the device.
+/// Metrics of a window of speech, computed on the device. Sound itself is never accepted.
+#[declare(object = "data")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Speech<'a> {
     /// The recording session on the device.
     pub audio_session_id: Uuid,
-    /// Length of the analysed window, 1..=3 600 000 ms.
+    /// Length of the analysed window, in milliseconds.
+    #[field(range = 1..=3_600_000)]
     pub window_ms: u32,
-    /// Each count is 0..=100 000.
+    /// Words of the child.
+    #[field(default, range = 0..=100_000)]
     pub child_words: u32,
     /// Words of adults near the child.
+    #[field(default, range = 0..=100_000)]
     pub adult_words: u32,
     /// Vocalisations that are no words.
+    #[field(default, range = 0..=100_000)]
     pub child_vocalizations: u32,
     /// Turns between child and adult.
+    #[field(default, range = 0..=100_000)]
     pub conversational_turns: u32,
     /// Utterances of the child.
+    #[field(default, range = 0..=100_000)]
     pub utterances: u32,
     /// Distinct words in the window.
+    #[field(default, range = 0..=100_000)]
     pub unique_words: u32,
     /// Words not heard from the child before.
+    #[field(default, range = 0..=100_000)]
     pub new_words: u32,
-    /// Signal to noise, -100..=200 dB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Signal to noise ratio, in decibels.
+    #[field(range = -100.0..=200.0)]
     pub snr_db: Option<f64>,
-    /// BCP 47 tag, at most 35 scalars.
-    #[serde(borrow, default, deserialize_with = "text::option")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Language, as a BCP 47 tag such as `pt-BR`.
+    #[field(max_chars = 35, language_tag)]
     pub language: Option<Cow<'a, str>>,
-    /// Version of the on-device model, at most 64 scalars.
-    #[serde(borrow, default, deserialize_with = "text::option")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Version of the model on the device.
+    #[field(max_chars = 64)]
     pub model_version: Option<Cow<'a, str>>,
 }
 
-/// `data` of a session event.
+/// A step in a session's life.
+#[declare(object = "data")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Session {
     /// The step.
+    #[field(column = "session_action")]
     pub action: SessionAction,
-    /// Active time since this session's previous event, 0..=600 000 ms.
+    /// Active time since this session's previous event, in milliseconds.
+    #[field(default, range = 0..=600_000)]
     pub active_ms: u32,
     /// What the session was for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<SessionKind>,
-    /// What it ran on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The kind of device that it ran on.
     pub device_type: Option<DeviceType>,
 }
 
-/// The `data` of an event, by type. On the wire it is the inner object alone.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Data<'a> {
-    /// An interaction.
-    Interaction(Interaction<'a>),
-    /// A message.
-    Message(Message<'a>),
-    /// A speech window.
-    Speech(Speech<'a>),
-    /// A session event.
-    Session(Session),
+/// Unicode scalars of a text.
+fn scalars(text: &str) -> u32 {
+    u32::try_from(text.chars().count()).unwrap_or(u32::MAX)
 }
 
-impl Data<'_> {
-    /// The type this data belongs to.
-    #[must_use]
-    pub const fn event_type(&self) -> EventType {
-        match self {
-            Self::Interaction(_) => EventType::Interaction,
-            Self::Message(_) => EventType::Message,
-            Self::Speech(_) => EventType::Speech,
-            Self::Session(_) => EventType::Session,
-        }
-    }
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_false(value: &bool) -> bool {
-    !value
+/// Words of a text, separated by white space.
+fn words(text: &str) -> u32 {
+    u32::try_from(text.split_whitespace().count()).unwrap_or(u32::MAX)
 }

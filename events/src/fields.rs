@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use crate::{
     batch::parse_time,
-    bounds::is_longer,
+    bounds::{is_language_tag, is_longer},
     rejection::{Code, Rejection},
-    scan::{Pairs, Value, pointer},
+    scan::{Value, pointer},
 };
 
-/// A field of the contract, found or not. `object` is empty for the event itself.
+/// A field, found or not. `object` is empty for the event itself.
 pub(crate) struct Field<'s, 'a> {
     pub(crate) object: &'static str,
     pub(crate) name: &'s str,
@@ -19,6 +19,13 @@ pub(crate) struct Field<'s, 'a> {
 }
 
 type Checked<T> = Result<T, Rejection>;
+
+/// One of a list of words.
+pub(crate) trait Word: Copy {
+    const WORDS: &[&str];
+
+    fn from_word(word: &str) -> Option<Self>;
+}
 
 impl<'a> Field<'_, 'a> {
     pub(crate) fn missing(&self) -> Rejection {
@@ -78,24 +85,31 @@ impl<'a> Field<'_, 'a> {
         Ok(Some(text))
     }
 
-    /// One of the contract's words. `required`: a blank is then no word instead of absent.
-    pub(crate) fn word<T: Copy>(
-        &mut self,
-        of: impl Fn(&str) -> Option<T>,
-        all: &[T],
-        name: impl Fn(T) -> &'static str,
-        required: bool,
-    ) -> Checked<Option<T>> {
+    /// One of some words. `required`: a blank is then no word instead of absent.
+    pub(crate) fn word<T: Word>(&mut self, required: bool) -> Checked<Option<T>> {
         let Some(text) = self.trimmed()? else {
             return Ok(None);
         };
         if text.is_empty() && !required {
             return Ok(None);
         }
-        of(&text).map(Some).ok_or_else(|| {
-            let words: Vec<_> = all.iter().map(|value| name(*value)).collect();
-            self.invalid(format!("must be one of {}", words.join(", ")))
-        })
+        T::from_word(&text)
+            .map(Some)
+            .ok_or_else(|| self.invalid(format!("must be one of {}", T::WORDS.join(", "))))
+    }
+
+    /// An optional BCP 47 language tag of at most `max` scalars. `en_US`, as Java and POSIX write it, is `en-US`.
+    pub(crate) fn language_tag(&mut self, max: usize) -> Checked<Option<Cow<'a, str>>> {
+        let tag = self.text(max)?.map(|tag| match tag.contains('_') {
+            true => Cow::Owned(tag.replace('_', "-")),
+            false => tag,
+        });
+        match tag {
+            Some(tag) if !is_language_tag(&tag) => {
+                Err(self.invalid("must be a BCP 47 language tag, such as pt-BR"))
+            }
+            tag => Ok(tag),
+        }
     }
 
     /// An integer of the range.
@@ -177,37 +191,4 @@ pub(crate) fn trim(text: Cow<'_, str>) -> Cow<'_, str> {
             trimmed => Cow::Owned(trimmed.to_owned()),
         },
     }
-}
-
-/// Sorts an object's fields into the slots of `names`; what has no slot is handed to `unknown`.
-pub(crate) fn slots<'a, const N: usize>(
-    pairs: Pairs<'a>,
-    names: &[&str; N],
-    mut unknown: impl FnMut(&str),
-) -> [Option<Value<'a>>; N] {
-    let mut slots = [const { None }; N];
-    for (key, value) in pairs {
-        if matches!(value, Value::Null) {
-            continue;
-        }
-        match names.iter().position(|name| *name == key) {
-            Some(index) => slots[index] = Some(value),
-            None => unknown(&key),
-        }
-    }
-    slots
-}
-
-/// Names the slots of an object, so that each can be judged in the order of its table.
-pub(crate) fn fields<'a, const N: usize>(
-    object: &'static str,
-    names: [&'static str; N],
-    slots: [Option<Value<'a>>; N],
-) -> [Field<'static, 'a>; N] {
-    let mut values = slots.into_iter();
-    names.map(|name| Field {
-        object,
-        name,
-        value: values.next().flatten(),
-    })
 }

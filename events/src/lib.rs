@@ -1,4 +1,4 @@
-//! The contract as types: events, validation, local day, the Kafka record. No I/O, no clock.
+//! The contract (docs/contract.md) as types: events, validation, local day, the Kafka record. No I/O, no clock.
 //!
 //! Bytes come in as a request body ([`batch`]), each element becomes an [`Event`] or a
 //! [`Rejection`] ([`parse`]), is admitted by what the registry says of the child
@@ -9,9 +9,10 @@
 pub mod admission;
 mod audio;
 pub mod batch;
-mod bounds;
+pub mod bounds;
 pub mod changes;
 mod check;
+pub mod contract;
 pub mod data;
 mod fields;
 pub mod ids;
@@ -23,7 +24,6 @@ pub mod repair;
 pub mod sabotage;
 mod scan;
 mod text;
-mod typed;
 
 pub use admission::Registration;
 pub use check::Implausible;

@@ -1,4 +1,5 @@
-//! One event's JSON to an [`Event`], or the first reason of the contract's order why not.
+//! One event's JSON to an [`Event`], or the first reason why not, in the order of docs/contract.md, "Codes of a
+//! rejected event".
 
 use std::borrow::Cow;
 
@@ -6,13 +7,13 @@ use uuid::Uuid;
 
 use crate::{
     bounds::{self, is_longer},
-    data::{Data, EventType, Platform},
-    fields::{Field, fields, slots, trim},
+    contract::{self, Need, Values, values},
+    data::{Data, EventType},
+    fields::{Field, trim},
     ids::ChildId,
     record::{AttributeValue, Device},
     rejection::{Code, Rejection},
     scan::{Object, Scanned, Value, pointer, scan},
-    typed::Slots,
 };
 
 /// The longest `id` that is repeated in the answer of an event whose `id` is no UUID.
@@ -174,10 +175,13 @@ fn build<'a>(found: &mut Scanned<'a>) -> Result<Event<'a>, Rejection> {
     let data = match data {
         Object::Absent => return Err(data_field.missing()),
         Object::Other => None,
-        Object::Fields(pairs) => event_type.map(|kind| Slots::new(kind, pairs, found)),
+        Object::Fields(pairs) => event_type.map(|kind| {
+            let unknown = |key: &str| found.warn_unknown("data", key);
+            (kind, values(kind.fields(), pairs, unknown))
+        }),
     };
-    if let Some(missing) = data.as_ref().and_then(Slots::first_missing) {
-        return Err(missing);
+    if let Some((kind, values)) = &data {
+        missing(kind.declaration().fields, values)?;
     }
 
     // From here on every required field is there, and the first invalid one is told.
@@ -194,9 +198,8 @@ fn build<'a>(found: &mut Scanned<'a>) -> Result<Event<'a>, Rejection> {
     let session_id = session_id.uuid(event_type == Some(EventType::Session))?;
     let device = device(found)?;
     let attributes = attributes(found)?;
-    let data = data
-        .ok_or_else(|| data_field.invalid("must be an object"))?
-        .read()?;
+    let (kind, values) = data.ok_or_else(|| data_field.invalid("must be an object"))?;
+    let data = Data::parse(kind, values)?;
     Ok(Event {
         id,
         child_id: ChildId::new(child_id),
@@ -214,14 +217,36 @@ fn device<'a>(found: &mut Scanned<'a>) -> Result<Option<Device<'a>>, Rejection> 
         Object::Other => return Err(top("device", None).invalid("must be an object")),
         Object::Fields(pairs) => pairs,
     };
-    const NAMES: [&str; 3] = ["id", "platform", "app_version"];
-    let slots = slots(pairs, &NAMES, |key| found.warn_unknown("device", key));
-    let [mut id, mut platform, mut app_version] = fields("device", NAMES, slots);
-    Ok(Some(Device {
-        id: id.text(bounds::DEVICE_ID)?,
-        platform: platform.word(Platform::from_word, Platform::ALL, Platform::as_str, false)?,
-        app_version: app_version.text(bounds::APP_VERSION)?,
-    }))
+    let unknown = |key: &str| found.warn_unknown("device", key);
+    Device::parse(values(Device::NAMES, pairs, unknown)).map(Some)
+}
+
+/// Tells the first field of `data` that has to be there and is not.
+fn missing(fields: &'static [contract::Field], values: &Values<'_>) -> Result<(), Rejection> {
+    let is = |name: &str, word: &str| {
+        let mut found = fields
+            .iter()
+            .zip(values)
+            .filter(|(field, _)| field.name == name);
+        matches!(found.next(), Some((_, Some(Value::Text(text)))) if text.trim() == word)
+    };
+    for (field, value) in fields.iter().zip(values) {
+        let is_needed = value.is_none()
+            && match field.need {
+                Need::Required => true,
+                Need::For { field, word, .. } => is(field, word),
+                Need::Optional | Need::Default => false,
+            };
+        if is_needed {
+            let field = Field {
+                object: "data",
+                name: field.name,
+                value: None,
+            };
+            return Err(field.missing());
+        }
+    }
+    Ok(())
 }
 
 /// `attributes` in the order sent. What is `null` or blank is absent, before anything is counted.

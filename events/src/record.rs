@@ -1,8 +1,9 @@
 //! The Kafka record: what a consumer reads, one event a record, as JSON with a schema version.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::RangeInclusive};
 
 use chrono::NaiveDate;
+use rivulet_declare::declare;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -15,23 +16,40 @@ use crate::{
     text,
 };
 
-/// The schema version this release writes. It reads this one and the one before.
+/// The schema version that this release writes.
+///
+/// A release that adds a field which may be absent keeps the number. One that adds a field which readers must know
+/// of, or changes what a field means, raises it, and gives [`Record::read`] what turns a record of the version
+/// before into one of its own. So there is never more than one version between two releases that run side by side.
 pub const SCHEMA_VERSION: u16 = 1;
 
+/// The schema versions that this release reads: the one before its own, as far as there was one; its own; and the
+/// next, because in a rolling upgrade a newer ingest may write before the last older consumer is gone. Of the next
+/// version it takes what it knows and leaves the additions.
+pub const READABLE_VERSIONS: RangeInclusive<u16> = 1..=SCHEMA_VERSION + 1;
+
 /// The device an event came from.
+#[declare(object = "device")]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Device<'a> {
-    /// The app's id for the device, at most 64 scalars.
-    #[serde(borrow, default, deserialize_with = "text::option")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The app's id of the device.
+    #[field(max_chars = 64, column = "device_id", many_values)]
     pub id: Option<Cow<'a, str>>,
-    /// Operating platform.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The platform.
+    #[field(column = "device_platform")]
     pub platform: Option<Platform>,
-    /// App version, at most 32 scalars.
-    #[serde(borrow, default, deserialize_with = "text::option")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Version of the app.
+    #[field(max_chars = 32, column = "device_app_version")]
     pub app_version: Option<Cow<'a, str>>,
+}
+
+impl Device<'_> {
+    /// One of which nothing is known.
+    pub const NONE: Self = Self {
+        id: None,
+        platform: None,
+        app_version: None,
+    };
 }
 
 /// A value in `attributes`.
@@ -53,7 +71,7 @@ pub enum AttributeValue<'a> {
 /// Field order is wire order: `v` first, so that a reader can tell the version before the rest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record<'a, D = Data<'a>> {
-    /// Schema version, [`SCHEMA_VERSION`] when written by this release.
+    /// Schema version, one of [`READABLE_VERSIONS`]; [`SCHEMA_VERSION`] when written by this release.
     pub v: u16,
     /// The event's type; always that of `data`.
     #[serde(rename = "type")]
@@ -71,7 +89,7 @@ pub struct Record<'a, D = Data<'a>> {
     pub session_id: Option<Uuid>,
     /// The device's clock, as sent: Unix milliseconds.
     pub occurred_at: i64,
-    /// Corrected for skew and clamped (contract, "Time"): Unix milliseconds.
+    /// Corrected for skew and clamped (docs/contract.md, "Time"): Unix milliseconds.
     pub event_time: i64,
     /// This server's clock: Unix milliseconds.
     pub received_at: i64,
@@ -119,22 +137,17 @@ impl<'a> Record<'a> {
     /// # Errors
     /// [`DecodeError`], [`DecodeError::Implausible`] excepted.
     pub fn read(expected: EventType, payload: &'a [u8]) -> Result<Self, DecodeError> {
-        match expected {
-            EventType::Interaction => Self::read_as(payload, expected, Data::Interaction),
-            EventType::Message => Self::read_as(payload, expected, Data::Message),
-            EventType::Speech => Self::read_as(payload, expected, Data::Speech),
-            EventType::Session => Self::read_as(payload, expected, Data::Session),
-        }
+        Data::read_record(expected, payload)
     }
 
-    fn read_as<D: Deserialize<'a>>(
+    pub(crate) fn read_as<D: Deserialize<'a>>(
         payload: &'a [u8],
         expected: EventType,
         wrap: impl Fn(D) -> Data<'a>,
     ) -> Result<Self, DecodeError> {
         let record: Record<'a, D> =
             text::json(payload).map_err(|error| explain(payload, expected, error))?;
-        if record.v != SCHEMA_VERSION {
+        if !READABLE_VERSIONS.contains(&record.v) {
             return Err(DecodeError::UnknownVersion(record.v));
         }
         if record.event_type != expected {
@@ -194,7 +207,7 @@ fn explain(payload: &[u8], expected: EventType, error: serde_json::Error) -> Dec
         event_type: EventType,
     }
     if let Ok(Version { v }) = serde_json::from_slice(payload)
-        && v != SCHEMA_VERSION
+        && !READABLE_VERSIONS.contains(&v)
     {
         return DecodeError::UnknownVersion(v);
     }
@@ -293,7 +306,7 @@ pub enum DecodeError {
     #[error("not a record of this schema: {0}")]
     Malformed(#[from] serde_json::Error),
     /// Written by a release this one does not know.
-    #[error("schema version {0} is unknown to this release, which reads up to {SCHEMA_VERSION}")]
+    #[error("schema version {0} is unknown to this release, which reads {READABLE_VERSIONS:?}")]
     UnknownVersion(u16),
     /// The record's type is not its topic's.
     #[error("a record of type `{found}` in the topic for `{expected}`")]

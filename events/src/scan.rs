@@ -19,7 +19,7 @@ const TOO_DEEP: &str = "the event is nested too deep";
 /// Above this many keys in one object a hash set takes over from comparing each with each.
 const FEW_KEYS: usize = 24;
 
-/// A JSON value as far as a field of the contract may need it.
+/// A JSON value as far as a field of an event may need it (docs/contract.md, "Events").
 #[derive(Debug)]
 pub(crate) enum Value<'a> {
     Null,
@@ -80,7 +80,7 @@ pub(crate) fn scan(json: &str, max_depth: u8) -> Result<Scanned<'_>, serde_json:
 }
 
 impl Scanned<'_> {
-    /// Notes a field the contract does not have.
+    /// Notes a field that docs/contract.md, "Events", does not have.
     pub(crate) fn warn_unknown(&mut self, object: &str, key: &str) {
         if self.warnings.len() < MAX_WARNINGS {
             let dot = if object.is_empty() { "" } else { "." };

@@ -1,4 +1,4 @@
-//! Each rule of the contract's section 1 on one event's JSON.
+//! Each rule of docs/contract.md, "Events", on one event's JSON.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 

@@ -54,7 +54,7 @@ pub fn openapi() -> OpenApi {
     document.merge(rivulet_telemetry::openapi());
     let schemas = &mut document.components.get_or_insert_default().schemas;
     for (name, schema) in event::schemas() {
-        schemas.insert(name.to_owned(), schema.into());
+        schemas.insert(name, schema.into());
     }
     let address = ServerVariable::builder()
         .default_value("http://127.0.0.1:8080")

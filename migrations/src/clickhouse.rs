@@ -1,6 +1,8 @@
 //! ClickHouse has no transactions over DDL, so every statement is idempotent and all of them run,
 //! in file order, each time. Nothing records what ran: running it again is how it is repaired.
 
+use rivulet_events::{Device, EventType, contract::Column};
+
 use crate::Error;
 
 /// The files of `migrations/clickhouse`, in order. `{database}` in them is the database's name,
@@ -32,7 +34,7 @@ pub async fn clickhouse(client: &clickhouse::Client, database: &str) -> Result<(
         &format!("CREATE DATABASE IF NOT EXISTS {database}"),
     )
     .await?;
-    for statement in all_statements() {
+    for statement in all_statements().into_iter().chain(comments()) {
         run(&client, &statement.replace("{database}", &database)).await?;
     }
     Ok(())
@@ -53,6 +55,48 @@ fn all_statements() -> Vec<String> {
         }
     }
     all
+}
+
+/// What every declared column is, where a tool shows it beside the name. Last: replacing a view forgets it.
+fn comments() -> [String; 2] {
+    let mut declared: Vec<(&Column, Vec<&str>)> = Vec::new();
+    for column in Device::DECLARATION.columns {
+        declared.push((column, Vec::new()));
+    }
+    for kind in EventType::ALL {
+        for column in kind.declaration().columns {
+            match declared.iter_mut().find(|(of, _)| of.name == column.name) {
+                Some((_, kinds)) => kinds.push(kind.as_str()),
+                None => declared.push((column, vec![kind.as_str()])),
+            }
+        }
+    }
+    let comments: Vec<_> = declared
+        .iter()
+        .map(
+            |(
+                Column {
+                    name, about, rule, ..
+                },
+                kinds,
+            )| {
+                let kinds = match kinds.as_slice() {
+                    [] => String::new(),
+                    kinds => format!("{}: ", kinds.join(", ")),
+                };
+                let comment = format!("{kinds}{about} {rule}")
+                    .trim_end()
+                    .replace('\'', "''");
+                format!("COMMENT COLUMN {name} '{comment}'")
+            },
+        )
+        .collect();
+    ["events", "history"].map(|table| {
+        format!(
+            "ALTER TABLE {{database}}.{table}\n    {}",
+            comments.join(",\n    ")
+        )
+    })
 }
 
 async fn run(client: &clickhouse::Client, statement: &str) -> Result<(), Error> {
@@ -107,11 +151,13 @@ mod tests {
 
     #[test]
     fn every_statement_may_run_twice() {
-        for statement in all_statements() {
+        for statement in all_statements().into_iter().chain(comments()) {
             let comments = |lines: &str| {
-                lines
-                    .lines()
-                    .all(|line| line.trim().starts_with("COMMENT COLUMN "))
+                lines.lines().all(|line| {
+                    let line = line.trim();
+                    line.starts_with("COMMENT COLUMN ")
+                        || line.starts_with("ADD COLUMN IF NOT EXISTS ")
+                })
             };
             assert!(
                 statement.starts_with("CREATE TABLE IF NOT EXISTS {database}.")

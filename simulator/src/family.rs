@@ -62,7 +62,7 @@ pub struct Family {
 pub struct Child {
     /// The child's id.
     pub id: Uuid,
-    /// A word of the contract.
+    /// One of the age groups of docs/contract.md, "Registry".
     pub age_group: &'static str,
     /// What it does when.
     pub habit: Habit,
@@ -94,9 +94,9 @@ pub struct Habit {
 pub struct Device {
     /// The app's id for it.
     pub id: String,
-    /// A word of the contract.
+    /// One of the platforms of docs/contract.md, "Events".
     pub platform: &'static str,
-    /// A word of the contract.
+    /// One of the device types of docs/sending-events.md, "Fields".
     pub device_type: &'static str,
     /// Version of the app.
     pub app_version: &'static str,
@@ -227,7 +227,7 @@ fn device(rng: &mut ChaCha8Rng, batch: usize) -> Device {
         id: format!("dev-{:08x}", rng.next_u32()),
         platform,
         device_type,
-        // The beta sends fields that the contract does not know.
+        // The beta sends fields that docs/contract.md, "Events", does not have.
         app_version: pick(rng, &["4.2.0", "4.2.1", "4.3.0", "5.0.0-beta"]),
         clock_off_ms,
         says_sent_at,

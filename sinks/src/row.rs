@@ -7,8 +7,8 @@
 
 use chrono::NaiveDate;
 use rivulet_events::{
-    AttributeValue, ChildId, Data, EventType, Identity, Interaction, Message, Record, Session,
-    Speech,
+    AttributeValue, ChildId, Device, EventType, Identity, Record,
+    contract::{ColumnWriter, Declaration},
 };
 use uuid::Uuid;
 
@@ -28,67 +28,9 @@ const COMMON: &[Column] = &[
     ("event_time", "DateTime64(3, 'UTC')"),
     ("received_at", "DateTime64(3, 'UTC')"),
     ("local_date", "Date"),
-    ("device_id", "Nullable(String)"),
-    ("device_platform", "LowCardinality(Nullable(String))"),
-    ("device_app_version", "LowCardinality(Nullable(String))"),
-    ("attributes", "Map(String, String)"),
 ];
 
-const INTERACTION: &[Column] = &[
-    ("interaction_action", "LowCardinality(Nullable(String))"),
-    ("activity_id", "Nullable(UUID)"),
-    ("subject", "LowCardinality(Nullable(String))"),
-    ("topic", "LowCardinality(Nullable(String))"),
-    ("is_correct", "Nullable(Bool)"),
-    ("response_time_ms", "Nullable(UInt32)"),
-    ("duration_ms", "Nullable(UInt32)"),
-    ("confidence", "Nullable(Float64)"),
-    ("difficulty", "Nullable(UInt8)"),
-    ("rating", "Nullable(UInt8)"),
-    ("xp", "Nullable(UInt16)"),
-    ("stars", "Nullable(UInt16)"),
-    ("badge", "LowCardinality(Nullable(String))"),
-];
-
-const MESSAGE: &[Column] = &[
-    ("conversation_id", "Nullable(UUID)"),
-    ("sequence", "Nullable(UInt64)"),
-    ("role", "LowCardinality(Nullable(String))"),
-    ("topic", "LowCardinality(Nullable(String))"),
-    ("chars", "Nullable(UInt32)"),
-    ("words", "Nullable(UInt32)"),
-    ("is_question", "Nullable(Bool)"),
-    ("is_free_form", "Nullable(Bool)"),
-    ("aha_moment", "Nullable(Bool)"),
-    ("was_filtered", "Nullable(Bool)"),
-    ("selected_choice", "Nullable(UInt8)"),
-    ("depth_level", "Nullable(UInt8)"),
-    ("tokens_used", "Nullable(UInt32)"),
-    ("processing_time_ms", "Nullable(UInt32)"),
-    ("filter_reason", "LowCardinality(Nullable(String))"),
-];
-
-const SPEECH: &[Column] = &[
-    ("audio_session_id", "Nullable(UUID)"),
-    ("window_ms", "Nullable(UInt32)"),
-    ("child_words", "Nullable(UInt32)"),
-    ("adult_words", "Nullable(UInt32)"),
-    ("child_vocalizations", "Nullable(UInt32)"),
-    ("conversational_turns", "Nullable(UInt32)"),
-    ("utterances", "Nullable(UInt32)"),
-    ("unique_words", "Nullable(UInt32)"),
-    ("new_words", "Nullable(UInt32)"),
-    ("snr_db", "Nullable(Float64)"),
-    ("language", "LowCardinality(Nullable(String))"),
-    ("model_version", "LowCardinality(Nullable(String))"),
-];
-
-const SESSION: &[Column] = &[
-    ("session_action", "LowCardinality(Nullable(String))"),
-    ("active_ms", "Nullable(UInt32)"),
-    ("kind", "LowCardinality(Nullable(String))"),
-    ("device_type", "LowCardinality(Nullable(String))"),
-];
+const ATTRIBUTES: &[Column] = &[("attributes", "Map(String, String)")];
 
 /// Where a row came from; the same in every row of a partition.
 const ORIGIN: &[Column] = &[
@@ -100,13 +42,16 @@ const ORIGIN: &[Column] = &[
 
 /// The columns of a row of this type, in the order [`Encoder::row`] writes them.
 pub(crate) fn columns(event_type: EventType) -> impl Iterator<Item = Column> {
-    let data = match event_type {
-        EventType::Interaction => INTERACTION,
-        EventType::Message => MESSAGE,
-        EventType::Speech => SPEECH,
-        EventType::Session => SESSION,
+    let declared = |object: Declaration| {
+        let columns = object.columns.iter();
+        columns.map(|column| (column.name, column.kind))
     };
-    COMMON.iter().chain(data).chain(ORIGIN).copied()
+    let own = |columns: &'static [Column]| columns.iter().copied();
+    own(COMMON)
+        .chain(declared(Device::DECLARATION))
+        .chain(own(ATTRIBUTES))
+        .chain(declared(event_type.declaration()))
+        .chain(own(ORIGIN))
 }
 
 /// What goes before the rows of an insert. ClickHouse compares it with the table, so that a column
@@ -163,26 +108,11 @@ impl Encoder {
         instant(out, record.received_at);
         date(out, record.local_date);
         let device = record.device.as_ref();
-        nullable(out, device.and_then(|device| device.id.as_deref()), string);
-        nullable(
-            out,
-            device
-                .and_then(|device| device.platform)
-                .map(|word| word.as_str()),
-            string,
-        );
-        nullable(
-            out,
-            device.and_then(|device| device.app_version.as_deref()),
-            string,
-        );
+        device
+            .unwrap_or(&Device::NONE)
+            .write_columns(&mut Nullable(out));
         attributes(out, record);
-        match &record.data {
-            Data::Interaction(data) => interaction(out, data),
-            Data::Message(data) => message(out, data),
-            Data::Speech(data) => speech(out, data),
-            Data::Session(data) => session(out, data),
-        }
+        record.data.write_columns(&mut Nullable(out));
         out.extend_from_slice(&self.origin);
     }
 }
@@ -225,62 +155,42 @@ impl RowHead {
     }
 }
 
-fn interaction(out: &mut Vec<u8>, data: &Interaction<'_>) {
-    some(out, data.action.as_str(), string);
-    nullable(out, data.activity_id, uuid);
-    nullable(out, data.subject.as_deref(), string);
-    nullable(out, data.topic.as_deref(), string);
-    nullable(out, data.is_correct, boolean);
-    nullable(out, data.response_time_ms, uint32);
-    nullable(out, data.duration_ms, uint32);
-    nullable(out, data.confidence, float);
-    nullable(out, data.difficulty, uint8);
-    nullable(out, data.rating, uint8);
-    nullable(out, data.xp, uint16);
-    nullable(out, data.stars, uint16);
-    nullable(out, data.badge.as_deref(), string);
-}
+/// Columns that may be NULL.
+struct Nullable<'o>(&'o mut Vec<u8>);
 
-fn message(out: &mut Vec<u8>, data: &Message<'_>) {
-    some(out, data.conversation_id, uuid);
-    some(out, data.sequence, |out, value| {
-        out.extend_from_slice(&value.to_le_bytes())
-    });
-    some(out, data.role.as_str(), string);
-    nullable(out, data.topic.as_deref(), string);
-    nullable(out, data.chars, uint32);
-    nullable(out, data.words, uint32);
-    some(out, data.is_question, boolean);
-    some(out, data.is_free_form, boolean);
-    some(out, data.aha_moment, boolean);
-    some(out, data.was_filtered, boolean);
-    nullable(out, data.selected_choice, uint8);
-    nullable(out, data.depth_level, uint8);
-    nullable(out, data.tokens_used, uint32);
-    nullable(out, data.processing_time_ms, uint32);
-    nullable(out, data.filter_reason.as_deref(), string);
-}
-
-fn speech(out: &mut Vec<u8>, data: &Speech<'_>) {
-    some(out, data.audio_session_id, uuid);
-    some(out, data.window_ms, uint32);
-    some(out, data.child_words, uint32);
-    some(out, data.adult_words, uint32);
-    some(out, data.child_vocalizations, uint32);
-    some(out, data.conversational_turns, uint32);
-    some(out, data.utterances, uint32);
-    some(out, data.unique_words, uint32);
-    some(out, data.new_words, uint32);
-    nullable(out, data.snr_db, float);
-    nullable(out, data.language.as_deref(), string);
-    nullable(out, data.model_version.as_deref(), string);
-}
-
-fn session(out: &mut Vec<u8>, data: &Session) {
-    some(out, data.action.as_str(), string);
-    some(out, data.active_ms, uint32);
-    nullable(out, data.kind.map(|word| word.as_str()), string);
-    nullable(out, data.device_type.map(|word| word.as_str()), string);
+impl ColumnWriter for Nullable<'_> {
+    fn uuid(&mut self, value: Option<Uuid>) {
+        nullable(self.0, value, uuid);
+    }
+    fn boolean(&mut self, value: Option<bool>) {
+        nullable(self.0, value, |out, value| out.push(u8::from(value)));
+    }
+    fn u8(&mut self, value: Option<u8>) {
+        nullable(self.0, value, |out, value| out.push(value));
+    }
+    fn u16(&mut self, value: Option<u16>) {
+        nullable(self.0, value, |out, value| {
+            out.extend_from_slice(&value.to_le_bytes())
+        });
+    }
+    fn u32(&mut self, value: Option<u32>) {
+        nullable(self.0, value, |out, value| {
+            out.extend_from_slice(&value.to_le_bytes())
+        });
+    }
+    fn u64(&mut self, value: Option<u64>) {
+        nullable(self.0, value, |out, value| {
+            out.extend_from_slice(&value.to_le_bytes())
+        });
+    }
+    fn f64(&mut self, value: Option<f64>) {
+        nullable(self.0, value, |out, value| {
+            out.extend_from_slice(&value.to_le_bytes())
+        });
+    }
+    fn text(&mut self, value: Option<&str>) {
+        nullable(self.0, value, string);
+    }
 }
 
 /// Numbers and booleans as JSON prints them: analysts read `5`, `0.5`, `true`.
@@ -301,15 +211,12 @@ fn attributes(out: &mut Vec<u8>, record: &Record<'_>) {
 
 fn nullable<T>(out: &mut Vec<u8>, value: Option<T>, write: impl Fn(&mut Vec<u8>, T)) {
     match value {
-        Some(value) => some(out, value, write),
+        Some(value) => {
+            out.push(0);
+            write(out, value);
+        }
         None => out.push(1),
     }
-}
-
-/// A value of a nullable column.
-fn some<T>(out: &mut Vec<u8>, value: T, write: impl Fn(&mut Vec<u8>, T)) {
-    out.push(0);
-    write(out, value);
 }
 
 fn string(out: &mut Vec<u8>, value: &str) {
@@ -336,26 +243,6 @@ fn uuid(out: &mut Vec<u8>, value: Uuid) {
 fn read_uuid(bytes: [u8; 16]) -> Uuid {
     let swapped = u128::from_le_bytes(bytes);
     Uuid::from_u128(swapped.rotate_left(64))
-}
-
-fn boolean(out: &mut Vec<u8>, value: bool) {
-    out.push(u8::from(value));
-}
-
-fn uint8(out: &mut Vec<u8>, value: u8) {
-    out.push(value);
-}
-
-fn uint16(out: &mut Vec<u8>, value: u16) {
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
-fn uint32(out: &mut Vec<u8>, value: u32) {
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
-fn float(out: &mut Vec<u8>, value: f64) {
-    out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// `DateTime64(3)` holds 1900-01-01 to 2299-12-31; a device's clock may say anything.

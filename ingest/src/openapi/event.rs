@@ -1,14 +1,14 @@
-//! Events as JSON Schema, in the order of the contract's tables. A test holds every rule here against
-//! the parser's.
-
+//! Events as JSON Schema, made from the declarations in `rivulet_events`. A test holds what comes of it against the
+//! parser.
 //!
 //! What makes clients of it is why the shapes are plain: no schema narrows another, whatever has a name
 //! is named here, numbers say how wide they are, and no event has a discriminator. What a plain shape
 //! cannot say, that an answer needs `is_correct`, is where generators do not look and validators do.
 
 use rivulet_events::{
-    EventType, InteractionAction, Role, SessionAction,
-    data::{DeviceType, Platform, SessionKind},
+    Device, EventType,
+    bounds::{ATTRIBUTE_KEY, ATTRIBUTE_TEXT, ATTRIBUTES},
+    contract::{self, Declaration, LANGUAGE_TAG, Need, Rule},
 };
 use serde_json::{Value, json};
 use utoipa::{
@@ -20,37 +20,100 @@ use utoipa::{
 };
 
 /// An event, with all that it is made of.
-pub(super) fn schemas() -> Vec<(&'static str, Schema)> {
-    let events = [
-        (EventType::Interaction, "InteractionEvent", "Interaction"),
-        (EventType::Message, "MessageEvent", "Message"),
-        (EventType::Speech, "SpeechEvent", "Speech"),
-        (EventType::Session, "SessionEvent", "Session"),
-    ];
-    let any = events.iter().fold(OneOf::builder(), |any, (_, name, _)| {
-        any.item(Ref::from_schema_name(*name))
+pub(super) fn schemas() -> Vec<(String, Schema)> {
+    let names = EventType::ALL.iter().map(|kind| {
+        let (first, rest) = kind.as_str().split_at(1);
+        (*kind, first.to_uppercase() + rest)
     });
-    let mut schemas = vec![("Event", any.build().into())];
-    schemas.extend(events.map(|(kind, name, data)| (name, event(kind, data).into())));
-    schemas.extend([
-        ("Interaction", interaction().into()),
-        ("Message", message().into()),
-        ("Speech", speech().into()),
-        ("Session", session().into()),
-        ("Device", device().into()),
-        ("Platform", words(Platform::ALL, Platform::as_str).into()),
-        ("Attributes", attributes().into()),
-        ("AttributeValue", attribute_value().into()),
+    let mut any = OneOf::builder();
+    let (mut events, mut objects) = (Vec::new(), Vec::new());
+    for (kind, name) in names {
+        let event_name = format!("{name}Event");
+        any = any.item(Ref::from_schema_name(&event_name));
+        events.push((event_name, event(kind, &name).into()));
+        objects.push((name, data(kind).into()));
+    }
+    objects.extend([
         (
-            "SessionKind",
-            words(SessionKind::ALL, SessionKind::as_str).into(),
+            "Device".to_owned(),
+            declared(Device::DECLARATION, "").into(),
         ),
-        (
-            "DeviceType",
-            words(DeviceType::ALL, DeviceType::as_str).into(),
-        ),
+        ("Attributes".to_owned(), attributes().into()),
+        ("AttributeValue".to_owned(), attribute_value().into()),
     ]);
-    schemas
+    let declarations = EventType::ALL.iter().map(|kind| kind.declaration());
+    let mut words: Vec<(String, Schema)> = Vec::new();
+    for field in declarations
+        .chain([Device::DECLARATION])
+        .flat_map(|object| object.fields)
+    {
+        if let Some((name, list)) = named_words(field)
+            && !words.iter().any(|(known, _)| known == name)
+        {
+            words.push((name.to_owned(), one_word(list.iter().copied()).into()));
+        }
+    }
+    [("Event".to_owned(), any.build().into())]
+        .into_iter()
+        .chain(events)
+        .chain(objects)
+        .chain(words)
+        .collect()
+}
+
+/// Optional words have a name: what makes clients needs one to say that they may be absent.
+fn named_words(field: &contract::Field) -> Option<(&'static str, &'static [&'static str])> {
+    match field {
+        contract::Field {
+            need: Need::Optional,
+            rule: Rule::Word { name, words },
+            ..
+        } => Some((*name, *words)),
+        _ => None,
+    }
+}
+
+/// An object as it is declared.
+fn declared(object: Declaration, about: &str) -> Object {
+    self::object(about, object.fields.iter().map(declared_field))
+}
+
+fn declared_field(field: &'static contract::Field) -> Field {
+    if let Some((name, _)) = named_words(field) {
+        return optional_of(field.name, name);
+    }
+    let schema = match &field.rule {
+        Rule::Uuid => uuid(),
+        Rule::Boolean => Object::with_type(Type::Boolean),
+        Rule::Integer { min, max } => int(*min, *max),
+        Rule::Number { min, max } => number(*min, *max),
+        Rule::Text { max_chars } => text(*max_chars),
+        Rule::LanguageTag { max_chars } => {
+            let mut tag = text(*max_chars);
+            tag.pattern = Some(LANGUAGE_TAG.to_owned());
+            tag
+        }
+        Rule::MeasuredText { max_bytes } => text(*max_bytes),
+        Rule::Word { words, .. } => one_word(words.iter().copied()),
+    };
+    let about = match (&field.need, &field.rule) {
+        (
+            Need::For {
+                word, only: true, ..
+            },
+            _,
+        ) => {
+            format!("{} Required for `{word}`, else dropped.", field.about)
+        }
+        (Need::For { word, .. }, _) => format!("{} Required for `{word}`.", field.about),
+        // A length in the schema counts characters.
+        (_, rule @ Rule::MeasuredText { .. }) => format!("{} {rule}", field.about),
+        _ => field.about.to_owned(),
+    };
+    match field.need {
+        Need::Required => required(field.name, &about, schema),
+        _ => optional(field.name, &about, schema),
+    }
 }
 
 /// A field of an object.
@@ -136,10 +199,6 @@ fn text(max: usize) -> Object {
         .build()
 }
 
-fn words<T: Copy>(all: &[T], word: fn(T) -> &'static str) -> Object {
-    one_word(all.iter().map(|value| word(*value)))
-}
-
 /// One of these words.
 pub(super) fn one_word(words: impl Iterator<Item = &'static str>) -> Object {
     Object::builder()
@@ -148,12 +207,12 @@ pub(super) fn one_word(words: impl Iterator<Item = &'static str>) -> Object {
         .build()
 }
 
-fn int(min: isize, max: isize) -> Object {
+fn int(min: i64, max: i64) -> Object {
     let format = match i32::try_from(max) {
         Ok(_) => KnownFormat::Int32,
         Err(_) => KnownFormat::Int64,
     };
-    bounded(Type::Integer, format, min, max)
+    bounded(Type::Integer, format, min as isize, max as isize)
 }
 
 fn number(min: f64, max: f64) -> Object {
@@ -171,10 +230,6 @@ fn bounded(
     object.minimum(Some(min)).maximum(Some(max)).build()
 }
 
-fn boolean() -> Object {
-    Object::with_type(Type::Boolean)
-}
-
 fn event(kind: EventType, data: &str) -> Object {
     let session = match kind {
         EventType::Session => required("session_id", "The session.", uuid()),
@@ -188,7 +243,7 @@ fn event(kind: EventType, data: &str) -> Object {
                 "The idempotency key, made once by the client; UUIDv7 advised.",
                 uuid(),
             ),
-            required("type", "", words(&[kind], EventType::as_str)),
+            required("type", "", one_word([kind.as_str()].into_iter())),
             required("child_id", "The child, as the registry knows it.", uuid()),
             required(
                 "occurred_at",
@@ -207,22 +262,11 @@ fn event(kind: EventType, data: &str) -> Object {
     )
 }
 
-fn device() -> Object {
-    object(
-        "",
-        [
-            optional("id", "", text(64)),
-            optional_of("platform", "Platform"),
-            optional("app_version", "", text(32)),
-        ],
-    )
-}
-
 fn attributes() -> Object {
     Object::builder()
         .description(Some("For BI only. A key that names sound is refused."))
-        .max_properties(Some(16))
-        .property_names(Some(text(64)))
+        .max_properties(Some(ATTRIBUTES))
+        .property_names(Some(text(ATTRIBUTE_KEY)))
         .additional_properties(Some(Ref::from_schema_name("AttributeValue")))
         .build()
 }
@@ -232,138 +276,69 @@ fn attribute_value() -> OneOf {
         .schema_type(Type::Number)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Double)));
     OneOf::builder()
-        .item(text(256))
+        .item(text(ATTRIBUTE_TEXT))
         .item(number)
-        .item(boolean())
+        .item(Object::with_type(Type::Boolean))
         .item(Object::with_type(Type::Null))
         .build()
 }
 
-fn interaction() -> Object {
-    let mut interaction = object(
-        "What a child did with an activity.",
-        [
-            required(
-                "action",
-                "",
-                words(InteractionAction::ALL, InteractionAction::as_str),
-            ),
-            optional("activity_id", "", uuid()),
-            optional("subject", "", text(100)),
-            optional("topic", "", text(100)),
-            optional(
-                "is_correct",
-                "Required for `answer`, else dropped.",
-                boolean(),
-            ),
-            optional("response_time_ms", "", int(0, 3_600_000)),
-            optional("duration_ms", "Time on task.", int(0, 14_400_000)),
-            optional("confidence", "", number(0.0, 1.0)),
-            optional("difficulty", "", int(1, 5)),
-            optional("rating", "Required for `rate`.", int(1, 5)),
-            optional("xp", "", int(0, 10_000)),
-            optional("stars", "", int(0, 10_000)),
-            optional("badge", "", text(100)),
-        ],
-    );
-    // `action` is always there.
-    let by_action = json!({"action": {"anyOf": by_action()}});
-    interaction.extensions = Some(Extensions::from_iter([("dependentSchemas", by_action)]));
-    interaction
+fn data(kind: EventType) -> Object {
+    let declaration = kind.declaration();
+    let mut data = declared(declaration, declaration.about);
+    let by_word = by_word(declaration);
+    if !by_word.is_empty() {
+        data.extensions = Some(Extensions::from_iter([("dependentSchemas", by_word)]));
+    }
+    data
 }
 
-/// What an action needs.
-fn by_action() -> [Value; 3] {
-    let needs = |action: InteractionAction, field: &str, kind: &str| {
-        json!({
-            "required": [field],
-            "properties": {"action": {"enum": [action.as_str()]}, field: {"type": kind}},
-        })
-    };
-    let others = InteractionAction::ALL
-        .iter()
-        .filter(|action| !matches!(action, InteractionAction::Answer | InteractionAction::Rate));
-    let others: Vec<_> = others.map(|action| action.as_str()).collect();
-    [
-        json!({"properties": {"action": {"enum": others}}}),
-        needs(InteractionAction::Answer, "is_correct", "boolean"),
-        needs(InteractionAction::Rate, "rating", "integer"),
-    ]
+/// What each word of a field needs, where there are fields that only some words need. The field itself is
+/// always there.
+fn by_word(object: Declaration) -> serde_json::Map<String, Value> {
+    let mut by_word = serde_json::Map::new();
+    for steering in object.fields {
+        let Rule::Word { words, .. } = steering.rule else {
+            continue;
+        };
+        let needs: Vec<_> = object
+            .fields
+            .iter()
+            .filter_map(|field| match field.need {
+                Need::For {
+                    field: of, word, ..
+                } if of == steering.name => Some((word, field)),
+                _ => None,
+            })
+            .collect();
+        if needs.is_empty() {
+            continue;
+        }
+        let others: Vec<_> = words
+            .iter()
+            .filter(|word| !needs.iter().any(|(needy, _)| needy == *word))
+            .collect();
+        let mut any = vec![json!({"properties": {steering.name: {"enum": others}}})];
+        any.extend(needs.into_iter().map(|(word, field)| {
+            json!({
+                "required": [field.name],
+                "properties": {
+                    steering.name: {"enum": [word]},
+                    field.name: {"type": kind_of(&field.rule)},
+                },
+            })
+        }));
+        by_word.insert(steering.name.to_owned(), json!({"anyOf": any}));
+    }
+    by_word
 }
 
-fn message() -> Object {
-    let flag = |name| optional(name, "", boolean());
-    object(
-        "A turn of a conversation between a child and an assistant.",
-        [
-            required("conversation_id", "", uuid()),
-            required("sequence", "Place in the conversation.", int(1, isize::MAX)),
-            required("role", "", words(Role::ALL, Role::as_str)),
-            optional("topic", "", text(100)),
-            optional(
-                "content",
-                "At most 8 192 bytes as UTF-8. It is measured (characters and words) and dropped.",
-                text(8_192),
-            ),
-            flag("is_question"),
-            flag("is_free_form"),
-            flag("aha_moment"),
-            flag("was_filtered"),
-            optional("selected_choice", "", int(0, 255)),
-            optional("depth_level", "", int(0, 100)),
-            optional("tokens_used", "", int(0, 10_000_000)),
-            optional("processing_time_ms", "", int(0, 10_000_000)),
-            optional("filter_reason", "", text(100)),
-        ],
-    )
-}
-
-fn speech() -> Object {
-    let count = |name| optional(name, "", int(0, 100_000));
-    let mut language = text(35);
-    language.pattern = Some(LANGUAGE.to_owned());
-    object(
-        "Metrics of a window of speech, computed on the device. Sound itself is never accepted.",
-        [
-            required("audio_session_id", "", uuid()),
-            required(
-                "window_ms",
-                "How long the analysed window was.",
-                int(1, 3_600_000),
-            ),
-            count("child_words"),
-            count("adult_words"),
-            count("child_vocalizations"),
-            count("conversational_turns"),
-            count("utterances"),
-            count("unique_words"),
-            count("new_words"),
-            optional("snr_db", "", number(-100.0, 200.0)),
-            optional("language", "A BCP 47 tag, such as `pt-BR`.", language),
-            optional("model_version", "", text(64)),
-        ],
-    )
-}
-
-/// The shape of BCP 47.
-const LANGUAGE: &str = "^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$";
-
-fn session() -> Object {
-    object(
-        "A step in a session's life.",
-        [
-            required(
-                "action",
-                "",
-                words(SessionAction::ALL, SessionAction::as_str),
-            ),
-            optional(
-                "active_ms",
-                "Active time since this session's previous event.",
-                int(0, 600_000),
-            ),
-            optional_of("kind", "SessionKind"),
-            optional_of("device_type", "DeviceType"),
-        ],
-    )
+/// The JSON type of a field, without `null`.
+fn kind_of(rule: &Rule) -> &'static str {
+    match rule {
+        Rule::Boolean => "boolean",
+        Rule::Integer { .. } => "integer",
+        Rule::Number { .. } => "number",
+        _ => "string",
+    }
 }

@@ -3,6 +3,7 @@
 check.py DATABASE ROOT, with CLICKHOUSE_URL; DATABASE is migrated, filled and counted. sinks/tests/sink/tools.rs runs it.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -71,12 +72,26 @@ def load(told):
     return count
 
 
+def update_descriptions():
+    """Writes what ClickHouse says of each column into sources.yml."""
+    path = project / "models/sources.yml"
+    tables = re.split(r"(?m)^(      - name: \w+)$", path.read_text())
+    for at in range(1, len(tables), 2):
+        told = dict(client.query("SELECT name, comment FROM system.columns WHERE database = currentDatabase() AND table = "
+                                 f"'{tables[at].split()[-1]}'").result_rows)
+        tables[at + 1] = re.sub(r'(- name: "?([\w.]+)"?\n +description: ).*',
+                                lambda column: column[1] + json.dumps(told.get(column[2], column[0])), tables[at + 1])
+    path.write_text("".join(tables))
+
+
 def sources_say_what_clickhouse_says():
+    if "UPDATE_DOCS" in os.environ:
+        update_descriptions()
     for table in yaml.safe_load((project / "models/sources.yml").read_text())["sources"][0]["tables"]:
         said = [(column["name"], column["description"]) for column in table["columns"]]
         told = client.query("SELECT name, comment FROM system.columns WHERE database = currentDatabase() AND table = "
                             f"'{table['name']}' ORDER BY position").result_rows
-        assert said == told, f"{table['name']}: {set(said) ^ set(told)}"
+        assert said == told, f"{table['name']}: {set(said) ^ set(told)}: UPDATE_DOCS=1 writes the descriptions"
 
 
 def a_project_that_builds():
