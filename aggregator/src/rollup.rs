@@ -1,7 +1,7 @@
 //! What a batch of events adds to the rollup tables: a commutative merge of integer sums, extremes
 //! and sets, so that any order, split or repetition of batches leads to the same rows.
 //!
-//! Field names are column names; the contract's section 4 and docs/rollups.md say what each counts.
+//! Field names are column names; docs/contract.md, "PostgreSQL", and docs/rollups.md say what each counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Streak rule 1, day by day as the contract words it.
+//! Streak rule 1, day by day as docs/contract.md, "streaks", words it.
 //!
 //! The stored row and `streak_as_of` are computed in the database, by the function `streak_of`,
 //! under the row's lock; it walks runs of days instead of days. This is the rule it is tested

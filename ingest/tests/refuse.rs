@@ -1,4 +1,4 @@
-//! Every code of the contract.
+//! Every code of docs/contract.md, "Posting events".
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
 mod common;

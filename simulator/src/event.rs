@@ -41,7 +41,7 @@ pub(crate) fn compose(rng: &mut ChaCha8Rng, scene: &Scene<'_>, step: &Step) -> P
     }
 }
 
-/// The event of one step, broken in one of the ways that contract knows.
+/// The event of one step, broken in one of the ways that docs/contract.md, "Codes of a rejected event", lists.
 pub(crate) fn compose_broken(rng: &mut ChaCha8Rng, scene: &Scene<'_>, step: &Step) -> Planned {
     let mut event = value(rng, scene, step);
     let flaw = match rng.random_range(0..12) {

@@ -94,7 +94,7 @@ pub enum Error {
     /// A body could not be compressed.
     #[error("a body cannot be compressed")]
     Encode(#[source] io::Error),
-    /// An answer that is not of the contract.
+    /// An answer that does not have the form of docs/contract.md, "The answer".
     #[error("an answer is not of the contract")]
     Answer(#[source] serde_json::Error),
     /// An answer that does not list each event once, in order.

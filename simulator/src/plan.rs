@@ -19,7 +19,7 @@ const DAY_MS: i64 = 86_400_000;
 /// An SDK collects events for this long before it sends fewer than a full batch, milliseconds.
 const LINGER_MS: i64 = 2_000;
 
-/// A body is kept below the contract's wire limit of 1 MiB.
+/// A body is kept below the limit of 1 MiB as sent (docs/contract.md, "Limits").
 const MAX_BODY_BYTES: usize = 900_000;
 
 /// As fast as it goes, time passes by this much an event, so that events never lie ahead.

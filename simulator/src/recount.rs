@@ -1,7 +1,7 @@
 //! What every table must hold, told from a ledger by the plainest code there is.
 //!
-//! Written from the contract's tables alone and sharing nothing with the code that it checks: one
-//! event at a time, into maps of maps of JSON, with no thought for speed.
+//! Written from the tables of docs/contract.md alone ("Events", "PostgreSQL") and sharing nothing with the code
+//! that it checks: one event at a time, into maps of maps of JSON, with no thought for speed.
 
 mod tables;
 
@@ -33,7 +33,7 @@ pub struct Account {
     pub children: HashMap<Uuid, ChildInfo>,
     /// By identity.
     pub events: BTreeMap<Identity, Entry>,
-    /// Answers that the contract does not allow, in words.
+    /// Answers that docs/contract.md, "Posting events", does not allow, in words.
     pub wrong_answers: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ pub struct Entry {
 }
 
 impl Account {
-    /// Reads a ledger and checks each answer in it against the contract.
+    /// Reads a ledger and checks each answer in it against docs/contract.md, "Posting events".
     ///
     /// # Errors
     /// The file cannot be read or is no ledger.
@@ -221,7 +221,7 @@ impl Entry {
     }
 }
 
-/// The contract's "Time": corrected for skew, pulled back to now where slightly ahead.
+/// The event time (docs/contract.md, "Time"): corrected for skew, pulled back to now where slightly ahead.
 fn event_time(
     occurred_at: i64,
     sent_at: Option<i64>,

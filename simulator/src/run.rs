@@ -50,8 +50,8 @@ struct Shared {
 /// five seconds.
 ///
 /// # Errors
-/// The server refused what no waiting repairs, answered out of its contract, or could not be
-/// reached at all; or the ledger could not be written.
+/// The server refused what no waiting repairs, gave an answer that docs/contract.md does not allow, or could not
+/// be reached at all; or the ledger could not be written.
 pub async fn run(
     config: &Config,
     start: DateTime<Utc>,

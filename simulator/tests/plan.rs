@@ -1,4 +1,4 @@
-//! The plan: the same to the byte for a seed, as varied as the world, and valid by the contract.
+//! The plan: the same to the byte for a seed, as varied as the world, and valid by docs/contract.md, "Events".
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! A run against a server that judges by the contract's types and fails on purpose: the ledger
+//! A run against a server that judges events by the types of `rivulet-events` and fails on purpose: the ledger
 //! must account for every event, whatever was answered.
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -224,8 +224,8 @@ fn grouped<'a, K: Ord>(
     groups
 }
 
-/// The rows of the four tables for these events, each counted once, column by column as the
-/// contract words them.
+/// The rows of the four tables for these events, each counted once, column by column as
+/// docs/contract.md, "PostgreSQL", words them.
 pub(crate) fn recount(events: &[Record<'static>]) -> Tables {
     let mut tables = rollup_rows(events);
     let active = grouped(events, |e| qualifies(e).then(|| e.child_id.uuid()));

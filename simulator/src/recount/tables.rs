@@ -1,4 +1,4 @@
-//! The tables of the contract, row by row.
+//! The tables of PostgreSQL (docs/contract.md, "PostgreSQL"), row by row.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Streaks: the stored row and the functions, against rule 1 as the contract words it.
+//! Streaks: the stored row and the functions, against rule 1 as docs/contract.md, "streaks", words it.
 
 use std::collections::BTreeSet;
 
