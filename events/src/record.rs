@@ -118,7 +118,23 @@ impl<'a> Record<'a> {
     /// # Errors
     /// None that a well-formed record can meet; a non-finite float would be one.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        if sabotaged("next-version") {
+            return self.encode_as_the_next_release_may(out);
+        }
         serde_json::to_writer(out, self)
+    }
+
+    /// With additions that this release knows nothing of, in every object: for the test of a rolling upgrade.
+    fn encode_as_the_next_release_may(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        let mut next = serde_json::to_value(self)?;
+        next["v"] = (SCHEMA_VERSION + 1).into();
+        next["added"] = serde_json::json!({"by": ["the next release"]});
+        for object in ["data", "device"] {
+            if let Some(object) = next.get_mut(object) {
+                object["added"] = 1.into();
+            }
+        }
+        serde_json::to_writer(out, &next)
     }
 
     /// Reads a record from the topic of `expected`, and judges it: what is read can be counted and stored.
