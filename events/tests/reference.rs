@@ -80,12 +80,12 @@ fn every_declared_field_is_in_the_reference() {
     let (before, rest) = page.split_once(BEGIN).unwrap();
     let (written, after) = rest.split_once(END).unwrap();
     if written != tables {
-        if std::env::var_os("UPDATE_DOCS").is_some() {
+        if std::env::var_os("RIVULET_UPDATE_DOCS").is_some() {
             std::fs::write(&path, [before, BEGIN, &tables, END, after].concat()).unwrap();
             return;
         }
         panic!(
-            "docs/sending-events.md is not what events/ declares: UPDATE_DOCS=1 cargo test -p rivulet-events \
+            "docs/sending-events.md is not what events/ declares: RIVULET_UPDATE_DOCS=1 cargo test -p rivulet-events \
              --test reference writes it"
         );
     }

@@ -381,13 +381,13 @@ mod tests {
     fn the_expansion_that_is_checked_in_is_the_one_that_is_made() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("expansion.txt");
         let made = expanded(sample()).unwrap();
-        if env::var_os("UPDATE_DOCS").is_some() {
+        if env::var_os("RIVULET_UPDATE_DOCS").is_some() {
             fs::write(&path, &made).unwrap();
         }
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             made,
-            "UPDATE_DOCS=1 cargo test -p rivulet-declare writes it"
+            "RIVULET_UPDATE_DOCS=1 cargo test -p rivulet-declare writes it"
         );
     }
 

@@ -85,13 +85,13 @@ def update_descriptions():
 
 
 def sources_say_what_clickhouse_says():
-    if "UPDATE_DOCS" in os.environ:
+    if "RIVULET_UPDATE_DOCS" in os.environ:
         update_descriptions()
     for table in yaml.safe_load((project / "models/sources.yml").read_text())["sources"][0]["tables"]:
         said = [(column["name"], column["description"]) for column in table["columns"]]
         told = client.query("SELECT name, comment FROM system.columns WHERE database = currentDatabase() AND table = "
                             f"'{table['name']}' ORDER BY position").result_rows
-        assert said == told, f"{table['name']}: {set(said) ^ set(told)}: UPDATE_DOCS=1 writes the descriptions"
+        assert said == told, f"{table['name']}: {set(said) ^ set(told)}: RIVULET_UPDATE_DOCS=1 writes the descriptions"
 
 
 def a_project_that_builds():
