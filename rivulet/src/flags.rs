@@ -14,10 +14,10 @@ pub(crate) struct ApiFlags {
     #[arg(long, env = "RIVULET_API_LISTEN", default_value = "127.0.0.1:8081")]
     pub(crate) api_listen: String,
     /// Requests a second, by API key and node; ten times as many at once after a pause.
-    #[arg(long, env = "RIVULET_API_RATE", default_value_t = 1_000)]
+    #[arg(long, env = "RIVULET_API_RATE", default_value_t = rivulet_dashboards::Config::default().rate)]
     api_rate: u32,
     /// The same by parent who comes with a token.
-    #[arg(long, env = "RIVULET_API_TOKEN_RATE", default_value_t = 20)]
+    #[arg(long, env = "RIVULET_API_TOKEN_RATE", default_value_t = rivulet_dashboards::Config::default().token_rate)]
     api_token_rate: u32,
     /// An origin whose pages may read, such as https://app.example, several separated by commas; without
     /// it none but the pages that are served here.
@@ -69,43 +69,43 @@ pub(crate) struct IngestFlags {
     #[arg(long, env = "RIVULET_LISTEN", default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,
     /// Events a request.
-    #[arg(long, env = "RIVULET_MAX_EVENTS", default_value_t = 1_000)]
+    #[arg(long, env = "RIVULET_MAX_EVENTS", default_value_t = rivulet_ingest::Config::default().max_events)]
     max_events: usize,
     /// Bytes of a body as sent.
-    #[arg(long, env = "RIVULET_MAX_WIRE_BYTES", default_value_t = 1 << 20)]
+    #[arg(long, env = "RIVULET_MAX_WIRE_BYTES", default_value_t = rivulet_ingest::Config::default().max_wire_bytes)]
     max_wire_bytes: usize,
     /// Bytes of a body after decompression.
-    #[arg(long, env = "RIVULET_MAX_INFLATED_BYTES", default_value_t = 8 << 20)]
+    #[arg(long, env = "RIVULET_MAX_INFLATED_BYTES", default_value_t = rivulet_ingest::Config::default().max_inflated_bytes)]
     max_inflated_bytes: usize,
     /// Bytes of one event's JSON.
-    #[arg(long, env = "RIVULET_MAX_EVENT_BYTES", default_value_t = 64 << 10)]
+    #[arg(long, env = "RIVULET_MAX_EVENT_BYTES", default_value_t = rivulet_ingest::Config::default().max_event_bytes)]
     max_event_bytes: usize,
     /// Containers within containers in one event, its own object being the first.
-    #[arg(long, env = "RIVULET_MAX_EVENT_DEPTH", default_value_t = 32)]
+    #[arg(long, env = "RIVULET_MAX_EVENT_DEPTH", default_value_t = rivulet_ingest::Config::default().max_event_depth)]
     max_event_depth: u8,
     /// Bytes of all requests at work. A sender may hold as many as are free besides, one alone half of them;
     /// beyond it its requests get 503.
-    #[arg(long, env = "RIVULET_MAX_BYTES_IN_FLIGHT", default_value_t = 64 << 20)]
+    #[arg(long, env = "RIVULET_MAX_BYTES_IN_FLIGHT", default_value_t = rivulet_ingest::Config::default().max_bytes_in_flight)]
     max_bytes_in_flight: usize,
     /// Seconds a body may take to arrive.
     #[arg(
         long,
         env = "RIVULET_BODY_TIMEOUT",
         value_name = "SECONDS",
-        default_value_t = 10
+        default_value_t = rivulet_ingest::Config::default().body_timeout.as_secs()
     )]
     body_timeout: u64,
     /// Events a second, by API key and node.
-    #[arg(long, env = "RIVULET_RATE", default_value_t = 5_000)]
+    #[arg(long, env = "RIVULET_RATE", default_value_t = rivulet_ingest::Config::default().rate)]
     rate: u32,
     /// Events that an API key may send at once after a pause.
-    #[arg(long, env = "RIVULET_BURST", default_value_t = 20_000)]
+    #[arg(long, env = "RIVULET_BURST", default_value_t = rivulet_ingest::Config::default().burst)]
     burst: u32,
     /// Events a second, by family that sends with client tokens and node.
-    #[arg(long, env = "RIVULET_TOKEN_RATE", default_value_t = 100)]
+    #[arg(long, env = "RIVULET_TOKEN_RATE", default_value_t = rivulet_ingest::Config::default().token_rate)]
     token_rate: u32,
     /// Events that such a family may send at once after a pause.
-    #[arg(long, env = "RIVULET_TOKEN_BURST", default_value_t = 2_000)]
+    #[arg(long, env = "RIVULET_TOKEN_BURST", default_value_t = rivulet_ingest::Config::default().token_burst)]
     token_burst: u32,
     /// An origin whose pages may post events, such as https://app.example, several separated by
     /// commas; everybody's without it.
@@ -168,7 +168,7 @@ pub(crate) struct ConsumerFlags {
         long,
         env = "RIVULET_QUARANTINE_SHARE",
         value_name = "SHARE",
-        default_value_t = 0.1,
+        default_value_t = rivulet_aggregator::Config::default().quarantine_share,
         value_parser = share
     )]
     quarantine_share: f64,
@@ -196,11 +196,11 @@ pub(crate) struct AggregateFlags {
     #[arg(
         long,
         env = "RIVULET_AGGREGATE_GROUP",
-        default_value = "rivulet-aggregator"
+        default_value_t = rivulet_aggregator::Config::default().group
     )]
     aggregate_group: String,
     /// Days that the identities of events are remembered.
-    #[arg(long, env = "RIVULET_SEEN_RETENTION_DAYS", default_value_t = 45, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    #[arg(long, env = "RIVULET_SEEN_RETENTION_DAYS", default_value_t = rivulet_aggregator::Config::default().seen_retention_days, value_parser = clap::value_parser!(u64).range(1..=3_650))]
     seen_retention_days: u64,
 }
 
@@ -226,10 +226,10 @@ pub(crate) struct SinkFlags {
     #[arg(long, env = "RIVULET_SINK_LISTEN", default_value = "127.0.0.1:9102")]
     pub(crate) sink_listen: String,
     /// Kafka consumer group of the sinks.
-    #[arg(long, env = "RIVULET_SINK_GROUP", default_value = "rivulet-history")]
+    #[arg(long, env = "RIVULET_SINK_GROUP", default_value_t = rivulet_sinks::Config::default().group)]
     sink_group: String,
     /// Longest that a row waits for others before it is inserted, milliseconds.
-    #[arg(long, env = "RIVULET_SINK_MAX_AGE_MS", default_value_t = 3_000)]
+    #[arg(long, env = "RIVULET_SINK_MAX_AGE_MS", default_value_t = rivulet_sinks::Config::default().max_age.as_millis() as u64)]
     sink_max_age_ms: u64,
 }
 

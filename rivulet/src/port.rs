@@ -27,14 +27,14 @@ pub(crate) struct PortFlags {
     #[arg(long, env = "RIVULET_OPERATIONS_LISTEN", value_name = "ADDRESS", value_parser = address)]
     pub(crate) operations_listen: Option<String>,
     /// Open connections; beyond it a new one takes the place of one without a request, or is sent away.
-    #[arg(long, env = "RIVULET_MAX_CONNECTIONS", default_value_t = 2_048)]
+    #[arg(long, env = "RIVULET_MAX_CONNECTIONS", default_value_t = rivulet_web::Config::default().max_connections)]
     max_connections: usize,
     /// Open connections of one address; beyond it new ones are closed. A load balancer in front is
     /// one address.
     #[arg(
         long,
         env = "RIVULET_MAX_CONNECTIONS_PER_ADDRESS",
-        default_value_t = 1_024
+        default_value_t = rivulet_web::Config::default().max_connections_per_address
     )]
     max_connections_per_address: usize,
     /// Seconds a request's head may take, the wait for it on an open connection included. Keep it
@@ -43,7 +43,7 @@ pub(crate) struct PortFlags {
         long,
         env = "RIVULET_HEADER_TIMEOUT",
         value_name = "SECONDS",
-        default_value_t = 75
+        default_value_t = rivulet_web::Config::default().header_timeout.as_secs()
     )]
     header_timeout: u64,
     /// Seconds a client may take nothing of its answer.
@@ -51,7 +51,7 @@ pub(crate) struct PortFlags {
         long,
         env = "RIVULET_WRITE_TIMEOUT",
         value_name = "SECONDS",
-        default_value_t = 30
+        default_value_t = rivulet_web::Config::default().write_timeout.as_secs()
     )]
     write_timeout: u64,
     #[command(flatten)]
@@ -61,7 +61,7 @@ pub(crate) struct PortFlags {
         long,
         env = "RIVULET_MAX_STALE",
         value_name = "SECONDS",
-        default_value_t = 60
+        default_value_t = CacheConfig::default().max_stale.as_secs()
     )]
     max_stale: u64,
     /// Seconds that requests are still taken after a stop was asked for, for load balancers to see.
@@ -69,7 +69,7 @@ pub(crate) struct PortFlags {
         long,
         env = "RIVULET_SHUTDOWN_GRACE",
         value_name = "SECONDS",
-        default_value_t = 1
+        default_value_t = rivulet_ingest::Config::default().shutdown_grace.as_secs()
     )]
     shutdown_grace: u64,
 }

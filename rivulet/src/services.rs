@@ -187,7 +187,7 @@ fn property(text: &str) -> Result<(String, String), String> {
 pub(crate) struct SpillAge {
     /// Days that an accepted event may wait in a spill. Older ones are held back by ingest; aggregate
     /// remembers identities for longer than that. The same everywhere.
-    #[arg(long, env = "RIVULET_SPILL_MAX_AGE_DAYS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=365))]
+    #[arg(long, env = "RIVULET_SPILL_MAX_AGE_DAYS", default_value_t = rivulet_aggregator::Config::default().spill_max_age_days, value_parser = clap::value_parser!(u64).range(0..=365))]
     pub(crate) spill_max_age_days: u64,
 }
 

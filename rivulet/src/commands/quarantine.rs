@@ -60,7 +60,7 @@ enum Action {
         rate: NonZeroU32,
         /// Days that the aggregator remembers the identities of events: an older one could be
         /// counted twice, and stays in quarantine.
-        #[arg(long, env = "RIVULET_SEEN_RETENTION_DAYS", default_value_t = 45)]
+        #[arg(long, env = "RIVULET_SEEN_RETENTION_DAYS", default_value_t = rivulet_aggregator::Config::default().seen_retention_days as u32)]
         seen_retention_days: u32,
     },
     /// Delete records for good.
