@@ -17,7 +17,7 @@ use crate::text_set::TextSet;
 /// The subject of interactions that name none.
 pub const GENERAL_SUBJECT: &str = "general";
 
-/// A struct of sums that knows its columns: the one place that lists them.
+/// A struct of sums that knows its columns: the statements of this crate are made from the list.
 macro_rules! sums {
     ($(#[$doc:meta])* $name:ident { $($column:ident),+ $(,)? }) => {
         $(#[$doc])*

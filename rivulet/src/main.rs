@@ -19,7 +19,7 @@ use rivulet_zones::{Release, Rules};
 
 /// Streaming analytics and telemetry for children's learning apps.
 ///
-/// Every flag can be given as the environment variable its help names.
+/// Where the help of a flag names an environment variable, the flag can be given as that.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {
