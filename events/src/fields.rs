@@ -11,8 +11,8 @@ use crate::{
     scan::{Value, pointer},
 };
 
-/// A field, found or not. `object` is empty for the event itself.
-pub(crate) struct Field<'s, 'a> {
+/// A field of what a client sent, found or not. `object` is empty for the event itself.
+pub(crate) struct SentField<'s, 'a> {
     pub(crate) object: &'static str,
     pub(crate) name: &'s str,
     pub(crate) value: Option<Value<'a>>,
@@ -27,7 +27,7 @@ pub(crate) trait Word: Copy {
     fn from_word(word: &str) -> Option<Self>;
 }
 
-impl<'a> Field<'_, 'a> {
+impl<'a> SentField<'_, 'a> {
     pub(crate) fn missing(&self) -> Rejection {
         self.reject(Code::MissingField, "this field is required")
     }

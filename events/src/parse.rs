@@ -9,7 +9,7 @@ use crate::{
     bounds::{self, is_longer},
     contract::{self, Need, Values, values},
     data::{Data, EventType},
-    fields::{Field, trim},
+    fields::{SentField, trim},
     ids::ChildId,
     record::{AttributeValue, Device},
     rejection::{Code, Rejection},
@@ -136,8 +136,8 @@ fn explain(error: &serde_json::Error) -> String {
     }
 }
 
-const fn top<'s, 'a>(name: &'s str, value: Option<Value<'a>>) -> Field<'s, 'a> {
-    Field {
+const fn top<'s, 'a>(name: &'s str, value: Option<Value<'a>>) -> SentField<'s, 'a> {
+    SentField {
         object: "",
         name,
         value,
@@ -238,7 +238,7 @@ fn missing(fields: &'static [contract::Field], values: &Values<'_>) -> Result<()
                 Need::Optional | Need::Default => false,
             };
         if is_needed {
-            let field = Field {
+            let field = SentField {
                 object: "data",
                 name: field.name,
                 value: None,
@@ -294,7 +294,7 @@ fn attributes<'a>(
             Value::Large(value) => AttributeValue::Float(value as f64),
             Value::Float(value) => AttributeValue::Float(value),
             Value::Text(text) => {
-                let mut field = Field {
+                let mut field = SentField {
                     object: "attributes",
                     name: &key,
                     value: Some(Value::Text(text)),

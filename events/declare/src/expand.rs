@@ -116,7 +116,7 @@ pub(crate) fn expand(object: &LitStr, mut item: ItemStruct) -> Result<TokenStrea
 /// The value of a field with its name, for the parser.
 fn field(object: &LitStr, name: &Ident) -> TokenStream {
     let text = name.to_string();
-    quote!(crate::fields::Field { object: #object, name: #text, value: #name })
+    quote!(crate::fields::SentField { object: #object, name: #text, value: #name })
 }
 
 /// The first and the last value of a range.

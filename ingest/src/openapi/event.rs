@@ -75,10 +75,10 @@ fn named_words(field: &contract::Field) -> Option<(&'static str, &'static [&'sta
 
 /// An object as it is declared.
 fn declared(object: Declaration, about: &str) -> Object {
-    self::object(about, object.fields.iter().map(declared_field))
+    self::object(about, object.fields.iter().map(property))
 }
 
-fn declared_field(field: &'static contract::Field) -> Field {
+fn property(field: &'static contract::Field) -> Property {
     if let Some((name, _)) = named_words(field) {
         return optional_of(field.name, name);
     }
@@ -116,26 +116,26 @@ fn declared_field(field: &'static contract::Field) -> Field {
     }
 }
 
-/// A field of an object.
-struct Field {
+/// A property of an object.
+struct Property {
     name: &'static str,
     required: bool,
     schema: RefOr<Schema>,
 }
 
-fn optional(name: &'static str, about: &str, schema: Object) -> Field {
-    Field {
+fn optional(name: &'static str, about: &str, schema: Object) -> Property {
+    Property {
         required: false,
         ..required(name, about, nullable(schema))
     }
 }
 
 /// What has a name of its own, or `null`.
-fn optional_of(name: &'static str, schema: &str) -> Field {
+fn optional_of(name: &'static str, schema: &str) -> Property {
     let null = Object::with_type(Type::Null);
     let schema = Ref::from_schema_name(schema);
     let schema = OneOf::builder().item(null).item(schema).build();
-    Field {
+    Property {
         name,
         required: false,
         schema: Schema::from(schema).into(),
@@ -151,21 +151,21 @@ pub(super) fn nullable(mut schema: Object) -> Object {
     schema
 }
 
-fn required(name: &'static str, about: &str, mut schema: Object) -> Field {
+fn required(name: &'static str, about: &str, mut schema: Object) -> Property {
     if !about.is_empty() {
         schema.description = Some(about.to_owned());
     }
-    Field {
+    Property {
         name,
         required: true,
         schema: schema.into(),
     }
 }
 
-fn object(about: &str, fields: impl IntoIterator<Item = Field>) -> Object {
+fn object(about: &str, fields: impl IntoIterator<Item = Property>) -> Object {
     let about = (!about.is_empty()).then_some(about);
     let mut object = Object::builder().description(about);
-    for Field {
+    for Property {
         name,
         required,
         schema,
@@ -253,7 +253,7 @@ fn event(kind: EventType, data: &str) -> Object {
             session,
             optional_of("device", "Device"),
             optional_of("attributes", "Attributes"),
-            Field {
+            Property {
                 name: "data",
                 required: true,
                 schema: Ref::from_schema_name(data).into(),
