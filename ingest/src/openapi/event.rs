@@ -42,17 +42,12 @@ pub(super) fn schemas() -> Vec<(String, Schema)> {
         ("AttributeValue".to_owned(), attribute_value().into()),
     ]);
     let declarations = EventType::ALL.iter().map(|kind| kind.declaration());
-    let mut words: Vec<(String, Schema)> = Vec::new();
-    for field in declarations
+    let fields = declarations
         .chain([Device::DECLARATION])
-        .flat_map(|object| object.fields)
-    {
-        if let Some((name, list)) = named_words(field)
-            && !words.iter().any(|(known, _)| known == name)
-        {
-            words.push((name.to_owned(), one_word(list.iter().copied()).into()));
-        }
-    }
+        .flat_map(|object| object.fields);
+    let words = fields
+        .filter_map(named_words)
+        .map(|(name, words)| (name.to_owned(), one_word(words.iter().copied()).into()));
     [("Event".to_owned(), any.build().into())]
         .into_iter()
         .chain(events)
@@ -96,20 +91,18 @@ fn property(field: &'static contract::Field) -> Property {
         Rule::MeasuredText { max_bytes } => text(*max_bytes),
         Rule::Word { words, .. } => one_word(words.iter().copied()),
     };
-    let about = match (&field.need, &field.rule) {
-        (
-            Need::For {
-                word, only: true, ..
-            },
-            _,
-        ) => {
-            format!("{} Required for `{word}`, else dropped.", field.about)
+    let mut about = field.about.to_owned();
+    // What the schema does not say.
+    match &field.need {
+        Need::For { word, only, .. } => {
+            let otherwise = if *only { ", else dropped" } else { "" };
+            about += &format!(" Required for `{word}`{otherwise}.");
         }
-        (Need::For { word, .. }, _) => format!("{} Required for `{word}`.", field.about),
-        // A length in the schema counts characters.
-        (_, rule @ Rule::MeasuredText { .. }) => format!("{} {rule}", field.about),
-        _ => field.about.to_owned(),
-    };
+        Need::Required | Need::Optional | Need::Default => {}
+    }
+    if let Rule::MeasuredText { .. } = field.rule {
+        about += &format!(" {}", field.rule);
+    }
     match field.need {
         Need::Required => required(field.name, &about, schema),
         _ => optional(field.name, &about, schema),
