@@ -15,12 +15,14 @@ mod leftovers;
 mod ports;
 mod postgres;
 mod process;
+mod proxy;
 mod roles;
 mod sandbox;
 mod stack;
 mod testbed;
 mod tls;
 
+pub use proxy::Proxy;
 pub use sandbox::{Sandbox, Service};
 pub use stack::{ALLOW_EXTERNAL, Stack, named_in_environment, refuse};
 pub use testbed::TestBed;

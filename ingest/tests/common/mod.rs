@@ -5,12 +5,8 @@
     reason = "each test binary uses its part; a test that cannot go on should say so"
 )]
 
-#[path = "../../../registry/tests/common/proxy.rs"]
-pub(crate) mod proxy;
-
 use std::{net::SocketAddr, sync::OnceLock, time::Duration};
 
-use proxy::Proxy;
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
@@ -19,7 +15,7 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use rivulet_ingest::{Config, Error, serve};
 use rivulet_kafka::{Cluster, TopicPlan, create_topics};
 use rivulet_registry::keys::{self, Scope};
-use rivulet_sandbox::TestBed;
+use rivulet_sandbox::{Proxy, TestBed};
 use rivulet_telemetry::Metrics;
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgPoolOptions};

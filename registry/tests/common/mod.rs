@@ -2,14 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-pub(crate) mod proxy;
-
 use std::time::Duration;
 
-use proxy::Proxy;
 use rivulet_events::{ChildId, ParentId, data::AgeGroup};
 use rivulet_registry::families::{self, Consents};
-use rivulet_sandbox::TestBed;
+use rivulet_sandbox::{Proxy, TestBed};
 use rivulet_zones::Zone;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use uuid::Uuid;

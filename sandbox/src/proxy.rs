@@ -9,15 +9,25 @@ use tokio::{
 };
 
 /// Forwards TCP connections until it is cut, and again once it is healed.
-pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
+pub struct Proxy {
+    /// Where it listens.
+    pub address: SocketAddr,
     open: watch::Sender<bool>,
 }
 
 impl Proxy {
-    pub(crate) async fn to(target: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+    /// In front of `target`, a `host:port`; it works until the test's runtime ends.
+    ///
+    /// # Panics
+    /// When no port is free.
+    #[expect(
+        clippy::expect_used,
+        reason = "for tests only, which end here in any case"
+    )]
+    pub async fn to(target: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a port for a proxy");
+        let address = listener.local_addr().expect("the port of a proxy");
         let (open, opened) = watch::channel(true);
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
@@ -40,11 +50,12 @@ impl Proxy {
     }
 
     /// Ends every connection; new ones end at once.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.open.send_replace(false);
     }
 
-    pub(crate) fn heal(&self) {
+    /// New connections are forwarded again.
+    pub fn heal(&self) {
         self.open.send_replace(true);
     }
 }
