@@ -22,7 +22,7 @@ mod worker;
 #[cfg(test)]
 extern crate self as rivulet_aggregator;
 #[cfg(test)]
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/aggregator/common/mod.rs"]
 mod common;
 
 pub use config::{Config, ConfigError};

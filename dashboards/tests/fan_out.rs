@@ -1,7 +1,12 @@
 //! What many streams of one child cost: alone in its process, whose metrics it reads.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on should say so"
+)]
 
+#[path = "dashboards/common/mod.rs"]
 mod common;
 
 use futures_util::future::join_all;

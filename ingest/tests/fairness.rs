@@ -1,6 +1,7 @@
 //! One sender cannot take from another: neither memory nor places nor time.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
+#[path = "ingest/common.rs"]
 mod common;
 
 use std::{

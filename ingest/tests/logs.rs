@@ -2,6 +2,7 @@
 //! the metrics.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
+#[path = "ingest/common.rs"]
 mod common;
 
 use std::{

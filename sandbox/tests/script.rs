@@ -50,7 +50,7 @@ fn builds(folder: &Path) -> Vec<Vec<String>> {
         }
         cargo() { printf '%s\n' "$*" >>"$RECORDED"; }
         export -f cargo
-        for command in 'up' 'up --services' 'up --no-demo' 'test --test testbed' 'test --faults' 'bench'; do
+        for command in 'up' 'up --services' 'up --no-demo' 'test --test sandbox testbed::' 'test --faults' 'bench'; do
             (main $command)
         done
         # All of it, with tests/sabotage, for which no output of a test is a failure.

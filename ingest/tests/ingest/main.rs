@@ -1,0 +1,16 @@
+//! Ingest on a real Kafka and a real PostgreSQL.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
+mod accept;
+mod common;
+mod families;
+mod inputs;
+mod kafka;
+mod keys;
+mod limits;
+mod openapi;
+mod refuse;
+mod spill;
+mod tls;
+mod tokens;
