@@ -1,4 +1,4 @@
-// What the tests share: the families that tests/tests/page.rs made, events for them, and a line to the API
+// What the tests share: the families that tests/tests/end_to_end/page.rs made, events for them, and a line to the API
 // that can be cut.
 
 import { createHmac, randomUUID } from 'node:crypto';
@@ -6,7 +6,7 @@ import net from 'node:net';
 import { expect, test as base } from '@playwright/test';
 
 const given = JSON.parse(process.env.RIVULET_PAGE_TEST ?? 'null');
-if (!given) throw new Error('cargo test -p rivulet-tests --test page runs these');
+if (!given) throw new Error('cargo test -p rivulet-tests --test end_to_end page runs these');
 
 /** `{NAME: {parent, children, token, timezone}}` */
 export const { families } = given;

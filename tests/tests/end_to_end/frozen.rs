@@ -1,8 +1,6 @@
 //! An instance frozen for longer than its session: the other takes over, and what the thawed one
 //! still has in its hands must not count.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::time::Duration;
 
 use chrono::Utc;
@@ -16,6 +14,7 @@ const FROZEN: Duration = Duration::from_millis(3_500);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_instance_is_replaced_and_fenced() {
+    let _turn = crate::turn::of(module_path!());
     let short_sessions = "session.timeout.ms=2000,heartbeat.interval.ms=400";
     let env = [
         ("RIVULET_KAFKA_PROPERTIES", short_sessions),

@@ -1,7 +1,5 @@
 //! `rivulet canary`: what it sends arrives, counts for nobody, and where it does not arrive that is said.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::process::Output;
 
 use rivulet_canary::{CHILD, PARENT};
@@ -27,6 +25,7 @@ async fn round(rivulet: &Rivulet, ingest: &Role, key: &str, patience: &str) -> (
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_arrives_and_counts_for_nobody() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let [ingest, _aggregate, _sink] = rivulet
         .start(["ingest", "aggregate", "sink"])
@@ -71,6 +70,7 @@ async fn it_arrives_and_counts_for_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_says_how_far_its_events_came() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let [mut ingest] = rivulet.start(["ingest"]).await.unwrap();
     let key = &rivulet.ingest_key;

@@ -1,7 +1,5 @@
 //! The rules of time zones are those that are there now: new ones are in force without a restart.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::{fs, path::Path, time::Duration};
 
 use chrono::{NaiveDate, TimeDelta, Utc};
@@ -20,6 +18,7 @@ fn move_casablanca(directory: &Path, version: &str, to: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn new_rules_are_in_force_without_a_restart() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let directory = rivulet.path("zoneinfo");
     move_casablanca(&directory, "2090a", "Pacific/Kiritimati");

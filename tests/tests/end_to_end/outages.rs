@@ -1,10 +1,7 @@
 //! Each service down for ten minutes in turn, under load: every role's memory stays within 256 MiB, each
 //! catches up by itself afterwards, and nothing is lost or counted twice.
-//! `./dev test --test outages -- --ignored --nocapture`; RIVULET_OUTAGE_MINUTES makes it shorter,
+//! `./dev test --test end_to_end outages:: -- --ignored --nocapture`; RIVULET_OUTAGE_MINUTES makes it shorter,
 //! RIVULET_OUTAGE_OF=Postgres (Kafka, Clickhouse) is one of them alone.
-
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-#![allow(clippy::print_stdout, reason = "the report")]
 
 use std::{
     collections::BTreeMap,
@@ -26,6 +23,7 @@ const LOAD: f64 = 400.0;
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes half an hour"]
 async fn memory_is_flat_while_a_service_is_down() {
+    let _turn = crate::turn::of(module_path!());
     let minutes = std::env::var(MINUTES).map_or(10.0, |minutes| {
         minutes.parse().expect("RIVULET_OUTAGE_MINUTES is a number")
     });

@@ -1,8 +1,6 @@
 //! A request's way through Kafka into both stores, as a collector is told of it; and that nothing is
 //! told, written or delayed where nobody asked for it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::{
     net::{IpAddr, Ipv4Addr, TcpListener},
     sync::Arc,
@@ -229,6 +227,7 @@ async fn events_of(rivulet: &Rivulet, child: Uuid) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_traced_request_is_followed_into_both_stores() {
+    let _turn = crate::turn::of(module_path!());
     let collector = Collector::default();
     let endpoint = collector.start().await;
     let env = [
@@ -344,6 +343,7 @@ async fn a_traced_request_is_followed_into_both_stores() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_written_unless_it_is_asked_for() {
+    let _turn = crate::turn::of(module_path!());
     let collector = Collector::default();
     let endpoint = collector.start().await;
     // As if it were not there.
@@ -378,6 +378,7 @@ async fn nothing_is_written_unless_it_is_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_hangs_costs_no_event() {
+    let _turn = crate::turn::of(module_path!());
     // Connections are made to it, and nobody takes them.
     let hangs = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", hangs.local_addr().unwrap());
@@ -428,6 +429,7 @@ async fn a_collector_that_hangs_costs_no_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_does_not_start_on_settings_that_lead_nowhere() {
+    let _turn = crate::turn::of(module_path!());
     let bad = [("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")];
     let rivulet = Rivulet::new(TestBed::new().await, &bad).await.unwrap();
     for role in ["ingest", "aggregate", "sink", "api", "all"] {

@@ -1,8 +1,6 @@
 //! Kafka, PostgreSQL and ClickHouse killed and started again under load, on a stack of this test's
 //! own: every role lives through it, and nothing is lost or counted twice.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::Utc;
@@ -14,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_restart_under_load_and_every_role_lives_through_it() {
+    let _turn = crate::turn::of(module_path!());
     let place = Place::new("restarts").unwrap();
     let sandbox = place.sandbox().unwrap();
     let stack = sandbox.up(&BTreeMap::new()).await.unwrap();

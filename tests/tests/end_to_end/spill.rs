@@ -1,8 +1,6 @@
 //! Kafka killed under load with the spill on; ingest killed as well, its disk full for a while: what
 //! was accepted is counted once, whichever promise was given.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::Utc;
@@ -17,6 +15,7 @@ const WAITING: &str = "rivulet_ingest_spill_records";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_spilled_is_counted_once_whoever_is_killed() {
+    let _turn = crate::turn::of(module_path!());
     let place = Place::new("spill").unwrap();
     let sandbox = place.sandbox().unwrap();
     let stack = sandbox.up(&BTreeMap::new()).await.unwrap();

@@ -1,7 +1,5 @@
 //! `rivulet verify` and `rivulet trace`: the books balance, and what is not as it should be is named.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::time::Duration;
 
 use chrono::{DateTime, Timelike as _, Utc};
@@ -56,6 +54,7 @@ async fn produce(rivulet: &Rivulet, topic: &str, key: &[u8], payload: &[u8]) -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_removed_or_booked_wrongly_is_named() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let roles = rivulet
         .start(["ingest", "aggregate", "sink"])
@@ -249,6 +248,7 @@ async fn the_metrics_tell(rivulet: &Rivulet) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_is_not_missing() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let roles = rivulet.start(["ingest"]).await.unwrap();
     let config = Config {

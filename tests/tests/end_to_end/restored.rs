@@ -1,8 +1,6 @@
 //! ClickHouse put back to an older backup, PostgreSQL left as it is: `verify` names what is missing, and what
 //! docs/backup.md says to do brings it back. (PostgreSQL put back is one of the faults of faults.rs.)
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::time::Duration;
 
 use chrono::Utc;
@@ -27,7 +25,7 @@ async fn simulate(rivulet: &Rivulet, ingest: &Role, seed: u64) {
 
 /// The statements of the page's section on this.
 fn statements() -> &'static str {
-    let page = include_str!("../../docs/backup.md");
+    let page = include_str!("../../../docs/backup.md");
     let (_, section) = page.split_once("### ClickHouse alone\n").unwrap();
     let (_, block) = section.split_once("```sql\n").unwrap();
     block.split_once("```").unwrap().0
@@ -35,6 +33,7 @@ fn statements() -> &'static str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_restored_alone_is_filled_up_from_kafka() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let [ingest, _aggregate, mut sink] = rivulet
         .start(["ingest", "aggregate", "sink"])

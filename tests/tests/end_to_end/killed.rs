@@ -1,7 +1,5 @@
 //! Two instances of every role, killed at random moments under load: nothing lost, nothing twice.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::time::Duration;
 
 use chrono::Utc;
@@ -16,6 +14,7 @@ const KILLS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_moment_nothing_is_lost_or_counted_twice() {
+    let _turn = crate::turn::of(module_path!());
     let short_sessions = "session.timeout.ms=3000,heartbeat.interval.ms=500";
     let env = [
         ("RIVULET_KAFKA_PROPERTIES", short_sessions),

@@ -1,7 +1,5 @@
 //! Health and metrics on a listener apart, for who runs Rivulet.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::{collections::BTreeMap, net::TcpListener};
 
 use reqwest::Client;
@@ -24,6 +22,7 @@ async fn get(client: &Client, address: &str, path: &str) -> (u16, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_leave_the_port_that_everybody_reaches() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let client = Client::builder().no_proxy().build().unwrap();
     for (name, check) in [("ingest", "kafka"), ("api", "registry")] {

@@ -1,8 +1,6 @@
 //! A thousand listeners on one node while their children play, connections are cut and the aggregator
 //! is killed: in the end each was told what PostgreSQL has.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{NaiveDate, Utc};
@@ -100,6 +98,7 @@ impl Listener {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_listeners_miss_nothing() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let [ingest, mut aggregate, sink, api] = rivulet
         .start(["ingest", "aggregate", "sink", "api"])

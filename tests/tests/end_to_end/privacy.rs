@@ -1,8 +1,6 @@
 //! What must not be stored is nowhere stored, and what must not be logged is in no log, not even at
 //! the most talkative level. And one's own first event is soon where the manual says.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
@@ -47,6 +45,7 @@ async fn send(ingest: &Role, key: &str, path: &str, body: &Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_logged_or_stored_and_an_event_is_soon_there() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[("RIVULET_LOG", "trace")])
         .await
         .unwrap();

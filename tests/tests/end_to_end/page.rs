@@ -1,9 +1,6 @@
 //! The parents' page in a real browser: families with and without a past, a whole Rivulet behind them, and
 //! Playwright's tests in tests/page in front.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-#![allow(clippy::print_stderr, reason = "the report")]
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -79,6 +76,7 @@ const FAMILIES: [Family; 12] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parent_and_a_browser() {
+    let _turn = crate::turn::of(module_path!());
     let Some(chromium) = program(&["chromium", "chromium-browser", "google-chrome"]) else {
         eprintln!("not tested: there is no Chromium. As root on Debian: apt-get install chromium");
         return;

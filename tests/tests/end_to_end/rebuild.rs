@@ -1,8 +1,6 @@
 //! `rivulet rebuild`: the recount from the history equals what was rolled up, finds what was edited, and
 //! mends it while events go on arriving.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::time::Duration;
 
 use chrono::Utc;
@@ -31,6 +29,7 @@ async fn rebuild(rivulet: &Rivulet, args: &[&str]) -> (String, Option<i32>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn edited_rows_are_found_and_mended_under_load() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let roles = rivulet
         .start(["ingest", "aggregate", "sink"])
@@ -142,6 +141,7 @@ async fn edited_rows_are_found_and_mended_under_load() {
 /// What an earlier release stored and nobody counts, or what PostgreSQL refuses, is one child's affair.
 #[tokio::test(flavor = "multi_thread")]
 async fn children_that_cannot_be_recounted_are_named_and_passed_over() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let roles = rivulet
         .start(["ingest", "aggregate", "sink"])

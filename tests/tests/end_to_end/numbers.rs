@@ -1,7 +1,5 @@
 //! Every number reaches both stores as the double nearest to its decimal text, to the bit.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::collections::BTreeMap;
 
 use chrono::Utc;
@@ -48,6 +46,7 @@ struct Stored {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn doubles_reach_both_stores_to_the_bit() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let roles = rivulet
         .start(["ingest", "aggregate", "sink"])

@@ -1,8 +1,6 @@
 //! Drained topics deleted and created again: every consumer stops, an operator adopts them, and what was
 //! counted stays counted.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::time::Duration;
 
 use chrono::Utc;
@@ -39,6 +37,7 @@ async fn counted(rivulet: &Rivulet) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_made_anew_are_adopted_and_nothing_is_counted_twice() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let [ingest, mut aggregate, mut sink] = rivulet
         .start(["ingest", "aggregate", "sink"])

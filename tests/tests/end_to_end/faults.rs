@@ -2,9 +2,6 @@
 //! load of two apps, on services of its own. At the end every id agrees: the apps' ledgers, Kafka,
 //! PostgreSQL, ClickHouse and Rivulet's own books. `./dev test --faults` runs it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-#![allow(clippy::print_stdout, reason = "the report")]
-
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -59,6 +56,7 @@ enum Fault {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes six minutes a seed: ./dev test --faults"]
 async fn campaign() {
+    let _turn = crate::turn::of(module_path!());
     let seeds = std::env::var(SEEDS).unwrap_or_else(|_| "1,2".to_owned());
     for seed in seeds.split(',') {
         let seed = seed.trim().parse().expect("RIVULET_FAULT_SEEDS is numbers");

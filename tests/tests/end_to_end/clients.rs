@@ -1,8 +1,6 @@
 //! What docs/clients.md says makes clients of the OpenAPI document that compile, and post an event of each
 //! type to a running ingest.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::{
     fs,
     io::{self, Write as _},
@@ -16,7 +14,7 @@ use serde_json::json;
 use tokio::{process::Command, task::JoinSet};
 use uuid::Uuid;
 
-const DOCS: &str = include_str!("../../docs/clients.md");
+const DOCS: &str = include_str!("../../../docs/clients.md");
 
 /// The generators by the headings of their sections, which are the names of folders with a program that
 /// posts too, and what each needs.
@@ -139,6 +137,7 @@ async fn make_and_post(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_are_made_as_the_docs_say_and_post() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let [ingest] = rivulet.start(["ingest"]).await.unwrap();
     let url = format!("http://{}", ingest.address);

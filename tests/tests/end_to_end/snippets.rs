@@ -3,9 +3,6 @@
 //! them. A block that needs more than that (a cluster, docker, somebody's addresses) says so behind its
 //! language: ```` ```sh no-run ````. Of those only the syntax is checked.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-#![allow(clippy::print_stderr, reason = "the report")]
-
 use std::{
     collections::BTreeMap,
     fs,
@@ -283,6 +280,7 @@ fn documents() -> BTreeMap<String, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_documents_say_to_paste_works() {
+    let _turn = crate::turn::of(module_path!());
     let place = Place::new("snippets").unwrap();
     let sandbox = place.sandbox().unwrap();
     sandbox.up(&BTreeMap::new()).await.unwrap();

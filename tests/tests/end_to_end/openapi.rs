@@ -1,7 +1,5 @@
 //! The OpenAPI document says what ingest and api do: Schemathesis asks them everything that it describes.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -54,6 +52,7 @@ async fn python() -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_is_true() {
+    let _turn = crate::turn::of(module_path!());
     let python = python().await;
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let read_key = rivulet

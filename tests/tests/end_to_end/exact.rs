@@ -1,7 +1,5 @@
 //! The simulated app's stream through every role: all that is stored equals the naive recount.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::{fs::File, io::Write, path::PathBuf};
 
 use rivulet_sandbox::TestBed;
@@ -15,6 +13,7 @@ const MEMORY: u64 = 256 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_table_equals_the_recount_of_the_ledger() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let roles = rivulet
         .start(["ingest", "aggregate", "sink"])

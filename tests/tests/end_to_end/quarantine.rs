@@ -1,8 +1,6 @@
 //! An operator's night: records that both consumers refuse, looked at, replayed and dropped with the
 //! command, while roles come and go.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::time::Duration;
 
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -138,6 +136,7 @@ fn both(code: &str) -> Vec<(String, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_records_are_replayed_once_for_both_consumers_and_counted_once() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[("USER", "night-shift")])
         .await
         .unwrap();
@@ -259,6 +258,7 @@ async fn refused_records_are_replayed_once_for_both_consumers_and_counted_once()
 /// A producer gone wrong: both consumers stop, say so, and go on when told.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_stops_both_consumers_until_they_are_resumed() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let [ingest, mut aggregate, mut sink] = rivulet
         .start(["ingest", "aggregate", "sink"])
@@ -312,6 +312,7 @@ async fn a_flood_stops_both_consumers_until_they_are_resumed() {
 /// What no ingest lets through is set aside by both consumers, wherever it comes from, and counted by none.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_ingest_lets_through_is_in_neither_store() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let roles = rivulet
         .start(["ingest", "aggregate", "sink"])
