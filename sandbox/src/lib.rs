@@ -3,7 +3,7 @@
 //! Nothing here is system-wide: data, logs, keys and the record of what runs all live in one
 //! directory, `.dev/` in the checkout, with links to what was downloaded for all checkouts of a
 //! user. [`Sandbox`] starts, repairs and stops what is in it; [`TestBed`] gives a test fresh
-//! databases and topics on it.
+//! databases and topics on it; [`tools`] finds what else some tests need.
 
 mod cache;
 mod clickhouse;
@@ -21,6 +21,7 @@ mod sandbox;
 mod stack;
 mod testbed;
 mod tls;
+pub mod tools;
 
 pub use proxy::Proxy;
 pub use sandbox::{Sandbox, Service};

@@ -1,12 +1,8 @@
 //! dbt and DuckDB on the history: dashboards/dbt and the commands of docs/warehouse.md, as they stand there.
 
-#![allow(clippy::print_stderr, reason = "the report")]
+use std::path::Path;
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-};
-
+use rivulet_sandbox::tools;
 use tokio::process::Command;
 
 use crate::{bed::Bed, rollup::DAYS};
@@ -15,42 +11,10 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// A Python that has what dashboards/dbt/requirements.txt names, beside everything else that was fetched.
-async fn python() -> Option<PathBuf> {
-    let wanted = fs::read(root().join("dashboards/dbt/requirements.txt")).unwrap();
-    let home = env::var_os("RIVULET_DEV_DIR").map_or_else(|| root().join(".dev"), PathBuf::from);
-    let folder = home.join("tools/dbt");
-    let python = folder.join("bin/python");
-    let stamp = folder.join("installed");
-    if fs::read(&stamp).is_ok_and(|there| there == wanted) {
-        return Some(python);
-    }
-    let _ = fs::remove_dir_all(&folder);
-    let mut venv = Command::new("python3");
-    venv.args(["-m", "venv"]).arg(&folder);
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--requirement"])
-        .arg(root().join("dashboards/dbt/requirements.txt"));
-    for mut step in [venv, pip] {
-        if !step.status().await.is_ok_and(|status| status.success()) {
-            return None;
-        }
-    }
-    // Last: it says that the installation is complete.
-    fs::write(stamp, wanted).unwrap();
-    Some(python)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn dbt_and_duckdb_read_the_history() {
-    let Some(python) = python().await else {
-        assert!(
-            env::var_os("CI").is_none(),
-            "dbt and DuckDB cannot be installed"
-        );
-        eprintln!(
-            "not tested: Python's venv or PyPI cannot be had. On Debian: apt-get install python3-venv"
-        );
+    let requirements = root().join("dashboards/dbt/requirements.txt");
+    let Some(python) = tools::python("dbt and DuckDB on the history", "dbt", &requirements) else {
         return;
     };
     let bed = Bed::new().await;

@@ -3,12 +3,14 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Output,
 };
 
-use rivulet_sandbox::TestBed;
+use rivulet_sandbox::{
+    TestBed,
+    tools::{missing, not_tested, program},
+};
 use rivulet_tests::Rivulet;
 use serde_json::json;
 use tokio::{process::Command, task::JoinSet};
@@ -61,21 +63,9 @@ fn folder(generator: &str) -> (PathBuf, bool) {
     (dir, is_there)
 }
 
-fn is_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
-}
-
-/// Says so past the capture of a test's output.
-fn not_tested(generator: &str, why: &str) {
-    let said = format!("clients: {generator} is not tested: {why}\n");
-    io::stderr().write_all(said.as_bytes()).unwrap();
-}
-
-/// In CI everything is there that `./dev test` installs.
-fn missing(generator: &str, what: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{generator}: {what}");
-    not_tested(generator, what);
+/// A generator's client, for whoever reads that it is not tested.
+fn client_of(generator: &str) -> String {
+    format!("the client that {generator} makes")
 }
 
 fn said(output: &Output) -> String {
@@ -117,7 +107,7 @@ async fn make_and_post(
     if !is_there {
         let installed = run(&dir, once, env).await;
         if !installed.status.success() {
-            missing(generator, &said(&installed));
+            missing(&client_of(generator), &said(&installed));
             return Ok(());
         }
         fs::rename(dir.join("wanted"), dir.join("installed")).unwrap();
@@ -172,10 +162,11 @@ async fn clients_are_made_as_the_docs_say_and_post() {
 
     let mut made = JoinSet::new();
     for (generator, needs) in GENERATORS {
-        if let Some(program) = needs.iter().find(|name| !is_program(name)) {
-            missing(generator, &format!("there is no {program}"));
+        if let Some(program) = needs.iter().find(|name| program(&[name]).is_none()) {
+            let why = format!("there is no {program}: on Debian `./dev test` installs it");
+            missing(&client_of(generator), &why);
         } else if generator == "oapi-codegen" && is_old_go().await {
-            not_tested(generator, "Go is older than 1.21");
+            not_tested(&client_of(generator), "Go is older than 1.21");
         } else {
             let (document, env) = (document.clone(), env.clone());
             made.spawn(async move { make_and_post(generator, &document, &env).await });

@@ -1,12 +1,11 @@
 //! The OpenAPI document says what ingest and api do: Schemathesis asks them everything that it describes.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rivulet_sandbox::TestBed;
+use rivulet_sandbox::{TestBed, tools};
 use rivulet_tests::Rivulet;
 use tokio::process::Command;
 use uuid::Uuid;
@@ -17,43 +16,13 @@ fn program(file: &str) -> PathBuf {
         .join(file)
 }
 
-async fn run(command: &mut Command, missing: &str) {
-    // It says on the test's own output what it finds.
-    let done = command.status().await;
-    let done = done.unwrap_or_else(|error| panic!("{error}: {missing}"));
-    assert!(done.success(), "{done}: see above. {missing}");
-}
-
-/// A Python that has Schemathesis, which the first run installs.
-async fn python() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.dev/tools/openapi");
-    let wanted = fs::read(program("requirements.txt")).unwrap();
-    let stamp = folder.join("installed");
-    if fs::read(&stamp).is_ok_and(|there| there == wanted) {
-        return folder.join("bin/python");
-    }
-    let _ = fs::remove_dir_all(&folder);
-    run(
-        Command::new("python3").args(["-m", "venv"]).arg(&folder),
-        "the test needs Python 3.10 or later with venv (Debian: python3-venv)",
-    )
-    .await;
-    run(
-        Command::new(folder.join("bin/pip"))
-            .args(["install", "--quiet", "--requirement"])
-            .arg(program("requirements.txt")),
-        "the test needs PyPI once",
-    )
-    .await;
-    // Last: it says that the installation is complete.
-    fs::write(stamp, wanted).unwrap();
-    folder.join("bin/python")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_is_true() {
     let _turn = crate::turn::of(module_path!());
-    let python = python().await;
+    let requirements = program("requirements.txt");
+    let Some(python) = tools::python("what Schemathesis asks", "openapi", &requirements) else {
+        return;
+    };
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let read_key = rivulet
         .command(&["keys", "create", "--name", "read", "--scope", "read"])
@@ -96,16 +65,17 @@ async fn the_document_is_true() {
     let (child, parent): (Uuid, Uuid) = tokio::time::timeout(Duration::from_secs(120), most)
         .await
         .unwrap();
-    run(
-        Command::new(python)
-            .arg(program("check.py"))
-            .args([&api.1, &ingest.1])
-            .args([child.to_string(), parent.to_string()])
-            .env("READ_KEY", read_key)
-            .env("INGEST_KEY", &rivulet.ingest_key)
-            .env("ADMIN_KEY", &rivulet.admin_key)
-            .env("NO_PROXY", "127.0.0.1"),
-        "",
-    )
-    .await;
+    // It says on the test's own output what it finds.
+    let done = Command::new(python)
+        .arg(program("check.py"))
+        .args([&api.1, &ingest.1])
+        .args([child.to_string(), parent.to_string()])
+        .env("READ_KEY", read_key)
+        .env("INGEST_KEY", &rivulet.ingest_key)
+        .env("ADMIN_KEY", &rivulet.admin_key)
+        .env("NO_PROXY", "127.0.0.1")
+        .status()
+        .await
+        .unwrap();
+    assert!(done.success(), "{done}: see above");
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use reqwest::Client;
-use rivulet_sandbox::TestBed;
+use rivulet_sandbox::{TestBed, tools};
 use rivulet_tests::{Rivulet, Role};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -77,13 +77,16 @@ const FAMILIES: [Family; 12] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parent_and_a_browser() {
     let _turn = crate::turn::of(module_path!());
-    let Some(chromium) = program(&["chromium", "chromium-browser", "google-chrome"]) else {
-        eprintln!("not tested: there is no Chromium. As root on Debian: apt-get install chromium");
-        return;
+    const WHAT: &str = "the parents' page";
+    let browsers = ["chromium", "chromium-browser", "google-chrome"];
+    let Some(chromium) = tools::program(&browsers) else {
+        let why = "there is no Chromium. As root on Debian: apt-get install chromium";
+        return tools::missing(WHAT, why);
     };
     let Some(tests) = packages().await else {
-        eprintln!("not tested: npm cannot install what tests/page needs");
-        return;
+        let why =
+            "npm cannot install what tests/page needs. As root on Debian: apt-get install npm";
+        return tools::missing(WHAT, why);
     };
     let env = [
         ("RIVULET_TOKEN_SECRET", SECRET),
@@ -120,16 +123,6 @@ async fn a_parent_and_a_browser() {
         "what failed is above; pictures of it in {}",
         tests.join("failures").display()
     );
-}
-
-fn program(names: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let found = |name: &&str| {
-        std::env::split_paths(&path)
-            .map(|dir| dir.join(name))
-            .find(|program| program.is_file())
-    };
-    names.iter().find_map(found)
 }
 
 /// A copy of tests/page with its packages, beside everything else that was fetched and not in the tree.
