@@ -50,7 +50,8 @@ fn builds(folder: &Path) -> Vec<Vec<String>> {
         }
         cargo() { printf '%s\n' "$*" >>"$RECORDED"; }
         export -f cargo
-        for command in 'up' 'up --services' 'up --no-demo' 'test --test sandbox testbed::' 'test --faults' 'bench'; do
+        for command in 'up' 'up --services' 'up --no-demo' 'test --test sandbox testbed::' 'test --fast' 'test --faults' \
+            'bench'; do
             (main $command)
         done
         # All of it, with tests/sabotage, for which no output of a test is a failure.
@@ -109,9 +110,9 @@ fn dependencies(args: &[String]) -> BTreeSet<String> {
 fn no_command_builds_dependencies_that_another_has_built() {
     let folder = tempfile::tempdir().unwrap();
     let builds = builds(folder.path());
-    // `up`, with and without Rivulet; lints; the tests' build, and they themselves, some, all, the faults and
-    // the sabotaged; `bench`.
-    assert!(builds.len() >= 9, "{builds:#?}");
+    // `up`, with and without Rivulet; lints; the tests' build, and they themselves, some, all, the fast ones, the
+    // faults and the sabotaged; `bench`.
+    assert!(builds.len() >= 10, "{builds:#?}");
     let sabotaged = "rivulet-events/sabotage".to_owned();
     assert!(builds.iter().any(|args| args.contains(&sabotaged)));
     for release in [false, true] {
@@ -131,6 +132,30 @@ fn no_command_builds_dependencies_that_another_has_built() {
             );
         }
     }
+}
+
+#[test]
+fn the_fast_tests_start_no_service_and_install_nothing() {
+    let script = r#"
+        source ./dev
+        for name in need_rust need_component; do
+            eval "$name() { :; }"
+        done
+        for name in sandbox on_services need_programs need_promtool apt_install; do
+            eval "$name() { echo \"$name is not for these\"; exit 1; }"
+        done
+        cargo() { printf 'cargo %s\n' "$*"; }
+        main test --fast
+    "#;
+    let ran = bash(script).output().unwrap();
+    let said = said(&ran);
+    assert!(ran.status.success(), "{said}");
+    let mut lines = said.lines();
+    assert_eq!(lines.next(), Some("cargo fmt --all --check"));
+    let tests = lines.next().unwrap();
+    let begin = "cargo test --workspace --lib --bins --test=command ";
+    assert!(tests.starts_with(begin), "{tests}");
+    assert_eq!(lines.next(), None);
 }
 
 #[test]
