@@ -264,7 +264,7 @@ async fn a_flood_stops_both_consumers_until_they_are_resumed() {
         .start(["ingest", "aggregate", "sink"])
         .await
         .unwrap();
-    produce(&rivulet, "speech", &vec!["{\"v\":2}".to_owned(); 6_000]).await;
+    produce(&rivulet, "speech", &vec!["{\"v\":99}".to_owned(); 6_000]).await;
     let app = App::register(&rivulet, &ingest).await;
     for role in [&aggregate, &sink] {
         while role.counter("rivulet_quarantine_paused").await.unwrap() < 1.0 {
