@@ -10,7 +10,7 @@
 //! - `parse`, which reads what a client sent and tells the first field that breaks a rule;
 //! - `check`, which judges what came out of Kafka by the same rules.
 //!
-//! `events/tests/expansion.rs` shows what one small struct becomes.
+//! `expansion.txt` beside the sources shows what a struct becomes.
 //!
 //! # What a field may say
 //!

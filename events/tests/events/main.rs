@@ -11,3 +11,4 @@ mod fuzz;
 mod parsing;
 mod placing;
 mod reference;
+mod versions;

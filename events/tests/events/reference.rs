@@ -84,7 +84,7 @@ fn every_declared_field_is_in_the_reference() {
         }
         panic!(
             "docs/sending-events.md is not what events/ declares: RIVULET_UPDATE_DOCS=1 cargo test -p rivulet-events \
-             --test reference writes it"
+             --test events reference writes it"
         );
     }
 }

@@ -27,4 +27,5 @@ mod snippets;
 mod spill;
 mod tracing;
 mod turn;
+mod upgrade;
 mod zones;

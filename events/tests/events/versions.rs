@@ -1,7 +1,5 @@
 //! The versions of the record: each has its bytes in `records/`, which never change.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use rivulet_events::{
     DecodeError, EventType, Record,
     record::{READABLE_VERSIONS, SCHEMA_VERSION},

@@ -1,8 +1,6 @@
 //! A rolling upgrade: an ingest that writes the next version of the record beside one of this release, and consumers
 //! of this release. Nothing is set aside, and every number is exact.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
-
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::Utc;
@@ -15,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "tests/sabotage runs it, on a build that can write the next version"]
 async fn records_of_the_next_version_are_counted_beside_ours() {
+    let _turn = crate::turn::of(module_path!());
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let ours = rivulet
         .start(["ingest", "aggregate", "sink"])
