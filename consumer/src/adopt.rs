@@ -138,5 +138,5 @@ async fn logs(
     };
     tokio::task::spawn_blocking(ask)
         .await
-        .map_err(|_| Error::Panicked)?
+        .map_err(|_| Error::Panicked("the question to Kafka"))?
 }

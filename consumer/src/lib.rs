@@ -50,6 +50,7 @@ use sqlx::PgPool;
 use tokio::{
     runtime,
     sync::{mpsc, oneshot},
+    task::JoinHandle,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -146,9 +147,9 @@ pub enum Error {
     /// The polling thread could not be started.
     #[error("no polling thread: {0}")]
     Thread(#[from] std::io::Error),
-    /// The polling thread panicked.
-    #[error("the polling thread panicked")]
-    Panicked,
+    /// What it cannot do without panicked.
+    #[error("{0} panicked")]
+    Panicked(&'static str),
 }
 
 /// A consumer of the four topics, as one of its group's instances.
@@ -156,6 +157,7 @@ pub struct Consumer {
     lanes: Vec<Lane>,
     handle: Handle,
     left: oneshot::Receiver<()>,
+    watchdog: JoinHandle<()>,
     /// Ends the thread when the consumer is dropped without being joined.
     _end: DropGuard,
 }
@@ -197,6 +199,16 @@ impl Consumer {
         readiness: Readiness,
         shutdown: CancellationToken,
     ) -> Result<Self, Error> {
+        Self::start_with(config, pool, readiness, shutdown, watch)
+    }
+
+    fn start_with<W: Future<Output = ()> + Send + 'static>(
+        config: Config,
+        pool: PgPool,
+        readiness: Readiness,
+        shutdown: CancellationToken,
+        watch: fn(Arc<Context>) -> W,
+    ) -> Result<Self, Error> {
         telemetry::describe();
         let name = config.name;
         let topics = config.cluster.topics();
@@ -232,7 +244,8 @@ impl Consumer {
                 let consumer = poll::prepare(consumer);
                 // librdkafka's consumer is closed by its Drop, which polls: not while unwinding.
                 let run = AssertUnwindSafe(|| poll::run(&consumer, &send));
-                let outcome = catch_unwind(run).unwrap_or(Err(Error::Panicked));
+                let outcome =
+                    catch_unwind(run).unwrap_or(Err(Error::Panicked("the polling thread")));
                 consumer.context().end(outcome.err());
                 consumer.context().tell(&consumer);
                 // They hold the consumer.
@@ -240,11 +253,16 @@ impl Consumer {
                 drop(consumer);
                 let _ = gone.send(());
             })?;
-        tokio::spawn(watch(context.clone()));
+        let (watched, watching) = (EndedByPanic(context.clone()), watch(context.clone()));
+        let watchdog = tokio::spawn(async move {
+            let _watched = watched;
+            watching.await;
+        });
         Ok(Self {
             lanes,
             handle: Handle(context),
             left,
+            watchdog,
             _end: ended.drop_guard(),
         })
     }
@@ -276,10 +294,13 @@ impl Consumer {
             lanes,
             handle: Handle(context),
             left,
+            watchdog,
             _end,
         } = self;
         context.ended.cancel();
         drop(lanes);
+        // Its panic is an outcome already.
+        let _ = watchdog.await;
         if tokio::time::timeout(LEAVE, left).await.is_err() {
             tracing::warn!(
                 consumer = context.config.name,
@@ -397,6 +418,17 @@ fn client_config(config: &Config) -> ClientConfig {
     native
 }
 
+/// Ends the consumer, should the watchdog panic.
+struct EndedByPanic(Arc<Context>);
+
+impl Drop for EndedByPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.end(Some(Error::Panicked("the watchdog")));
+        }
+    }
+}
+
 /// Ends the consumer when it is stuck. Not in the polling thread, which may be what hangs.
 async fn watch(context: Arc<Context>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -410,5 +442,32 @@ async fn watch(context: Arc<Context>) {
             tracing::error!(consumer = context.config.name, "stuck: {what}");
             context.end(Some(Error::Stuck(what)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_consumer_does_not_outlive_its_watchdog() {
+        let cluster = Cluster {
+            brokers: "127.0.0.1:1".to_owned(),
+            topic_prefix: "test".to_owned(),
+            properties: Vec::new(),
+        };
+        let pool = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
+        let mut consumer = Consumer::start_with(
+            Config::new(cluster, "test", "test"),
+            pool,
+            Readiness::new("test", &["kafka", "positions"]),
+            CancellationToken::new(),
+            |_| async { panic!("a test's panic") },
+        )
+        .unwrap();
+        let next = tokio::time::timeout(Duration::from_secs(60), consumer.next());
+        assert!(next.await.unwrap().is_none());
+        let error = consumer.join().await.unwrap_err();
+        assert_eq!(error.to_string(), "the watchdog panicked");
     }
 }

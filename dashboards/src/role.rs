@@ -6,7 +6,7 @@ use chrono::Utc;
 use rivulet_registry::{CacheConfig, Registry, keys::Origin};
 use rivulet_telemetry::{Operations, Readiness};
 use rivulet_tokens::{SourceError, Verifier};
-use rivulet_web::{Limiter, Port, TlsError};
+use rivulet_web::{Background, Limiter, Port, TaskEnded, TlsError};
 use sqlx::PgPool;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -86,6 +86,9 @@ pub enum Error {
     /// The certificate of the HTTP port cannot be served.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A task that it cannot do without ended.
+    #[error(transparent)]
+    Task(#[from] TaskEnded),
 }
 
 impl Config {
@@ -111,7 +114,7 @@ impl Config {
 /// requests finished.
 ///
 /// # Errors
-/// It could not start.
+/// It could not start, or cannot go on.
 pub async fn serve(
     config: Config,
     pool: PgPool,
@@ -119,12 +122,34 @@ pub async fn serve(
     operations: impl Into<Operations>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let operations = operations.into();
+    serve_with(
+        config,
+        pool,
+        listener,
+        operations,
+        shutdown,
+        Background::new(),
+    )
+    .await
+}
+
+async fn serve_with(
+    config: Config,
+    pool: PgPool,
+    listener: TcpListener,
+    operations: Operations,
+    shutdown: CancellationToken,
+    mut background: Background,
+) -> Result<(), Error> {
     config.validate()?;
     let readiness = Readiness::new("api", &["accepting", "registry"]);
-    let background = CancellationToken::new();
-    let _stop_background = background.clone().drop_guard();
     let tokens = match &config.tokens {
-        Some(tokens) => Some(Verifier::start(tokens, background.clone()).await?),
+        Some(tokens) => {
+            let (verifier, refreshing) = Verifier::new(tokens).await?;
+            background.spawn("the reader of tokens' keys", refreshing);
+            Some(verifier)
+        }
         None => None,
     };
     rivulet_registry::describe_metrics();
@@ -136,11 +161,13 @@ pub async fn serve(
         let (feeds, pool) = (Arc::clone(&feeds), pool.clone());
         async move { listen(&pool, &feeds).await }
     };
-    tokio::spawn(background.clone().run_until_cancelled_owned(hear));
+    background.spawn("the listener for commits", hear);
+    let (registry, work) = Registry::new(pool.clone(), config.registry);
+    background.spawn("the registry", work);
     // A stream is a connection: the rest is for requests.
     let listeners = config.port.max_connections * 3 / 4;
     let app = Arc::new(App {
-        registry: Registry::start(pool.clone(), config.registry, background.clone()),
+        registry,
         tokens,
         shares: Shares::of(pool.options().get_max_connections()),
         pool,
@@ -157,7 +184,7 @@ pub async fn serve(
         router(
             Arc::clone(&app),
             readiness.clone(),
-            &operations.into(),
+            &operations,
             &document,
             config.docs,
             &config.origins,
@@ -165,7 +192,7 @@ pub async fn serve(
         route,
     )?;
     let look_after = look_after(app, readiness.clone());
-    tokio::spawn(background.run_until_cancelled_owned(look_after));
+    background.spawn("housekeeping", look_after);
 
     readiness.pass("accepting");
     let stop = async {
@@ -173,13 +200,15 @@ pub async fn serve(
         readiness.fail("accepting", "shutting down");
         tokio::time::sleep(config.shutdown_grace).await;
     };
-    tokio::select! {
-        () = stop => {}
+    let ended = tokio::select! {
+        () = stop => Ok(()),
+        ended = background.ended() => Err(ended.into()),
         never = port.accept(&listener) => match never {},
-    }
+    };
+    readiness.fail("accepting", "shutting down");
     drop(listener);
     port.close().await;
-    Ok(())
+    ended.and(background.stop().await.map_err(Error::from))
 }
 
 /// Of so many requests a second, by whatever tells senders apart.
@@ -200,5 +229,55 @@ async fn look_after(app: Arc<App>, readiness: Readiness) {
             Ok(()) => readiness.pass("registry"),
             Err(why) => readiness.fail("registry", why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rivulet_telemetry::Metrics;
+
+    use super::*;
+
+    /// Serves beside a task of the test's, without PostgreSQL, for as long as `shutdown` wants.
+    async fn served_beside(
+        task: impl Future<Output = ()> + Send + 'static,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let mut background = Background::new();
+        background.spawn("the test's task", task);
+        let served = serve_with(
+            Config::default(),
+            PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            Metrics::detached().into(),
+            shutdown,
+            background,
+        );
+        tokio::time::timeout(Duration::from_secs(60), served)
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_role_ends_with_its_tasks_and_they_with_it() {
+        let panics = served_beside(async { panic!("a test's panic") }, CancellationToken::new());
+        assert!(matches!(
+            panics.await,
+            Err(Error::Task(TaskEnded::Panicked("the test's task")))
+        ));
+        let ends = served_beside(async {}, CancellationToken::new());
+        assert!(matches!(
+            ends.await,
+            Err(Error::Task(TaskEnded::Unasked("the test's task")))
+        ));
+        let shutdown = CancellationToken::new();
+        let (held, dropped) = tokio::sync::oneshot::channel::<()>();
+        let stays = async move {
+            let _held = held;
+            std::future::pending().await
+        };
+        shutdown.cancel();
+        served_beside(stays, shutdown).await.unwrap();
+        dropped.await.unwrap_err();
     }
 }

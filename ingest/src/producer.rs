@@ -21,7 +21,7 @@ use rdkafka::{
 use rivulet_events::{ChildId, EventType, sabotage::sabotaged};
 use rivulet_kafka::Cluster;
 use rivulet_telemetry::{Readiness, Span, TRACEPARENT};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -119,7 +119,8 @@ impl Producer {
         }
     }
 
-    /// Watches the broker from a thread of its own, since librdkafka's metadata call blocks. Without
+    /// Watches the broker from a thread of its own, since librdkafka's metadata call blocks, and returns what
+    /// waits for its end. Without
     /// Kafka this role can do its work as long as the spill takes records: a load balancer that took
     /// the node out would make the spill useless.
     pub(crate) fn watch(
@@ -127,11 +128,14 @@ impl Producer {
         spill: Option<Arc<Spill>>,
         readiness: Readiness,
         stop: CancellationToken,
-    ) -> std::io::Result<()> {
+    ) -> std::io::Result<impl Future<Output = ()> + Send + use<>> {
         let producer = Arc::clone(self);
+        let (watching, watched) = oneshot::channel::<()>();
         thread::Builder::new()
             .name("kafka probe".to_owned())
             .spawn(move || {
+                // Dropped with the thread, by a panic too.
+                let _watching = watching;
                 let mut was_up = true;
                 while !stop.is_cancelled() {
                     let probed = producer.probe();
@@ -156,7 +160,7 @@ impl Producer {
                     thread::sleep(PROBE_EVERY);
                 }
             })?;
-        Ok(())
+        Ok(async { drop(watched.await) })
     }
 
     fn probe(&self) -> Result<(), String> {

@@ -8,7 +8,7 @@ use rivulet_kafka::Cluster;
 use rivulet_registry::Registry;
 use rivulet_telemetry::{Operations, Readiness};
 use rivulet_tokens::{SourceError, Verifier};
-use rivulet_web::{Limiter, Port, TlsError};
+use rivulet_web::{Background, Limiter, Port, TaskEnded, TlsError};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -53,13 +53,16 @@ pub enum Error {
     /// The idempotent producer lost its place; a new process gets a new one.
     #[error("the Kafka producer met an error that only a restart repairs")]
     ProducerFatal,
+    /// A task that it cannot do without ended.
+    #[error(transparent)]
+    Task(#[from] TaskEnded),
 }
 
 /// Serves until `shutdown`, then ends in order: not ready, a grace, no new connections, running
 /// requests finished, the producer flushed. Its health is on `listener`, and on that of `operations` where it has one.
 ///
 /// # Errors
-/// It could not start, or the producer cannot go on and the process must be restarted.
+/// It could not start, or cannot go on and the process must be restarted.
 pub async fn serve(
     config: Config,
     cluster: Cluster,
@@ -68,10 +71,30 @@ pub async fn serve(
     operations: impl Into<Operations>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let operations = operations.into();
+    serve_with(
+        config,
+        cluster,
+        pool,
+        listener,
+        operations,
+        shutdown,
+        Background::new(),
+    )
+    .await
+}
+
+async fn serve_with(
+    config: Config,
+    cluster: Cluster,
+    pool: PgPool,
+    listener: TcpListener,
+    operations: Operations,
+    shutdown: CancellationToken,
+    mut background: Background,
+) -> Result<(), Error> {
     config.validate()?;
     let readiness = Readiness::new("ingest", &["accepting", "kafka", "registry"]);
-    let background = CancellationToken::new();
-    let _stop_background = background.clone().drop_guard();
     let fatal = CancellationToken::new();
     let producer = Arc::new(Producer::new(&config, &cluster, fatal.clone())?);
     let spill = match config.spill.clone() {
@@ -81,19 +104,32 @@ pub async fn serve(
             Some(Arc::new(open.await.map_err(io::Error::from)??))
         }
     };
-    producer.watch(spill.clone(), readiness.clone(), background.clone())?;
-    let stop_draining = background.child_token();
-    let draining = spill
-        .clone()
-        .map(|spill| tokio::spawn(spill.drain(Arc::clone(&producer), stop_draining.clone())));
+    let watch = producer.watch(
+        spill.clone(),
+        readiness.clone(),
+        background.stopping().clone(),
+    )?;
+    background.spawn("the watch over Kafka", watch);
+    // It ends before the others, between two batches.
+    let mut draining = Background::new();
+    if let Some(spill) = spill.clone() {
+        let drain = spill.drain(Arc::clone(&producer), draining.stopping().clone());
+        draining.spawn_until_stopped("the drain of the spill", drain);
+    }
     let tokens = match &config.tokens {
-        Some(tokens) => Some(Verifier::start(tokens, background.clone()).await?),
+        Some(tokens) => {
+            let (verifier, refreshing) = Verifier::new(tokens).await?;
+            background.spawn("the reader of tokens' keys", refreshing);
+            Some(verifier)
+        }
         None => None,
     };
+    let (registry, work) = Registry::new(pool.clone(), config.registry);
+    background.spawn("the registry", work);
     let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
     let number = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
     let app = Arc::new(App {
-        registry: Registry::start(pool.clone(), config.registry, background.clone()),
+        registry,
         producer: Arc::clone(&producer),
         spill: spill.clone(),
         tokens,
@@ -113,16 +149,11 @@ pub async fn serve(
     let port = Port::new(
         "ingest",
         config.port.clone(),
-        router(
-            Arc::clone(&app),
-            readiness.clone(),
-            &operations.into(),
-            &document,
-        ),
+        router(Arc::clone(&app), readiness.clone(), &operations, &document),
         route,
     )?;
     let look_after = housekeeping(Arc::clone(&app), readiness.clone());
-    tokio::spawn(background.run_until_cancelled_owned(look_after));
+    background.spawn("housekeeping", look_after);
 
     readiness.pass("accepting");
     let stop = async {
@@ -130,13 +161,15 @@ pub async fn serve(
         readiness.fail("accepting", "shutting down");
         tokio::time::sleep(config.shutdown_grace).await;
     };
-    let ended = tokio::select! {
+    let mut ended = tokio::select! {
         () = stop => Ok(()),
+        ended = background.ended() => Err(ended.into()),
+        ended = draining.ended() => Err(ended.into()),
         () = fatal.cancelled() => Err(Error::ProducerFatal),
         never = port.accept(&listener) => match never {},
     };
     readiness.fail("accepting", "shutting down");
-    stop_draining.cancel();
+    draining.stopping().cancel();
     drop(listener);
     port.close().await;
     // Every answered request has its acknowledgements; what is left belongs to clients that went
@@ -151,9 +184,9 @@ pub async fn serve(
         ),
         Err(error) => tracing::warn!(%error, "the producer was not flushed"),
     }
-    if let (Some(spill), Some(draining)) = (spill, draining) {
-        // The batch under way has its acknowledgements by now, or never gets them.
-        let _ = draining.await;
+    // The batch under way has its acknowledgements by now, or never gets them.
+    ended = ended.and(draining.stop().await.map_err(Error::from));
+    if let Some(spill) = spill {
         match spill.close().await {
             0 => tracing::info!("the spill is empty"),
             left => tracing::warn!(
@@ -162,7 +195,7 @@ pub async fn serve(
             ),
         }
     }
-    ended
+    ended.and(background.stop().await.map_err(Error::from))
 }
 
 /// A path as metrics and logs may know it: without ids.
@@ -194,5 +227,60 @@ async fn housekeeping(app: Arc<App>, readiness: Readiness) {
             app.limiter.tidy();
             app.family_limiter.tidy();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rivulet_telemetry::Metrics;
+
+    use super::*;
+
+    /// Serves beside a task of the test's, without Kafka and PostgreSQL, for as long as `shutdown` wants.
+    async fn served_beside(
+        task: impl Future<Output = ()> + Send + 'static,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let mut background = Background::new();
+        background.spawn("the test's task", task);
+        let served = serve_with(
+            Config::default(),
+            Cluster {
+                brokers: "127.0.0.1:1".to_owned(),
+                topic_prefix: "test".to_owned(),
+                properties: Vec::new(),
+            },
+            PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            Metrics::detached().into(),
+            shutdown,
+            background,
+        );
+        tokio::time::timeout(Duration::from_secs(60), served)
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_role_ends_with_its_tasks_and_they_with_it() {
+        let panics = served_beside(async { panic!("a test's panic") }, CancellationToken::new());
+        assert!(matches!(
+            panics.await,
+            Err(Error::Task(TaskEnded::Panicked("the test's task")))
+        ));
+        let ends = served_beside(async {}, CancellationToken::new());
+        assert!(matches!(
+            ends.await,
+            Err(Error::Task(TaskEnded::Unasked("the test's task")))
+        ));
+        let shutdown = CancellationToken::new();
+        let (held, dropped) = tokio::sync::oneshot::channel::<()>();
+        let stays = async move {
+            let _held = held;
+            std::future::pending().await
+        };
+        shutdown.cancel();
+        served_beside(stays, shutdown).await.unwrap();
+        dropped.await.unwrap_err();
     }
 }

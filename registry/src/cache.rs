@@ -18,7 +18,6 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout_at,
 };
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
@@ -112,9 +111,11 @@ struct Read {
 }
 
 impl Registry {
-    /// Starts the connection that hears of changes and the task that reads, until `shutdown`.
-    #[must_use]
-    pub fn start(pool: PgPool, config: CacheConfig, shutdown: CancellationToken) -> Self {
+    /// With the task that hears of changes and reads. It never ends, and without it nothing is known.
+    pub fn new(
+        pool: PgPool,
+        config: CacheConfig,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (reads, waiting) = mpsc::channel(READS_WAITING);
         let shared = Arc::new(Shared {
             pool,
@@ -126,11 +127,14 @@ impl Registry {
             reads,
             max_stale: config.max_stale,
         });
-        let (listener, reader) = (Arc::clone(&shared), Arc::clone(&shared));
-        let stop = shutdown.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(listen::run(&listener)).await });
-        tokio::spawn(async move { shutdown.run_until_cancelled(reader.serve(waiting)).await });
-        Self(shared)
+        let registry = Self(Arc::clone(&shared));
+        let work = async move {
+            tokio::select! {
+                never = listen::run(&shared) => match never {},
+                () = shared.serve(waiting) => {}
+            }
+        };
+        (registry, work)
     }
 
     /// What is known of each of these children, in order. Misses are read in one query.

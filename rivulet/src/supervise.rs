@@ -1,12 +1,12 @@
 //! Roles as tasks: one that ends unasked is a failure, a signal ends all of them in order.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context as _, bail};
-use rivulet_telemetry::{Collector, Traces};
+use rivulet_telemetry::{Collector, Metrics, Traces};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    task::JoinSet,
+    task::{Id, JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +33,8 @@ pub(crate) async fn stop_signal() {
 /// The running roles of this process.
 pub(crate) struct Roles {
     pub(crate) shutdown: CancellationToken,
-    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+    tasks: JoinSet<anyhow::Result<()>>,
+    names: HashMap<Id, &'static str>,
     traces: Option<Traces>,
 }
 
@@ -42,6 +43,7 @@ impl Roles {
         Self {
             shutdown: CancellationToken::new(),
             tasks: JoinSet::new(),
+            names: HashMap::new(),
             traces: None,
         }
     }
@@ -69,7 +71,21 @@ impl Roles {
         name: &'static str,
         role: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     ) {
-        self.tasks.spawn(async move { (name, role.await) });
+        let id = self.tasks.spawn(role).id();
+        self.names.insert(id, name);
+    }
+
+    /// The process's metrics, which are kept as a role is.
+    pub(crate) fn metrics(&mut self) -> anyhow::Result<Metrics> {
+        let metrics = rivulet_telemetry::metrics()?;
+        let (upkeep, shutdown) = (metrics.clone().upkeep(), self.shutdown.clone());
+        self.spawn("the upkeep of metrics", async move {
+            match shutdown.run_until_cancelled_owned(upkeep).await {
+                Some(never) => match never {},
+                None => Ok(()),
+            }
+        });
+        Ok(metrics)
     }
 
     /// Runs until a signal or the first role's end, then drains the rest.
@@ -77,18 +93,14 @@ impl Roles {
         tracing::info!("time zones: {}", rivulet_zones::in_use());
         let mut outcome = tokio::select! {
             () = stop_signal() => Ok(()),
-            ended = self.tasks.join_next() => Self::ended_early(ended),
+            ended = self.tasks.join_next_with_id() => self.ended_early(ended),
         };
         tracing::info!("stopping");
         self.shutdown.cancel();
         let drain = async {
-            while let Some(ended) = self.tasks.join_next().await {
-                let ended = match ended {
-                    Ok((name, ended)) => {
-                        ended.with_context(|| format!("{name} did not stop in order"))
-                    }
-                    Err(panic) => Err(panic.into()),
-                };
+            while let Some(ended) = self.tasks.join_next_with_id().await {
+                let (name, ended) = named(&self.names, ended);
+                let ended = ended.with_context(|| format!("{name} did not stop in order"));
                 if outcome.is_ok() {
                     outcome = ended;
                 }
@@ -105,17 +117,52 @@ impl Roles {
         outcome
     }
 
-    fn ended_early(
-        ended: Option<Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>>,
-    ) -> anyhow::Result<()> {
-        match ended {
-            Some(Ok((name, Err(error)))) => {
+    fn ended_early(&self, ended: Option<Ended>) -> anyhow::Result<()> {
+        let Some(ended) = ended else {
+            bail!("there was nothing to run");
+        };
+        match named(&self.names, ended) {
+            (name, Ok(())) => bail!("{name} ended unasked"),
+            (name, Err(error)) => {
                 tracing::error!(role = name, error = crate::explain(&error), "role failed");
                 Err(error.context(format!("{name} failed")))
             }
-            Some(Ok((name, Ok(())))) => bail!("{name} ended unasked"),
-            Some(Err(panic)) => Err(panic).context("a role panicked"),
-            None => bail!("there was nothing to run"),
         }
+    }
+}
+
+type Ended = Result<(Id, anyhow::Result<()>), JoinError>;
+
+/// Whose end it is, and how it came about; a panic is one.
+fn named(names: &HashMap<Id, &'static str>, ended: Ended) -> (&'static str, anyhow::Result<()>) {
+    let (id, outcome) = match ended {
+        Ok(ended) => ended,
+        Err(panic) => (panic.id(), Err(panic.into())),
+    };
+    (names.get(&id).copied().unwrap_or("a role"), outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_end_ends_the_process_and_is_named() {
+        let ended_by = async |role: fn() -> anyhow::Result<()>| {
+            let mut roles = Roles::new();
+            let shutdown = roles.shutdown.clone();
+            roles.spawn("the other", async move {
+                shutdown.cancelled().await;
+                Ok(())
+            });
+            roles.spawn("the one", async move { role() });
+            roles.run().await.unwrap_err().to_string()
+        };
+        assert_eq!(ended_by(|| Ok(())).await, "the one ended unasked");
+        assert_eq!(ended_by(|| bail!("no disk")).await, "the one failed");
+        assert_eq!(
+            ended_by(|| panic!("a test's panic")).await,
+            "the one failed"
+        );
     }
 }

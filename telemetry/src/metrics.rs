@@ -1,6 +1,6 @@
 //! The process's Prometheus recorder.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
@@ -35,6 +35,19 @@ impl Metrics {
         self.0.render()
     }
 
+    /// Measures the process and drains histograms, for ever.
+    pub async fn upkeep(self) -> Infallible {
+        // CPU, memory, file descriptors and threads, under Prometheus' own names, `process_…`.
+        let process = Collector::default();
+        process.describe();
+        let mut tick = tokio::time::interval(UPKEEP);
+        loop {
+            tick.tick().await;
+            process.collect();
+            self.0.run_upkeep();
+        }
+    }
+
     /// A reading end that no recorder writes to, for tests of one role among many.
     #[must_use]
     pub fn detached() -> Self {
@@ -42,7 +55,7 @@ impl Metrics {
     }
 }
 
-/// Installs the recorder and its upkeep. Call it once, inside a tokio runtime.
+/// Installs the recorder. Call it once, and run its [upkeep](Metrics::upkeep).
 ///
 /// # Errors
 /// A recorder is installed already.
@@ -53,17 +66,5 @@ pub fn metrics() -> Result<Metrics, InstallError> {
         .set_buckets_for_metric(Matcher::Suffix("_records".into()), COUNTS)?
         .set_buckets_for_metric(Matcher::Suffix("_rows".into()), COUNTS)?
         .install_recorder()?;
-    let upkeep = handle.clone();
-    // CPU, memory, file descriptors and threads, under Prometheus' own names, `process_…`.
-    let process = Collector::default();
-    process.describe();
-    tokio::spawn(async move {
-        let mut tick = tokio::time::interval(UPKEEP);
-        loop {
-            tick.tick().await;
-            process.collect();
-            upkeep.run_upkeep();
-        }
-    });
     Ok(Metrics(handle))
 }

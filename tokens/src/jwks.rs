@@ -1,6 +1,6 @@
 //! The public keys of who signs tokens: read in the background, kept when they cannot be read.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
 
 use jsonwebtoken::{
     Algorithm, DecodingKey,
@@ -13,7 +13,6 @@ use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::config::{Config, Source};
@@ -147,12 +146,11 @@ pub(crate) struct Jwks {
 pub(crate) struct Unavailable;
 
 impl Jwks {
-    /// Reads until `shutdown`. A file must be good at once; a server may come later.
-    pub(crate) async fn start(
+    /// With what reads for ever. A file must be good at once; a server may come later.
+    pub(crate) async fn new(
         source: Source,
         config: &Config,
-        shutdown: CancellationToken,
-    ) -> Result<Self, SourceError> {
+    ) -> Result<(Self, impl Future<Output = Infallible> + use<>), SourceError> {
         let reader = Reader::new(source)?;
         if matches!(reader, Reader::File(_)) {
             reader.read().await?;
@@ -161,12 +159,12 @@ impl Jwks {
         let wanted = Arc::new(Notify::new());
         let (every, pause) = (config.refresh_every, config.refresh_pause);
         let refreshing = refresh(reader, publish, Arc::clone(&wanted), every, pause);
-        tokio::spawn(shutdown.run_until_cancelled_owned(refreshing));
-        Ok(Self {
+        let jwks = Self {
             state,
             wanted,
             pause,
-        })
+        };
+        Ok((jwks, refreshing))
     }
 
     /// The key that a token names. An unknown name makes the set be read again, unless that was
@@ -209,7 +207,7 @@ async fn refresh(
     wanted: Arc<Notify>,
     every: Duration,
     pause: Duration,
-) {
+) -> Infallible {
     loop {
         let read = reader.read().await;
         let tried = Instant::now();

@@ -1,6 +1,10 @@
 //! Is a token good, and whose is it?
 
-use std::time::{Duration, SystemTime};
+use std::{
+    convert::Infallible,
+    future,
+    time::{Duration, SystemTime},
+};
 
 use jsonwebtoken::{
     Algorithm, DecodingKey, TokenData, Validation, decode, decode_header, errors::ErrorKind,
@@ -8,7 +12,6 @@ use jsonwebtoken::{
 use metrics::{Unit, counter, describe_counter};
 use rivulet_events::ParentId;
 use serde::Deserialize;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, LEEWAY, Secret},
@@ -100,23 +103,33 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Reads the JWKS, if there is one, from now on until `shutdown`.
+    /// With the task that reads the JWKS, if there is one. It never ends.
     ///
     /// # Errors
     /// A JWKS in a file that is not good. One at a URL may come later: until then tokens that need
     /// it are [`Error::Unavailable`].
-    pub async fn start(config: &Config, shutdown: CancellationToken) -> Result<Self, SourceError> {
-        let jwks = match config.jwks.clone() {
-            Some(source) => Some(Jwks::start(source, config, shutdown).await?),
+    pub async fn new(
+        config: &Config,
+    ) -> Result<(Self, impl Future<Output = Infallible> + Send + use<>), SourceError> {
+        let (jwks, refreshing) = match config.jwks.clone() {
+            Some(source) => Some(Jwks::new(source, config).await?),
             None => None,
-        };
+        }
+        .unzip();
         let key = |secret: &Secret| DecodingKey::from_secret(secret.bytes());
-        Ok(Self {
+        let verifier = Self {
             secrets: config.secrets.iter().map(key).collect(),
             jwks,
             validation: validation(config),
             max_lifetime: config.max_lifetime,
-        })
+        };
+        let refreshing = async move {
+            match refreshing {
+                Some(refreshing) => refreshing.await,
+                None => future::pending().await,
+            }
+        };
+        Ok((verifier, refreshing))
     }
 
     /// The family that this token speaks for.

@@ -2,6 +2,7 @@
 //! how long, TLS, rate limits, a name for each request, metrics, and refusals as problem documents.
 
 mod asset;
+mod background;
 mod bearer;
 mod browsers;
 mod connection;
@@ -18,6 +19,7 @@ mod tls;
 mod worded;
 
 pub use asset::{Asset, Caching};
+pub use background::{Background, TaskEnded};
 pub use bearer::{bearer, is_token};
 pub use browsers::browsers;
 pub use connection::CONNECTION_BUFFER;

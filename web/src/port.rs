@@ -1,6 +1,6 @@
 //! Connections in, and an orderly end.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, future, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper_util::{server::graceful::GracefulShutdown, service::TowerToHyperService};
@@ -14,7 +14,7 @@ use crate::{
     Peer, TlsError, TlsFiles,
     connection::{Connection, Open, Requests},
     connections::{Connections, Newcomer, Place},
-    tls,
+    tls::{self, Certificate},
 };
 
 /// Places beside all others, for those who come when every other is at work: enough for whoever asks how the
@@ -103,9 +103,9 @@ pub struct Port {
     /// Where everybody makes room.
     reserve: Arc<Connections>,
     running: GracefulShutdown,
-    /// Ends handshakes, and the look at the certificate.
+    /// Ends handshakes.
     stopping: CancellationToken,
-    tls: Option<TlsAcceptor>,
+    tls: Option<(TlsAcceptor, Certificate)>,
 }
 
 impl Port {
@@ -120,14 +120,9 @@ impl Port {
         route: fn(&str) -> &'static str,
     ) -> Result<Self, TlsError> {
         describe();
-        let stopping = CancellationToken::new();
         let tls = match config.tls.clone() {
             None => None,
-            Some(files) => {
-                let (acceptor, reread) = tls::acceptor(role, files)?;
-                tokio::spawn(stopping.clone().run_until_cancelled_owned(reread));
-                Some(acceptor)
-            }
+            Some(files) => Some(tls::acceptor(role, files)?),
         };
         Ok(Self {
             requests: Requests {
@@ -143,13 +138,26 @@ impl Port {
             reserve: Connections::new(RESERVE, usize::MAX),
             config,
             running: GracefulShutdown::new(),
-            stopping,
+            stopping: CancellationToken::new(),
             tls,
         })
     }
 
-    /// Takes connections for as long as it is polled.
+    /// Takes connections, and looks at the certificate, for as long as it is polled.
     pub async fn accept(&self, listener: &TcpListener) -> Infallible {
+        let reread = async {
+            match &self.tls {
+                Some((_, certificate)) => certificate.reread().await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            never = self.accept_all(listener) => never,
+            never = reread => never,
+        }
+    }
+
+    async fn accept_all(&self, listener: &TcpListener) -> Infallible {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => match self.connections.take(from.ip()) {
@@ -207,9 +215,11 @@ impl Port {
             place,
             _open: Open::count(self.requests.role),
         };
-        match self.tls.clone() {
+        match &self.tls {
             None => tokio::spawn(connection.serve(stream)),
-            Some(tls) => tokio::spawn(connection.serve_tls(tls, stream, self.stopping.clone())),
+            Some((tls, _)) => {
+                tokio::spawn(connection.serve_tls(tls.clone(), stream, self.stopping.clone()))
+            }
         };
     }
 }

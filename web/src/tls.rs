@@ -1,13 +1,14 @@
 //! TLS of a port: a certificate that is read again when its files change.
 
 use std::{
+    convert::Infallible,
     io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use metrics::gauge;
+use metrics::{Gauge, gauge};
 use parking_lot::RwLock;
 use tokio_rustls::{
     TlsAcceptor,
@@ -82,6 +83,7 @@ impl TlsFiles {
 }
 
 /// What the files held when they were read.
+#[derive(Clone)]
 struct Contents {
     files: TlsFiles,
     cert: Vec<u8>,
@@ -122,14 +124,13 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// Accepts TLS 1.2 and 1.3 with the files' certificate. The future, which never ends, reads them again:
-/// what cannot be served leaves the certificate that can in place.
+/// Accepts TLS 1.2 and 1.3 with the files' certificate.
 pub(crate) fn acceptor(
     role: &'static str,
     files: TlsFiles,
-) -> Result<(TlsAcceptor, impl Future<Output = ()> + Send + use<>), TlsError> {
-    let mut known = files.read()?;
-    let current = Arc::new(Current(RwLock::new(Arc::new(known.certified()?))));
+) -> Result<(TlsAcceptor, Certificate), TlsError> {
+    let first = files.read()?;
+    let current = Arc::new(Current(RwLock::new(Arc::new(first.certified()?))));
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -137,7 +138,26 @@ pub(crate) fn acceptor(
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let stale = gauge!("rivulet_http_tls_certificate_stale", "role" => role);
     stale.set(0.0);
-    let reread = async move {
+    let certificate = Certificate {
+        first,
+        current,
+        stale,
+    };
+    Ok((TlsAcceptor::from(Arc::new(config)), certificate))
+}
+
+/// The certificate of a port.
+pub(crate) struct Certificate {
+    first: Contents,
+    current: Arc<Current>,
+    stale: Gauge,
+}
+
+impl Certificate {
+    /// Reads the files again and again: what cannot be served leaves the certificate that can in place.
+    pub(crate) async fn reread(&self) -> Infallible {
+        let files = &self.first.files;
+        let mut known = self.first.clone();
         let mut tick = tokio::time::interval(files.reread);
         loop {
             tick.tick().await;
@@ -152,17 +172,16 @@ pub(crate) fn acceptor(
             // as an error here, and put right by the next look.
             match read.and_then(|contents| Ok((contents.certified()?, contents))) {
                 Ok((certified, contents)) => {
-                    *current.0.write() = Arc::new(certified);
+                    *self.current.0.write() = Arc::new(certified);
                     known = contents;
-                    stale.set(0.0);
+                    self.stale.set(0.0);
                     tracing::info!("the certificate was replaced");
                 }
                 Err(error) => {
-                    stale.set(1.0);
+                    self.stale.set(1.0);
                     tracing::warn!(%error, "the new certificate is not used");
                 }
             }
         }
-    };
-    Ok((TlsAcceptor::from(Arc::new(config)), reread))
+    }
 }

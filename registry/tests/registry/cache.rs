@@ -18,10 +18,9 @@ fn start(pool: sqlx::PgPool, max_stale: Duration) -> (Registry, tokio_util::sync
         max_stale,
         ..CacheConfig::default()
     };
-    (
-        Registry::start(pool, config, stop.clone()),
-        stop.drop_guard(),
-    )
+    let (registry, work) = Registry::new(pool, config);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(work));
+    (registry, stop.drop_guard())
 }
 
 async fn scope(registry: &Registry, sha256: &[u8; 32]) -> Result<Option<Scope>, Unavailable> {

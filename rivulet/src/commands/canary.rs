@@ -42,8 +42,8 @@ impl Canary {
             println!("{}", canary.round().await?);
             return Ok(());
         };
-        let metrics = rivulet_telemetry::metrics()?;
         let mut roles = Roles::new();
+        let metrics = roles.metrics()?;
         let readiness = Readiness::new("canary", &[CHECK]);
         let (name, listen) = ("canary's operations", &self.canary_listen);
         spawn_operations(&mut roles, name, listen, &readiness, metrics).await?;

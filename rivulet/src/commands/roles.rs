@@ -263,8 +263,8 @@ async fn spawn_listener(
 
 impl Ingest {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let metrics = rivulet_telemetry::metrics()?;
         let mut roles = Roles::traced("rivulet-ingest")?;
+        let metrics = roles.metrics()?;
         let operations = spawn_apart(&mut roles, &self.port, &["ingest"], metrics).await?;
         spawn_ingest(
             &mut roles,
@@ -282,8 +282,8 @@ impl Ingest {
 
 impl Aggregate {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let metrics = rivulet_telemetry::metrics()?;
         let mut roles = Roles::traced("rivulet-aggregate")?;
+        let metrics = roles.metrics()?;
         spawn_aggregate(
             &mut roles,
             &self.flags,
@@ -300,8 +300,8 @@ impl Aggregate {
 
 impl Sink {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let metrics = rivulet_telemetry::metrics()?;
         let mut roles = Roles::traced("rivulet-sink")?;
+        let metrics = roles.metrics()?;
         let Self {
             postgres,
             kafka,
@@ -325,8 +325,8 @@ impl Sink {
 
 impl Api {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let metrics = rivulet_telemetry::metrics()?;
         let mut roles = Roles::traced("rivulet-api")?;
+        let metrics = roles.metrics()?;
         let operations = spawn_apart(&mut roles, &self.port, &["api"], metrics).await?;
         spawn_api(
             &mut roles,
@@ -342,8 +342,8 @@ impl Api {
 
 impl All {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let metrics = rivulet_telemetry::metrics()?;
         let mut roles = Roles::traced("rivulet")?;
+        let metrics = roles.metrics()?;
         let Self {
             postgres,
             kafka,

@@ -91,8 +91,8 @@ impl Verify {
                 "--every must be at least 60: each round reads {} hours of the log again",
                 self.hours
             );
-            let metrics = rivulet_telemetry::metrics()?;
             let mut roles = Roles::new();
+            let metrics = roles.metrics()?;
             let readiness = Readiness::new("verify", &["verify"]);
             let (name, listen) = ("verify's operations", &self.verify_listen);
             spawn_operations(&mut roles, name, listen, &readiness, metrics).await?;
