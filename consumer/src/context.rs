@@ -46,7 +46,7 @@ pub(crate) struct Context {
     pub(crate) ended: CancellationToken,
     pub(crate) pool: PgPool,
     /// A queue for each partition, when the consumer has [lanes](Config::lanes).
-    pub(crate) queues: Mutex<Queues>,
+    pub(crate) queues: Mutex<Queues<Self>>,
     /// The thread that polls.
     pub(crate) poller: OnceLock<Thread>,
     /// Who makes those queues.

@@ -14,30 +14,35 @@ use std::{
 
 use rdkafka::{
     Message as _,
-    consumer::{BaseConsumer, base_consumer::PartitionQueue},
+    consumer::{BaseConsumer, ConsumerContext, base_consumer::PartitionQueue},
     error::KafkaResult,
     message::BorrowedMessage,
 };
 
-use crate::{Error, context::Context, state::Key};
+use crate::{Error, state::Key};
 
 /// How many records are taken from one queue in a row: how far ahead of the others it can get.
 const TURN: usize = 64;
 
-#[derive(Default)]
-pub(crate) struct Queues(BTreeMap<Key, Queue>);
+pub(crate) struct Queues<C: ConsumerContext>(BTreeMap<Key, Queue<C>>);
 
-struct Queue {
-    messages: PartitionQueue<Context>,
+struct Queue<C: ConsumerContext> {
+    messages: PartitionQueue<C>,
     /// The timestamp of the last record taken, Unix milliseconds.
     until: i64,
 }
 
-impl Queues {
+impl<C: ConsumerContext> Default for Queues<C> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<C: ConsumerContext> Queues<C> {
     /// Gives the partition a queue of its own, that wakes this thread. Only while it is not being
     /// fetched: with its records in two queues nobody could tell which come first. Where there is none
     /// to be had, they come with everything else.
-    pub(crate) fn split(&mut self, consumer: &Arc<BaseConsumer<Context>>, key: Key, topic: &str) {
+    pub(crate) fn split(&mut self, consumer: &Arc<BaseConsumer<C>>, key: Key, topic: &str) {
         // First: with the old queue goes the new one's wake-up.
         self.0.remove(&key);
         if let Some(mut messages) = consumer.split_partition_queue(topic, key.partition) {
