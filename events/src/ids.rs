@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
@@ -114,6 +114,14 @@ pub(crate) fn v7_millis(id: Uuid) -> Option<i64> {
         be[2..].copy_from_slice(&bytes[..6]);
         i64::from_be_bytes(be)
     })
+}
+
+pub(crate) fn utc(millis: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}
+
+pub(crate) fn date_of(millis: i64) -> NaiveDate {
+    utc(millis).date_naive()
 }
 
 fn trusted_day(millis: i64) -> NaiveDate {

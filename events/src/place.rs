@@ -1,10 +1,8 @@
 //! An event's place in time: skew, clamp, accept window, id-day and the child's local date.
 
-use chrono::{DateTime, NaiveDate, Utc};
-
 use crate::{
     admission::Registration,
-    ids::{Identity, LATEST_ID_DAY, OLDEST_ID_DAY, v7_millis},
+    ids::{Identity, LATEST_ID_DAY, OLDEST_ID_DAY, date_of, utc, v7_millis},
     parse::Event,
     record::{Record, SCHEMA_VERSION},
     rejection::{Code, Rejection},
@@ -90,14 +88,6 @@ impl<'a> Event<'a> {
             data: self.data,
         })
     }
-}
-
-fn utc(millis: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(millis).unwrap_or_default()
-}
-
-pub(crate) fn date_of(millis: i64) -> NaiveDate {
-    utc(millis).date_naive()
 }
 
 fn too_old(message: String) -> Rejection {

@@ -10,8 +10,7 @@ use uuid::Uuid;
 use crate::{
     check::Implausible,
     data::{AgeGroup, Data, EventType, Platform},
-    ids::{ChildId, Identity, ParentId},
-    place::date_of,
+    ids::{ChildId, Identity, ParentId, date_of},
     sabotage::sabotaged,
     text,
 };
