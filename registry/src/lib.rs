@@ -27,10 +27,12 @@ pub mod keys;
 mod limits;
 mod listen;
 mod metrics;
+mod shared;
 mod slots;
 
-pub use cache::{CacheConfig, FRESH, Known, Registry, Unavailable};
+pub use cache::{CacheConfig, FRESH, Registry};
 pub use import::{ImportError, Imported, import};
 pub use json::{Unreadable, object};
 pub use listen::CHILDREN_CHANNEL;
 pub use metrics::describe_metrics;
+pub use shared::{Known, Unavailable};

@@ -10,7 +10,7 @@ use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::timeout_at;
 use uuid::Uuid;
 
-use crate::cache::{PROBE_EVERY, READ_TIMEOUT, Shared};
+use crate::shared::{PROBE_EVERY, READ_TIMEOUT, Shared};
 
 /// A change of a child, or of its parent, tells of the child on this channel, at commit. Payload: its id.
 pub const CHILDREN_CHANNEL: &str = "rivulet_registry";
