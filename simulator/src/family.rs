@@ -6,6 +6,16 @@ use rivulet_zones::Zone;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// Subjects and their topics; some outside ASCII, so that sorting by bytes shows.
+pub(crate) const SUBJECTS: [(&str, [&str; 4]); 6] = [
+    ("math", ["fractions", "counting", "shapes", "Brüche"]),
+    ("reading", ["phonics", "rhymes", "stories", "Zungenbrecher"]),
+    ("science", ["volcanoes", "planets", "insects", "água"]),
+    ("languages", ["saludos", "colours", "ひらがな", "animals"]),
+    ("music", ["rhythm", "notes", "instruments", "songs"]),
+    ("nature", ["forests", "rivers", "weather", "bees"]),
+];
+
 /// Zones with daylight saving (northern, southern, half an hour, reversed), both sides of the date
 /// line, and offsets of 30 and 45 minutes.
 const ZONES: [&str; 20] = [
@@ -201,7 +211,7 @@ fn child(rng: &mut ChaCha8Rng, batch: usize) -> Child {
             hour: pick(rng, &[7, 9, 15, 16, 16, 17, 18, 19, 20, 23]),
             holiday: (holiday, holiday + rng.random_range(0..6)),
             attention: rng.random_range(1..=4),
-            favourite: rng.random_range(0..crate::script::SUBJECTS.len()),
+            favourite: rng.random_range(0..SUBJECTS.len()),
             talent: rng.random_range(0.35..0.75),
         },
         devices: (0..rng.random_range(1..=2))

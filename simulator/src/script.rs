@@ -4,17 +4,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use crate::family::{Device, Habit, pick, random_id};
-
-/// Subjects and their topics; some outside ASCII, so that sorting by bytes shows.
-pub(crate) const SUBJECTS: [(&str, [&str; 4]); 6] = [
-    ("math", ["fractions", "counting", "shapes", "Brüche"]),
-    ("reading", ["phonics", "rhymes", "stories", "Zungenbrecher"]),
-    ("science", ["volcanoes", "planets", "insects", "água"]),
-    ("languages", ["saludos", "colours", "ひらがな", "animals"]),
-    ("music", ["rhythm", "notes", "instruments", "songs"]),
-    ("nature", ["forests", "rivers", "weather", "bees"]),
-];
+use crate::family::{Device, Habit, SUBJECTS, pick, random_id};
 
 /// Topics in all, the length of a [`Skills`].
 pub(crate) const TOPICS: usize = SUBJECTS.len() * SUBJECTS[0].1.len();
