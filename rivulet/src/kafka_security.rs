@@ -84,7 +84,7 @@ impl KafkaSecurity {
         let sasl = matches!(protocol, Protocol::SaslPlaintext | Protocol::SaslSsl);
         let remote = brokers
             .split(',')
-            .any(|broker| !crate::services::is_local(host(broker)));
+            .any(|broker| !crate::exposure::is_local(host(broker)));
         if !encrypted && (ca.is_some() || cert.is_some() || key.is_some()) {
             bail!(
                 "a certificate for Kafka is given, but RIVULET_KAFKA_SECURITY does not encrypt: \
@@ -123,12 +123,12 @@ impl KafkaSecurity {
             && (says("enable.ssl.certificate.verification", "false")
                 || says("ssl.endpoint.identification.algorithm", "none"))
         {
-            crate::services::warn_once(
+            crate::exposure::warn_once(
                 "Kafka's certificate or name is not verified: another server can take its place",
             );
         }
         if open && remote {
-            crate::services::warn_once(
+            crate::exposure::warn_once(
                 "Kafka is spoken to in plain text: everybody on the way can read children's events; \
                  RIVULET_KAFKA_SECURITY is ssl or sasl-ssl where they may not",
             );

@@ -2,6 +2,7 @@
 
 mod clickhouse_tls;
 mod commands;
+mod exposure;
 mod flags;
 mod kafka_security;
 mod port;

@@ -1,12 +1,6 @@
 //! Where the services are: the flags that several subcommands share.
 
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -17,7 +11,11 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
-use crate::{clickhouse_tls, kafka_security::KafkaSecurity};
+use crate::{
+    clickhouse_tls,
+    exposure::{is_local, warn_once},
+    kafka_security::KafkaSecurity,
+};
 
 /// PostgreSQL.
 #[derive(Args, Clone)]
@@ -74,26 +72,6 @@ fn check_sslmode(options: &PgConnectOptions) -> anyhow::Result<()> {
         ),
     }
     Ok(())
-}
-
-/// Whether what is sent to `host` stays on this machine.
-pub(crate) fn is_local(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    host.eq_ignore_ascii_case("localhost")
-        || host.starts_with('/')
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// Several roles in one process ask for the same services.
-pub(crate) fn warn_once(text: &'static str) {
-    static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
-    if SAID
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(text)
-    {
-        tracing::warn!("{text}");
-    }
 }
 
 /// Ingest, as an app reaches it.

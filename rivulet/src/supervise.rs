@@ -3,14 +3,16 @@
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context as _, bail};
-use rivulet_telemetry::{Collector, Metrics, Traces};
+use rivulet_telemetry::{Collector, Metrics, Operations, Readiness, Traces};
+use rivulet_web::serve_operations;
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     task::{Id, JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::services::warn_once;
+use crate::exposure::warn_once;
 
 /// How long roles may take to drain before the process ends regardless. Below the 45 s that
 /// docker-compose.yml grants before SIGKILL.
@@ -140,6 +142,38 @@ fn named(names: &HashMap<Id, &'static str>, ended: Ended) -> (&'static str, anyh
         Err(panic) => (panic.id(), Err(panic.into())),
     };
     (names.get(&id).copied().unwrap_or("a role"), outcome)
+}
+
+/// Listens on an address, or says which it cannot.
+pub(crate) async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("{address} cannot be listened on"))
+}
+
+/// For a role that has no other port.
+pub(crate) async fn spawn_operations(
+    roles: &mut Roles,
+    name: &'static str,
+    address: &str,
+    readiness: &Readiness,
+    metrics: Metrics,
+) -> anyhow::Result<()> {
+    let operations = Operations::alone(metrics, readiness.clone());
+    spawn_listener(roles, name, address, operations).await
+}
+
+/// Serves what is to be known of the process on an address of its own.
+pub(crate) async fn spawn_listener(
+    roles: &mut Roles,
+    name: &'static str,
+    address: &str,
+    operations: Operations,
+) -> anyhow::Result<()> {
+    let listener = bind(address).await?;
+    tracing::info!(address = %listener.local_addr()?, "{name} listen");
+    let serve = serve_operations(listener, operations, roles.shutdown.clone());
+    roles.spawn(name, async { Ok(serve.await?) });
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,10 +7,9 @@ use clap::Args;
 use rivulet_canary::CHECK;
 use rivulet_telemetry::Readiness;
 
-use super::roles::spawn_operations;
 use crate::{
     services::{ClickHouse, Endpoint, Postgres},
-    supervise::Roles,
+    supervise::{Roles, spawn_operations},
 };
 
 /// Sends an event of each type as an app does, for a child of its own, and waits until the rollups

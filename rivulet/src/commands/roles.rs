@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use rivulet_telemetry::{Metrics, Operations, Readiness};
-use rivulet_web::{openapi::OpenApi, serve_operations};
-use tokio::net::TcpListener;
+use rivulet_web::openapi::OpenApi;
 
 use super::verify;
 use crate::{
     flags::{AggregateFlags, ApiFlags, ConsumerFlags, IngestFlags, SinkFlags},
     port::PortFlags,
     services::{ClickHouse, Kafka, Postgres, SpillAge},
-    supervise::Roles,
+    supervise::{Roles, bind, spawn_listener, spawn_operations},
 };
 
 /// Takes events over HTTP and makes them durable in Kafka.
@@ -105,11 +103,6 @@ const VERIFIED_HOURS: i64 = 3;
 /// What can be asked of all roles: whichever is asked for it tells the whole.
 fn document() -> OpenApi {
     rivulet_dashboards::openapi().merge_from(rivulet_ingest::openapi())
-}
-
-async fn bind(address: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await;
-    listener.with_context(|| format!("{address} cannot be listened on"))
 }
 
 async fn spawn_ingest(
@@ -221,18 +214,6 @@ async fn spawn_api(
     Ok(())
 }
 
-/// For a role that has no other port.
-pub(crate) async fn spawn_operations(
-    roles: &mut Roles,
-    name: &'static str,
-    address: &str,
-    readiness: &Readiness,
-    metrics: Metrics,
-) -> anyhow::Result<()> {
-    let operations = Operations::alone(metrics, readiness.clone());
-    spawn_listener(roles, name, address, operations).await
-}
-
 /// For the roles of this process that have a port for strangers: beside it, where that is wanted.
 async fn spawn_apart(
     roles: &mut Roles,
@@ -246,19 +227,6 @@ async fn spawn_apart(
     let operations = Operations::apart(metrics, of);
     spawn_listener(roles, "operations", address, operations.clone()).await?;
     Ok(operations)
-}
-
-async fn spawn_listener(
-    roles: &mut Roles,
-    name: &'static str,
-    address: &str,
-    operations: Operations,
-) -> anyhow::Result<()> {
-    let listener = bind(address).await?;
-    tracing::info!(address = %listener.local_addr()?, "{name} listen");
-    let serve = serve_operations(listener, operations, roles.shutdown.clone());
-    roles.spawn(name, async { Ok(serve.await?) });
-    Ok(())
 }
 
 impl Ingest {

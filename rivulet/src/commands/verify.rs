@@ -9,10 +9,9 @@ use rivulet_audit::{Children, Report, Side, Stores};
 use rivulet_telemetry::Readiness;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::roles::spawn_operations;
 use crate::{
     services::{ClickHouse, Kafka, Postgres},
-    supervise::Roles,
+    supervise::{Roles, spawn_operations},
     times::time,
 };
 

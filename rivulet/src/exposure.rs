@@ -1,0 +1,27 @@
+//! What somebody on the way could read: which hosts are another machine's, and the warnings about it.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+};
+
+/// Whether what is sent to `host` stays on this machine.
+pub(crate) fn is_local(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost")
+        || host.starts_with('/')
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Several roles in one process ask for the same services.
+pub(crate) fn warn_once(text: &'static str) {
+    static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    if SAID
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(text)
+    {
+        tracing::warn!("{text}");
+    }
+}
