@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::Access;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::kafka::readable;
+use crate::program::readable;
 
 /// In each directory of the cache: what its files were when they were fetched.
 const CHECKSUMS: &str = "checksums.json";

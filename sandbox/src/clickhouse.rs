@@ -14,9 +14,7 @@ use crate::{
     cache,
     daemon::{Daemon, Server, Traces},
     home::Home,
-    kafka::{has, readable, which},
-    postgres::run,
-    stack::client,
+    program::{has, readable, run, sibling, which},
 };
 
 /// The version tagged `latest` on npm is older and lacks the streaming insert.
@@ -171,17 +169,16 @@ fn copy_door(home: &Home) -> Result<()> {
     fs::rename(new, door(home)).context("rename clickhouse-door.new")
 }
 
-/// A program of this workspace, from the build directory that this one came from.
-pub(crate) fn sibling(name: &str) -> Result<PathBuf> {
-    let me = std::env::current_exe().context("where is this program?")?;
-    // A test's program is one directory further down.
-    let found = me
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir: &Path| dir.join(name))
-        .find(|file| file.is_file());
-    found.with_context(|| format!("{name} is not built: run it through ./dev"))
+/// The client takes user and password apart from the address.
+pub(crate) fn client(url: &str) -> Result<clickhouse::Client> {
+    let url = reqwest::Url::parse(url).context("CLICKHOUSE_URL is no URL")?;
+    let client = clickhouse::Client::default().with_url(url.origin().ascii_serialization());
+    Ok(match (url.username(), url.password()) {
+        ("", _) => client,
+        (user, password) => client
+            .with_user(user)
+            .with_password(password.unwrap_or_default()),
+    })
 }
 
 fn server_config(home: &Home) -> Result<String> {

@@ -19,7 +19,7 @@ use crate::{
     cache,
     daemon::{Daemon, Server, Traces},
     home::{Home, write_private},
-    postgres::run,
+    program::{has, run, which},
     tls::{self, KAFKA_USER},
 };
 
@@ -160,18 +160,6 @@ fn jars(home: &Home) -> PathBuf {
     home.path(format!("tools/kafka-{}-{list:016x}", kafka_version()))
 }
 
-/// Whether a program is on PATH.
-pub(crate) fn has(program: &str) -> bool {
-    which(program).is_some()
-}
-
-pub(crate) fn which(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|file| file.is_file())
-}
-
 /// The system's Java, when it is new enough.
 fn java() -> Option<PathBuf> {
     let home = std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin/java"));
@@ -310,13 +298,6 @@ fn fetch_jars(dir: &Path) -> Result<()> {
         maven.arg(format!("-Dmaven.repo.local={}", cache.display()));
     }
     run(maven).map(drop)
-}
-
-/// A strict umask must not hide downloads from the servers' user.
-pub(crate) fn readable(path: &std::path::Path) -> Result<()> {
-    let mut chmod = Command::new("chmod");
-    chmod.args(["-R", "a+rX"]).arg(path);
-    run(chmod).map(drop)
 }
 
 fn tansu(home: &Home) -> PathBuf {

@@ -14,7 +14,7 @@ use rdkafka::{
 };
 use sqlx::{Connection, PgConnection};
 
-use crate::{process::Process, sandbox::Service, stack::Stack};
+use crate::{process::Process, service::Service, stack::Stack};
 
 const PREFIX: &str = "rivulet_test_";
 

@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions}
 use crate::{
     daemon::{Daemon, Server, Traces},
     home::{Home, write_private},
-    kafka::has,
+    program::{has, run},
     tls,
 };
 
@@ -214,19 +214,4 @@ fn major(postgres: &Path) -> Option<u32> {
     let version = text.split_whitespace().nth(2)?;
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
-}
-
-/// Runs a helper program to its end; its output is part of the error.
-pub(crate) fn run(mut command: Command) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let out = command.output().with_context(|| format!("run {program}"))?;
-    if !out.status.success() {
-        bail!(
-            "{program} failed ({}):\n{}{}",
-            out.status,
-            String::from_utf8_lossy(&out.stdout),
-            String::from_utf8_lossy(&out.stderr)
-        );
-    }
-    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }

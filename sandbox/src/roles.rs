@@ -10,10 +10,9 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use crate::{
-    clickhouse::sibling,
     daemon::{Daemon, Server, Traces},
     home::{Home, Keys},
-    postgres::run,
+    program::{run, sibling},
     stack::Stack,
 };
 

@@ -10,53 +10,11 @@ use crate::{
     home::Home,
     kafka::{self, Kafka},
     leftovers,
-    postgres::{self, Postgres},
+    postgres::Postgres,
     roles::{Canary, Roles, Simulator},
-    stack::Stack,
+    service::Service,
+    stack::{Stack, external},
 };
-
-/// The services that Rivulet needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Service {
-    /// PostgreSQL 15 or newer.
-    Postgres,
-    /// Apache Kafka, or a broker that speaks its protocol.
-    Kafka,
-    /// ClickHouse.
-    Clickhouse,
-}
-
-impl Service {
-    /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::Kafka, Self::Clickhouse];
-
-    /// The environment variable that names one to use instead.
-    pub fn variable(self) -> &'static str {
-        match self {
-            Self::Postgres => "DATABASE_URL",
-            Self::Kafka => "KAFKA_BROKERS",
-            Self::Clickhouse => "CLICKHOUSE_URL",
-        }
-    }
-
-    /// Where it is: what the user named, else our own.
-    pub(crate) fn address(self, home: &Home) -> Result<String> {
-        match (home.state().external.get(self.name()), self) {
-            (Some(address), _) => Ok(address.clone()),
-            (None, Self::Postgres) => postgres::url(home, "rivulet"),
-            (None, Self::Kafka) => kafka::address(home),
-            (None, Self::Clickhouse) => clickhouse::url(home),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Postgres => Postgres.name(),
-            Self::Kafka => Kafka.name(),
-            Self::Clickhouse => Clickhouse.name(),
-        }
-    }
-}
 
 /// The servers of one directory.
 pub struct Sandbox {
@@ -154,9 +112,7 @@ impl Sandbox {
 
     /// Which of the addresses that the user gave belong to others.
     pub fn external(&self, named: &BTreeMap<Service, String>) -> BTreeMap<Service, String> {
-        let mut external = named.clone();
-        external.retain(|_, address| !self.home.is_own(address));
-        external
+        external(&self.home, named)
     }
 
     /// Where the services are.

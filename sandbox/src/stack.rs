@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, env};
 
 use anyhow::{Context, Result, bail};
 
-use crate::home::Home;
-use crate::sandbox::{Sandbox, Service};
+use crate::{clickhouse::client, home::Home, service::Service};
 
 /// The addresses of the three services.
 #[derive(Clone, Debug)]
@@ -29,17 +28,16 @@ impl Stack {
     /// When nothing was brought up, or the environment names a foreign service; says what to do.
     pub fn for_tests() -> Result<Self> {
         let named = named_in_environment();
-        let sandbox = Home::existing(&Home::default_dir())?
-            .map(|home| Sandbox { home })
+        let home = Home::existing(&Home::default_dir())?
             .context("the services are not up: `./dev up --services`, or run `./dev test`")?;
-        let external = sandbox.external(&named);
+        let external = external(&home, &named);
         if env::var_os(ALLOW_EXTERNAL).is_none() {
             refuse(&external)?;
         }
         // The same rule as for the servers, but on what this test's environment says now.
         let address = |service: Service| match external.get(&service) {
             Some(address) => Ok(address.clone()),
-            None => service.address(&sandbox.home),
+            None => service.address(&home),
         };
         Ok(Self {
             database_url: address(Service::Postgres)?,
@@ -89,6 +87,16 @@ pub fn named_in_environment() -> BTreeMap<Service, String> {
         .collect()
 }
 
+/// Which of the addresses that the user gave belong to others than `home`.
+pub(crate) fn external(
+    home: &Home,
+    named: &BTreeMap<Service, String>,
+) -> BTreeMap<Service, String> {
+    let mut external = named.clone();
+    external.retain(|_, address| !home.is_own(address));
+    external
+}
+
 /// Tests make and drop databases and topics: never on a service that somebody merely had in the
 /// environment.
 ///
@@ -104,16 +112,4 @@ pub fn refuse(external: &BTreeMap<Service, String>) -> Result<()> {
          and topics: unset it, or say that you mean it with `./dev test --external`",
         names.join(", ")
     )
-}
-
-/// The client takes user and password apart from the address.
-pub(crate) fn client(url: &str) -> Result<clickhouse::Client> {
-    let url = reqwest::Url::parse(url).context("CLICKHOUSE_URL is no URL")?;
-    let client = clickhouse::Client::default().with_url(url.origin().ascii_serialization());
-    Ok(match (url.username(), url.password()) {
-        ("", _) => client,
-        (user, password) => client
-            .with_user(user)
-            .with_password(password.unwrap_or_default()),
-    })
 }
