@@ -10,12 +10,16 @@ use utoipa::{
 use uuid::Uuid;
 
 use crate::{
-    families::CHILDREN,
-    learning::Period,
+    period::Period,
     range::LONGEST,
     rows::{ChildOfFamily, Day, Metric, Topic},
-    topics::{Order, TOPICS},
 };
+
+/// Topics of a child in one answer.
+pub(crate) const TOPICS: usize = 500;
+
+/// Children of a family in one answer.
+pub(crate) const CHILDREN: usize = 100;
 
 /// A child's days.
 #[derive(Serialize, ToSchema)]
@@ -60,6 +64,16 @@ pub(crate) struct Learning {
     /// Where there are others: `after` for the answer that has them. Null in the last one.
     #[schema(required = true)]
     pub(crate) next: Option<String>,
+}
+
+/// What the topics are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Order {
+    /// The one that was met last comes first.
+    Latest,
+    /// By name, bytewise.
+    Topic,
 }
 
 /// What a child has met.

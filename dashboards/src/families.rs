@@ -10,18 +10,15 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::{
-    answers::Family,
-    api::{App, Id, admit, answer, parameters, uuid},
+    answers::{CHILDREN, Family},
+    app::{App, Id, admit, answer, parameters, uuid},
     cursor::{self, FOREIGN, Position},
-    learning::monday,
-    openapi::{Conditional, OfFamily, Refusals, Unchanged},
+    described::{Conditional, OfFamily, Refusals, Unchanged},
+    period::monday,
     problem::Problem,
     reading::{Member, Reading},
     rows::{self, BYTES, ChildOfFamily, Page},
 };
-
-/// Children in one answer.
-pub(crate) const CHILDREN: usize = 100;
 
 /// How many are read at once: of two weeks that name as much as they may, a child takes half a megabyte.
 const TOGETHER: usize = 8;

@@ -6,7 +6,9 @@
 
 mod answers;
 mod api;
+mod app;
 mod cursor;
+mod described;
 mod docs;
 mod families;
 mod feed;
@@ -16,6 +18,7 @@ mod listen;
 mod live;
 mod openapi;
 mod page;
+mod period;
 mod problem;
 mod range;
 mod reading;

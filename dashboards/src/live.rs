@@ -25,10 +25,10 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    api::{App, Id, NoParameters, admit, parameters, uuid, viewer},
+    app::{App, Id, NoParameters, admit, parameters, uuid, viewer},
+    described::{LastEventId, OfChild, OfFamily, Refusals},
     feed::{self, News, PAUSE, Watch, pace},
     listen,
-    openapi::{LastEventId, OfChild, OfFamily, Refusals},
     problem::Problem,
     reading::Reading,
     update::LiveEvent,

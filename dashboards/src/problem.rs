@@ -6,10 +6,9 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use metrics::counter;
 use rivulet_web::{Throttled, seconds};
 use serde_json::Map;
-
-use crate::share;
 
 /// What PostgreSQL says of a query that ran into `statement_timeout`.
 const QUERY_CANCELED: &str = "57014";
@@ -94,10 +93,15 @@ impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code());
         if code.as_deref() == Some(QUERY_CANCELED) {
-            share::refused("time");
+            refused_read("time");
             return Self::Unavailable("the numbers take too long to read now");
         }
         tracing::warn!(%error, "PostgreSQL could not be read");
         Self::Unavailable("the numbers cannot be read now")
     }
+}
+
+/// Counts a request that took, or would have taken, more than its share: `share` of the connections, or `time`.
+pub(crate) fn refused_read(reason: &'static str) {
+    counter!("rivulet_api_refused_reads_total", "reason" => reason).increment(1);
 }

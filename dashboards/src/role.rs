@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
 use crate::{
-    api::{App, route, router},
+    api::{route, router},
+    app::App,
     feed::Feeds,
     listen::listen,
     live, openapi,

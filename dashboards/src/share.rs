@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ahash::AHashMap;
-use metrics::{Unit, counter, describe_counter};
+use metrics::{Unit, describe_counter};
 use parking_lot::Mutex;
 use rivulet_web::Peer;
 use tokio::{
@@ -11,7 +11,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{problem::Problem, viewer::Viewer};
+use crate::{
+    problem::{Problem, refused_read},
+    viewer::Viewer,
+};
 
 /// How long a request waits for others of the same caller.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -66,7 +69,7 @@ impl Shares {
             () = is_gone => None,
         };
         place.ok_or_else(|| {
-            refused("share");
+            refused_read("share");
             TOO_MANY
         })
     }
@@ -78,11 +81,6 @@ impl Shares {
         callers.retain(|_, places| Arc::strong_count(places) > 1);
         callers.shrink_to_fit();
     }
-}
-
-/// Counts a request that took, or would have taken, more than its share: `share` of the connections, or `time`.
-pub(crate) fn refused(reason: &'static str) {
-    counter!("rivulet_api_refused_reads_total", "reason" => reason).increment(1);
 }
 
 pub(crate) fn describe() {

@@ -5,24 +5,21 @@ use std::{borrow::Cow, sync::Arc};
 use axum::{extract::State, http::request::Parts, response::Response};
 use chrono::{DateTime, Utc};
 use rivulet_events::ChildId;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use crate::{
-    answers::ChildTopics,
-    api::{App, Id, answer, open},
+    answers::{ChildTopics, Order, TOPICS},
+    app::{App, Id, answer, open},
     cursor::{self, FOREIGN, Position},
-    openapi::{Conditional, OfChild, Refusals, Unchanged},
+    described::{Conditional, OfChild, Refusals, Unchanged},
     problem::Problem,
     reading::Reading,
     rows::{self, Page, Topic},
 };
 
-/// Topics in one answer.
-pub(crate) const TOPICS: usize = 500;
-
-/// Bytes of them.
+/// Bytes of topics in one answer.
 const BYTES: usize = 190_000;
 
 /// Topics of a child that are sorted by when they were last met. That changes with every event, so there is no
@@ -42,16 +39,6 @@ struct TopicsParameters {
     #[serde(default, deserialize_with = "cursor::after")]
     #[param(value_type = Option<String>)]
     after: Option<Position>,
-}
-
-/// What the topics are ordered by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Order {
-    /// The one that was met last comes first.
-    Latest,
-    /// By name, bytewise.
-    Topic,
 }
 
 /// What a child has met

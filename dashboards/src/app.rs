@@ -1,0 +1,122 @@
+//! What every request shares, and the way of each: who asks, for what, and what they are answered.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, Query, rejection::PathRejection},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
+    response::{IntoResponse as _, Response},
+};
+use chrono::Utc;
+use rivulet_events::{ChildId, ParentId};
+use rivulet_registry::Registry;
+use rivulet_tokens::Verifier;
+use rivulet_web::{Hold, Limiter, tagged};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sqlx::PgPool;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    feed::Feeds,
+    problem::Problem,
+    reading::Reading,
+    share::Shares,
+    viewer::{KeyHash, Viewer},
+};
+
+/// What every request shares.
+pub(crate) struct App {
+    pub(crate) registry: Registry,
+    pub(crate) tokens: Option<Verifier>,
+    pub(crate) pool: PgPool,
+    pub(crate) limiter: Limiter<KeyHash>,
+    pub(crate) parent_limiter: Limiter<ParentId>,
+    /// What each of them may have of the pool.
+    pub(crate) shares: Shares,
+    pub(crate) feeds: Arc<Feeds>,
+    /// Places for live streams.
+    pub(crate) listeners: Arc<Semaphore>,
+    /// Ends live streams.
+    pub(crate) stopping: CancellationToken,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoParameters {}
+
+/// What is asked, of which child. Nobody is told what is wrong with a request before it is known who asks.
+pub(crate) async fn open<P: DeserializeOwned>(
+    app: &App,
+    parts: &Parts,
+    id: Id,
+) -> Result<(P, ChildId, Reading), Problem> {
+    let viewer = admit(app, parts).await?;
+    let asked = parameters(parts)?;
+    let child = ChildId::new(uuid(id)?);
+    let place = app.shares.take(viewer, parts.extensions.get()).await?;
+    let request = parts.extensions.get();
+    let reading = Reading::child(&app.pool, viewer, child, Utc::now(), request).await?;
+    Ok((asked, child, reading.holding(place)))
+}
+
+/// Who asks, if they have not asked too much.
+pub(crate) async fn admit(app: &App, parts: &Parts) -> Result<Viewer, Problem> {
+    let viewer = viewer(app, &parts.headers).await?;
+    let taken = match &viewer {
+        Viewer::Product(key) => app.limiter.take(key, 1),
+        Viewer::Parent(parent) => app.parent_limiter.take(parent, 1),
+    };
+    taken.map_err(Problem::RateLimited)?;
+    if let Some(hold) = parts.extensions.get::<Hold>() {
+        hold.keep();
+    }
+    Ok(viewer)
+}
+
+pub(crate) async fn viewer(app: &App, headers: &HeaderMap) -> Result<Viewer, Problem> {
+    Viewer::of(headers, &app.registry, app.tokens.as_ref()).await
+}
+
+/// The id in the path, as far as it can be read: what cannot be is refused by us, once we know who asks.
+pub(crate) type Id = Result<Path<String>, PathRejection>;
+
+pub(crate) fn uuid(id: Id) -> Result<Uuid, Problem> {
+    let read = id.ok().and_then(|Path(id)| id.parse().ok());
+    read.ok_or(Problem::NotFound("the id in the path must be a UUID"))
+}
+
+pub(crate) fn parameters<P: DeserializeOwned>(parts: &Parts) -> Result<P, Problem> {
+    let parsed = Query::try_from_uri(&parts.uri);
+    let Query(parameters) = parsed.map_err(|error| {
+        Problem::InvalidParameter(
+            format!("the parameters cannot be read: {}", error.body_text()).into(),
+        )
+    })?;
+    Ok(parameters)
+}
+
+/// As JSON that nobody between may keep.
+pub(crate) async fn answer<T: Serialize>(
+    asked: &HeaderMap,
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Response {
+    let body = match work.await.map(|answer| serde_json::to_vec(&answer)) {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "an answer could not be written");
+            return Problem::Unavailable("the numbers cannot be told now").into_response();
+        }
+        Err(problem) => return problem.into_response(),
+    };
+    let mut response = tagged(asked, "application/json", body);
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "private, no-cache"),
+        (header::VARY, "authorization"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
