@@ -8,7 +8,7 @@ use rivulet_web::Limiter;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::{auth::SenderId, problem::Problem, router::App, shares::Reservation, turns::Turns};
+use crate::{problem::Problem, sender::SenderId, shares::Reservation, state::App, turns::Turns};
 
 /// The CPU time that a token pays for. An honest event takes less than a tenth of it, so that what is charged is
 /// the number of events; who has 5 000 tokens a second has half a processor.

@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use crate::{
     account::SHORT,
-    openapi::{Child, OfDelete, OfGet, OfPut, Parent, RegisteredChild, RegisteredParent},
+    described::{Child, OfDelete, OfGet, OfPut, Parent, RegisteredChild, RegisteredParent},
     problem::Problem,
-    router::App,
+    state::App,
     visit::{Admitted, Visit},
 };
 

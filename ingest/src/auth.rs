@@ -1,6 +1,6 @@
 //! Who sends a request, and may they?
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use axum::http::{HeaderMap, header};
 use rivulet_events::{Event, ParentId, Parsed};
@@ -8,29 +8,11 @@ use rivulet_registry::keys::{Grant, Scope, sha256};
 use rivulet_tokens::Error;
 use rivulet_web::{bearer, is_token};
 
-use crate::{problem::Problem, router::App};
-
-/// The SHA-256 of an API key: all that is known of it from here on.
-pub(crate) type KeyHash = [u8; 32];
-
-/// What tells one sender from another.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum SenderId {
-    /// An API key.
-    Key(KeyHash),
-    /// A family, with all of its devices and tokens.
-    Family(ParentId),
-}
-
-/// Of what kind, and no more.
-impl fmt::Debug for SenderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Key(_) => "Key",
-            Self::Family(_) => "Family",
-        })
-    }
-}
+use crate::{
+    problem::Problem,
+    sender::{KeyHash, SenderId},
+    state::App,
+};
 
 /// Who sends a request.
 pub(crate) enum Sender {
@@ -154,12 +136,5 @@ impl Sender {
             Self::Key(..) => None,
             Self::Family(parent) => Some(*parent),
         }
-    }
-}
-
-impl App {
-    /// Who sends it cannot be told.
-    fn cut_off(&self) -> Problem {
-        Problem::Unavailable("API keys cannot be checked now", self.config.retry_after)
     }
 }

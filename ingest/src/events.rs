@@ -1,11 +1,6 @@
 //! `POST /v1/events`: from a body to an answer.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    task::Poll,
-    time::{Instant, SystemTime},
-};
+use std::{collections::HashMap, sync::Arc, task::Poll, time::Instant};
 
 use ahash::RandomState;
 use axum::{
@@ -25,15 +20,16 @@ use rivulet_web::RequestId;
 use crate::{
     account::{Account, SHORT, Slice},
     answer::{self, Fate, Line, Sent, Summary},
-    auth::SenderId,
     body::Media,
+    clock::unix_millis_now,
+    described::{Batch, NDJSON, OfEvents, Receipt, SentAt},
     metrics::Tally,
-    openapi::{Batch, NDJSON, OfEvents, Receipt, SentAt},
     problem::Problem,
     producer::{Failed, Room, Sending},
     reading::{in_steps, is_doubtful, read},
-    router::App,
+    sender::SenderId,
     shares::Reservation,
+    state::App,
     visit::{Admitted, Visit},
 };
 
@@ -198,16 +194,6 @@ fn room_for(app: &App, sender: SenderId, parsed: &[Parsed<'_>]) -> Room {
 
 fn read_time(value: &HeaderValue) -> Option<i64> {
     batch::parse_time(value.to_str().ok()?.trim())
-}
-
-/// This machine's clock, Unix milliseconds.
-pub(crate) fn unix_millis_now() -> i64 {
-    unix_millis(SystemTime::now())
-}
-
-fn unix_millis(now: SystemTime) -> i64 {
-    let since = now.duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as i64)
 }
 
 /// The distinct children of a request, and which of them each event is of.

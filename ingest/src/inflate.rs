@@ -112,8 +112,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        auth::SenderId,
         decoder::{self, FLATE_BYTES, MEMBERS, ZSTD_WINDOW_LOG, decoder_bytes},
+        sender::SenderId,
         shares::Shares,
     };
 

@@ -9,38 +9,13 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{post, put},
 };
-use rivulet_registry::{Registry, keys::Origin};
+use rivulet_registry::keys::Origin;
 use rivulet_telemetry::{Operations, Readiness};
-use rivulet_tokens::Verifier;
-use rivulet_web::{Limiter, browsers};
-use sqlx::PgPool;
+use rivulet_web::browsers;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 
-use crate::{
-    Config, admin, auth::SenderId, body, events, metrics::Metrics, problem::Problem,
-    producer::Producer, shares::Shares, spill::Spill, turns::Turns,
-};
-
-/// What every request shares.
-pub(crate) struct App {
-    pub(crate) config: Config,
-    pub(crate) registry: Registry,
-    pub(crate) producer: Arc<Producer>,
-    pub(crate) spill: Option<Arc<Spill>>,
-    pub(crate) tokens: Option<Verifier>,
-    pub(crate) limiter: Limiter<SenderId>,
-    pub(crate) family_limiter: Limiter<SenderId>,
-    /// Bytes of heads, bodies, decoders and answers.
-    pub(crate) bytes: Arc<Shares>,
-    /// Requests whose senders are known.
-    pub(crate) requests: Arc<Shares>,
-    /// Records that wait for Kafka.
-    pub(crate) records: Arc<Shares>,
-    pub(crate) turns: Arc<Turns>,
-    pub(crate) metrics: Metrics,
-    pub(crate) pool: PgPool,
-}
+use crate::{admin, body, events, problem::Problem, state::App};
 
 pub(crate) fn router(
     app: Arc<App>,

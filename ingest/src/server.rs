@@ -14,14 +14,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, InvalidConfig,
-    metrics::Metrics,
-    openapi,
-    producer::Producer,
-    router::{App, router},
-    shares::Shares,
-    spill::Spill,
-    turns::Turns,
+    Config, InvalidConfig, drain::drain, metrics::Metrics, openapi, producer::Producer,
+    router::router, shares::Shares, spill::Spill, state::App, turns::Turns,
 };
 
 /// How often gauges, readiness and the rate limiter's memory are looked after.
@@ -113,7 +107,7 @@ async fn serve_with(
     // It ends before the others, between two batches.
     let mut draining = Background::new();
     if let Some(spill) = spill.clone() {
-        let drain = spill.drain(Arc::clone(&producer), draining.stopping().clone());
+        let drain = drain(spill, Arc::clone(&producer), draining.stopping().clone());
         draining.spawn_until_stopped("the drain of the spill", drain);
     }
     let tokens = match &config.tokens {

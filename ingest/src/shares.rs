@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use ahash::RandomState;
 use parking_lot::Mutex;
 
-use crate::auth::SenderId;
+use crate::sender::SenderId;
 
 /// A bound on what is held at one time, by all senders together and by each of them.
 #[derive(Debug)]

@@ -7,25 +7,14 @@
 //! New events do not wait for the spill to run empty: they go to Kafka as soon as it is back, beside
 //! what is drained, and so may overtake it. No number depends on the order in which events arrive.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use rivulet_events::{ChildId, EventType};
 use rivulet_spill::{OpenError, Record, Refused};
-use tokio_util::sync::CancellationToken;
 
-use crate::{
-    events::unix_millis_now,
-    producer::{Failed, Producer, Room},
-};
-
-/// Records drained at a time; the next follow when Kafka has acknowledged these. A cluster that is just
-/// back is not run over, and a librdkafka queue of 50 000 has room for live traffic.
-const DRAINED_AT_ONCE: usize = 1_000;
-
-/// How long the drain rests when there is nothing that it can do.
-const REST: Duration = Duration::from_millis(500);
+use crate::clock::unix_millis_now;
 
 /// How long an answer waits for the disk.
 pub(crate) const DISK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,8 +33,8 @@ pub struct SpillConfig {
 
 /// The spill of a process.
 pub(crate) struct Spill {
-    queue: rivulet_spill::Spill,
-    max_age: Duration,
+    pub(crate) queue: rivulet_spill::Spill,
+    pub(crate) max_age: Duration,
     alarmed: Mutex<bool>,
 }
 
@@ -95,57 +84,6 @@ impl Spill {
         false
     }
 
-    /// Brings what is there to Kafka, in the order in which it came, whenever Kafka is up.
-    pub(crate) async fn drain(self: Arc<Self>, producer: Arc<Producer>, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            if !self.drain_some(&producer, &stop).await {
-                stop.run_until_cancelled(tokio::time::sleep(REST)).await;
-            }
-        }
-    }
-
-    /// `false`: nothing could be done.
-    async fn drain_some(&self, producer: &Producer, stop: &CancellationToken) -> bool {
-        let state = self.queue.state();
-        if state.records == state.held_back || !producer.has_spare_room() {
-            return false;
-        }
-        let not_before = unix_millis_now() - self.max_age.as_millis() as i64;
-        let Ok(found) = self.queue.first(not_before, DRAINED_AT_ONCE).await else {
-            return false;
-        };
-        let mut sending = producer.begin(None, Room::Any);
-        let mut sent = Vec::with_capacity(found.len());
-        for (index, spilled) in found.iter().enumerate() {
-            match unpack(&spilled.record.bytes) {
-                Some((kind, child, payload)) => {
-                    sending.send(index as u32, kind, child, payload);
-                    sent.push(Some(spilled.seq));
-                }
-                None => {
-                    tracing::error!("a record in the spill is of no known form and stays there");
-                    sent.push(None);
-                }
-            }
-        }
-        for Failed { index, .. } in sending.wait().await {
-            sent[index as usize] = None;
-        }
-        let acknowledged: Vec<i64> = sent.into_iter().flatten().collect();
-        if acknowledged.is_empty() {
-            return false;
-        }
-        // Not sent again just because the disk would not let go of them.
-        while self.queue.remove(acknowledged.clone()).await.is_err() {
-            let rest = tokio::time::sleep(Duration::from_secs(1));
-            if stop.run_until_cancelled(rest).await.is_none() {
-                return false;
-            }
-        }
-        counter!("rivulet_ingest_drained_records_total").increment(acknowledged.len() as u64);
-        true
-    }
-
     /// Tells the metrics what there is, and wakes somebody when it gets too old.
     pub(crate) fn observe(&self) {
         let state = self.queue.state();
@@ -180,7 +118,7 @@ pub(crate) fn pack(kind: EventType, child: &[u8], payload: &[u8]) -> Vec<u8> {
     parts.concat()
 }
 
-fn unpack(bytes: &[u8]) -> Option<(EventType, ChildId, &[u8])> {
+pub(crate) fn unpack(bytes: &[u8]) -> Option<(EventType, ChildId, &[u8])> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let (kind, child) = str::from_utf8(&bytes[..end]).ok()?.split_once(' ')?;
     let child = ChildId::new(child.parse().ok()?);

@@ -12,7 +12,7 @@ use ahash::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::auth::SenderId;
+use crate::sender::SenderId;
 
 /// Requests of one sender that wait for their first turn. (Others are bounded by the sender's share of requests.)
 const WAITING: usize = 64;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{body::Body, http::request::Parts};
-use metrics::counter;
 use rivulet_registry::keys::Scope;
 use rivulet_web::Hold;
 
@@ -12,8 +11,8 @@ use crate::{
     auth::{self, Sender},
     body::{self, Media},
     problem::Problem,
-    router::App,
     shares::{Held, Reservation},
+    state::App,
 };
 
 /// A request that may be worked on, as long as it is.
@@ -106,20 +105,6 @@ impl App {
             hold.release();
         }
         body::discard(self.config.max_wire_bytes, body).await;
-    }
-
-    /// This sender has as much at work as leaves room for others. `of` is what there is not enough of.
-    pub(crate) fn over_share(&self, of: &'static str) -> Problem {
-        self.count_over_share(of);
-        Problem::Unavailable(
-            "so much of this API key or token is being worked on that there would be no room for others; \
-             send the same request again",
-            self.config.retry_after,
-        )
-    }
-
-    pub(crate) fn count_over_share(&self, of: &'static str) {
-        counter!("rivulet_ingest_over_share_total", "of" => of).increment(1);
     }
 }
 

@@ -20,7 +20,7 @@ use utoipa::{
 };
 
 /// An event, with all that it is made of.
-pub(super) fn schemas() -> Vec<(String, Schema)> {
+pub(crate) fn schemas() -> Vec<(String, Schema)> {
     let names = EventType::ALL.iter().map(|kind| {
         let (first, rest) = kind.as_str().split_at(1);
         (*kind, first.to_uppercase() + rest)
@@ -136,7 +136,7 @@ fn optional_of(name: &'static str, schema: &str) -> Property {
 }
 
 /// `null` is the same as absent.
-pub(super) fn nullable(mut schema: Object) -> Object {
+pub(crate) fn nullable(mut schema: Object) -> Object {
     schema.schema_type = match schema.schema_type {
         SchemaType::Type(one) => SchemaType::from_iter([one, Type::Null]),
         several => several,
@@ -193,7 +193,7 @@ fn text(max: usize) -> Object {
 }
 
 /// One of these words.
-pub(super) fn one_word(words: impl Iterator<Item = &'static str>) -> Object {
+pub(crate) fn one_word(words: impl Iterator<Item = &'static str>) -> Object {
     Object::builder()
         .schema_type(Type::String)
         .enum_values(Some(words))

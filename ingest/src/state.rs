@@ -1,0 +1,55 @@
+//! What every request shares.
+
+use std::sync::Arc;
+
+use metrics::counter;
+use rivulet_registry::Registry;
+use rivulet_tokens::Verifier;
+use rivulet_web::Limiter;
+use sqlx::PgPool;
+
+use crate::{
+    Config, metrics::Metrics, problem::Problem, producer::Producer, sender::SenderId,
+    shares::Shares, spill::Spill, turns::Turns,
+};
+
+/// What every request shares.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) registry: Registry,
+    pub(crate) producer: Arc<Producer>,
+    pub(crate) spill: Option<Arc<Spill>>,
+    pub(crate) tokens: Option<Verifier>,
+    pub(crate) limiter: Limiter<SenderId>,
+    pub(crate) family_limiter: Limiter<SenderId>,
+    /// Bytes of heads, bodies, decoders and answers.
+    pub(crate) bytes: Arc<Shares>,
+    /// Requests whose senders are known.
+    pub(crate) requests: Arc<Shares>,
+    /// Records that wait for Kafka.
+    pub(crate) records: Arc<Shares>,
+    pub(crate) turns: Arc<Turns>,
+    pub(crate) metrics: Metrics,
+    pub(crate) pool: PgPool,
+}
+
+impl App {
+    /// Who sends it cannot be told.
+    pub(crate) fn cut_off(&self) -> Problem {
+        Problem::Unavailable("API keys cannot be checked now", self.config.retry_after)
+    }
+
+    /// This sender has as much at work as leaves room for others. `of` is what there is not enough of.
+    pub(crate) fn over_share(&self, of: &'static str) -> Problem {
+        self.count_over_share(of);
+        Problem::Unavailable(
+            "so much of this API key or token is being worked on that there would be no room for others; \
+             send the same request again",
+            self.config.retry_after,
+        )
+    }
+
+    pub(crate) fn count_over_share(&self, of: &'static str) {
+        counter!("rivulet_ingest_over_share_total", "of" => of).increment(1);
+    }
+}
