@@ -3,12 +3,13 @@
 use ahash::{AHashMap, AHashSet};
 use chrono::{DateTime, NaiveDate, Utc};
 use clickhouse::Row;
+use rivulet_consumer::ledger::Account;
 use rivulet_events::{ChildId, EventType, Identity, ids::RESET_CLOCK_DAY};
 use serde::Deserialize;
 use sqlx::{PgPool, Postgres, Transaction, postgres::PgBindIterExt as _};
 use uuid::Uuid;
 
-use crate::{Account, Error, log::Span};
+use crate::{Error, log::Span};
 
 /// Identities in one query's text, which ClickHouse reads no more than 256 KiB of.
 const IDENTITIES: usize = 1_000;

@@ -70,9 +70,9 @@ impl Report {
             Unit::Seconds,
             "When the last verification came to its end, Unix time"
         );
-        let sides: [fn(&Row) -> Side; 2] = [|row| row.rollups, |row| row.history];
-        for (consumer, side) in CONSUMERS.into_iter().zip(sides) {
-            let unaccounted: u64 = self.rows.iter().map(|row| side(row).unaccounted).sum();
+        let rollups: u64 = self.rows.iter().map(|row| row.rollups.unaccounted).sum();
+        let history: u64 = self.rows.iter().map(|row| row.history.unaccounted).sum();
+        for (consumer, unaccounted) in [(ROLLUPS, rollups), (HISTORY, history)] {
             gauge!("rivulet_unaccounted_events", "consumer" => consumer).set(unaccounted as f64);
         }
         let records: u64 = self.rows.iter().map(|row| row.records).sum();
@@ -250,11 +250,56 @@ struct Counts {
     records: u64,
     /// Some of the hour is from before the ledger began, or gone from the log.
     partial: bool,
-    waiting: [u64; 2],
-    unaccounted: [u64; 2],
+    waiting: Both<u64>,
+    unaccounted: Both<u64>,
 }
 
-const CONSUMERS: [&str; 2] = [ROLLUPS, HISTORY];
+#[derive(Clone, Copy)]
+enum Consumer {
+    Rollups,
+    History,
+}
+
+impl Consumer {
+    const ALL: [Self; 2] = [Self::Rollups, Self::History];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Rollups => ROLLUPS,
+            Self::History => HISTORY,
+        }
+    }
+}
+
+/// Something of each consumer.
+#[derive(Default)]
+struct Both<T> {
+    rollups: T,
+    history: T,
+}
+
+impl<T> Both<T> {
+    fn of_each(mut make: impl FnMut(Consumer) -> T) -> Self {
+        Self {
+            rollups: make(Consumer::Rollups),
+            history: make(Consumer::History),
+        }
+    }
+
+    const fn of(&self, consumer: Consumer) -> &T {
+        match consumer {
+            Consumer::Rollups => &self.rollups,
+            Consumer::History => &self.history,
+        }
+    }
+
+    const fn of_mut(&mut self, consumer: Consumer) -> &mut T {
+        match consumer {
+            Consumer::Rollups => &mut self.rollups,
+            Consumer::History => &mut self.history,
+        }
+    }
+}
 
 impl<'a> Audit<'a> {
     async fn new(
@@ -269,7 +314,7 @@ impl<'a> Audit<'a> {
         }
         let mut notes = Vec::new();
         for span in spans {
-            for consumer in CONSUMERS {
+            for consumer in Consumer::ALL.map(Consumer::name) {
                 let place = (consumer.to_owned(), span.topic.clone(), span.partition);
                 let why = match books.positions.get(&place) {
                     None => "has never opened it",
@@ -296,9 +341,9 @@ impl<'a> Audit<'a> {
         })
     }
 
-    fn desk(&self, consumer: usize, span: &Span) -> Desk<'a> {
+    fn desk(&self, consumer: Consumer, span: &Span) -> Desk<'a> {
         let place = (
-            CONSUMERS[consumer].to_owned(),
+            consumer.name().to_owned(),
             span.topic.clone(),
             span.partition,
         );
@@ -310,12 +355,13 @@ impl<'a> Audit<'a> {
 
     async fn check(&mut self, chunk: Chunk<Seen>) -> Result<(), Error> {
         let span = &self.spans[chunk.span];
-        let desks = [0, 1].map(|consumer| self.desk(consumer, span));
+        let desks = Both::of_each(|consumer| self.desk(consumer, span));
         for seen in &chunk.records {
             let counts = self.rows.entry((chunk.span, seen.hour)).or_default();
             counts.records += 1;
-            for (consumer, desk) in desks.iter().enumerate() {
-                counts.waiting[consumer] += u64::from(!desk.passed(seen.offset));
+            for consumer in Consumer::ALL {
+                let desk = desks.of(consumer);
+                *counts.waiting.of_mut(consumer) += u64::from(!desk.passed(seen.offset));
                 counts.partial |= desk
                     .position
                     .is_some_and(|position| seen.offset < position.ledger_from);
@@ -323,26 +369,29 @@ impl<'a> Audit<'a> {
             // What came before it in the same hour may be gone.
             counts.partial |= seen.offset == span.low && span.low > 0;
         }
-        let passed = |consumer: usize| {
-            let desk = &desks[consumer];
+        let passed = |consumer: Consumer| {
+            let desk = desks.of(consumer);
             chunk
                 .records
                 .iter()
                 .filter(move |seen| desk.passed(seen.offset))
         };
 
-        let events = passed(0).filter_map(|seen| Some(seen.event?.identity));
+        let events = passed(Consumer::Rollups).filter_map(|seen| Some(seen.event?.identity));
         let uncounted = stores::uncounted(&self.stores.pool, events).await?;
-        let suspects = passed(0)
+        let suspects = passed(Consumer::Rollups)
             .filter(|seen| {
                 seen.event
                     .is_none_or(|event| uncounted.contains(&event.identity))
             })
             .map(|seen| (seen, "was passed and is neither counted nor in quarantine"));
-        self.charge(0, chunk.span, suspects.collect()).await?;
+        self.charge(Consumer::Rollups, chunk.span, suspects.collect())
+            .await?;
 
-        let suspects = self.not_in_history(chunk.span, passed(1)).await?;
-        self.charge(1, chunk.span, suspects).await
+        let suspects = self
+            .not_in_history(chunk.span, passed(Consumer::History))
+            .await?;
+        self.charge(Consumer::History, chunk.span, suspects).await
     }
 
     /// The records that the sink passed and that are not where they should be, quarantine not asked.
@@ -401,23 +450,23 @@ impl<'a> Audit<'a> {
     /// Charges what is not in quarantine either.
     async fn charge(
         &mut self,
-        consumer: usize,
+        consumer: Consumer,
         span: usize,
         suspects: Vec<(&Seen, &'static str)>,
     ) -> Result<(), Error> {
         let place = &self.spans[span];
         let offsets: Vec<i64> = suspects.iter().map(|(seen, _)| seen.offset).collect();
         let excused =
-            stores::quarantined(&self.stores.pool, CONSUMERS[consumer], place, &offsets).await?;
+            stores::quarantined(&self.stores.pool, consumer.name(), place, &offsets).await?;
         for (seen, problem) in suspects {
             if excused.contains_key(&seen.offset) {
                 continue;
             }
             let counts = self.rows.entry((span, seen.hour)).or_default();
-            counts.unaccounted[consumer] += 1;
+            *counts.unaccounted.of_mut(consumer) += 1;
             if self.findings.len() < LISTED {
                 self.findings.push(Finding {
-                    consumer: CONSUMERS[consumer],
+                    consumer: consumer.name(),
                     topic: place.topic.clone(),
                     partition: place.partition,
                     hour: start(seen.hour),
@@ -446,14 +495,14 @@ impl<'a> Audit<'a> {
         let mut rows = Vec::new();
         for ((index, hour), counts) in std::mem::take(&mut self.rows) {
             let span = &self.spans[index];
-            let sides = [0, 1].map(|consumer| self.side(consumer, span, hour, &counts));
+            let sides = Both::of_each(|consumer| self.side(consumer, span, hour, &counts));
             rows.push(Row {
                 topic: span.topic.clone(),
                 partition: span.partition,
                 hour: start(hour),
                 records: counts.records,
-                rollups: sides[0],
-                history: sides[1],
+                rollups: sides.rollups,
+                history: sides.history,
             });
         }
         Report {
@@ -465,9 +514,9 @@ impl<'a> Audit<'a> {
         }
     }
 
-    fn side(&mut self, consumer: usize, span: &Span, hour: i64, counts: &Counts) -> Side {
+    fn side(&mut self, consumer: Consumer, span: &Span, hour: i64, counts: &Counts) -> Side {
         let place = (
-            CONSUMERS[consumer].to_owned(),
+            consumer.name().to_owned(),
             span.topic.clone(),
             span.partition,
         );
@@ -478,15 +527,15 @@ impl<'a> Audit<'a> {
             duplicates: account.duplicates,
             quarantined: account.quarantined,
             withheld: account.withheld,
-            waiting: counts.waiting[consumer],
-            unaccounted: counts.unaccounted[consumer],
+            waiting: *counts.waiting.of(consumer),
+            unaccounted: *counts.unaccounted.of(consumer),
         };
         let booked = account.counted + account.duplicates + account.quarantined;
         let passed = counts.records - side.waiting;
         if !counts.partial && booked != passed && self.desk(consumer, span).position.is_some() {
             side.unaccounted += booked.abs_diff(passed);
             self.findings.push(Finding {
-                consumer: CONSUMERS[consumer],
+                consumer: consumer.name(),
                 topic: span.topic.clone(),
                 partition: span.partition,
                 hour: start(hour),
