@@ -17,7 +17,7 @@ use crate::{
     metrics::{BATCH_RECORDS, EVENTS, FENCED, FRESHNESS, RETRIES, SLOW, TRANSACTION},
     prepare::Prepared,
     store::{Store, StoreError},
-    verdict::{Verdict, judge},
+    verdict::{Reason, Verdict, judge},
 };
 
 const FIRST_DELAY: Duration = Duration::from_millis(20);
@@ -144,16 +144,12 @@ impl Worker {
             };
             let verdict = match error.as_ref().map_or(Verdict::Slow, judge) {
                 // Its events were not what was refused.
-                Verdict::Refused if batch.events.is_empty() => Verdict::Lasting("refused"),
+                Verdict::Refused if batch.events.is_empty() => Verdict::Lasting(Reason::Refused),
                 verdict => verdict,
             };
-            let reason = match verdict {
-                Verdict::Passing(reason) | Verdict::Lasting(reason) => reason,
-                Verdict::Refused => "refused",
-                Verdict::Slow => "timeout",
-            };
-            ended(Some(reason));
-            counter!(RETRIES, "reason" => reason).increment(1);
+            let reason = verdict.reason();
+            ended(Some(reason.as_str()));
+            counter!(RETRIES, "reason" => reason.as_str()).increment(1);
             self.handle.still_trying();
             match verdict {
                 Verdict::Refused | Verdict::Slow if !batch.is_single() => {
@@ -172,17 +168,17 @@ impl Worker {
                 }
                 Verdict::Passing(_) | Verdict::Lasting(_) => {}
             }
-            if reason == "partition" {
+            if reason == Reason::Partition {
                 self.store.forget_partitions();
             }
             let lasts = matches!(verdict, Verdict::Lasting(_))
-                || reason == "partition" && delay > PARTITIONS_ARE_BACK;
+                || reason == Reason::Partition && delay > PARTITIONS_ARE_BACK;
             if lasts && delay > FIRST_DELAY {
-                let schema = matches!(reason, "schema" | "partition" | "login");
+                let schema = matches!(reason, Reason::Schema | Reason::Partition | Reason::Login);
                 let said = said(error.as_ref(), schema);
-                self.health.lasting(&mut self.fails, reason, &said);
+                self.health.lasting(&mut self.fails, reason.as_str(), &said);
             } else if delay > FIRST_DELAY {
-                self.health.passing(&mut self.fails, reason);
+                self.health.passing(&mut self.fails, reason.as_str());
             }
             let jittered = delay.mul_f64(0.5 + rand::random::<f64>() / 2.0);
             if !self.waited(jittered).await {

@@ -14,7 +14,7 @@ use crate::{
         partitions::{Known, Partition},
         seen,
     },
-    verdict::{Verdict, judge},
+    verdict::{Reason, Verdict, judge},
 };
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn a_dropped_day_costs_one_more_attempt() {
     let Err(StoreError::Database(error)) = commit(&mut store, work(1)).await else {
         panic!("the day is not there")
     };
-    assert_eq!(judge(&error), Verdict::Passing("partition"));
+    assert_eq!(judge(&error), Verdict::Passing(Reason::Partition));
     store.forget_partitions();
     commit(&mut store, work(1)).await.unwrap();
     assert_eq!(

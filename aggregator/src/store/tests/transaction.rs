@@ -19,7 +19,7 @@ use crate::{
     },
     prepare::Prepared,
     store::partitions::{Known, Partition},
-    verdict::{Verdict, judge},
+    verdict::{Reason, Verdict, judge},
 };
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn a_copy_that_another_transaction_is_counting_costs_one_more_attempt() {
     let Err(StoreError::Database(error)) = outcome else {
         panic!("the copy was not noticed")
     };
-    assert_eq!(judge(&error), Verdict::Passing("race"));
+    assert_eq!(judge(&error), Verdict::Passing(Reason::Race));
     let counted = commit(&mut store, batch()).await.unwrap();
     assert!(counted.events.is_empty());
     assert!(stored(&bed.pool).await.is_empty());
