@@ -1,15 +1,9 @@
 //! What is known of each field of an event, for whoever describes, stores or reads back events. The declarations
-//! themselves are in [`crate::data`] and [`crate::record::Device`].
+//! themselves are in [`crate::data`].
 
 use std::fmt;
 
 use uuid::Uuid;
-
-use crate::{
-    data::{Interaction, Message, Session, Speech},
-    record::Device,
-    scan::{Pairs, Value},
-};
 
 /// An object of an event.
 #[derive(Clone, Copy, Debug)]
@@ -174,47 +168,6 @@ pub trait ColumnWriter {
     fn f64(&mut self, value: Option<f64>);
     /// For a column of type `String`, in a dictionary or not.
     fn text(&mut self, value: Option<&str>);
-}
-
-/// Of the object that has most fields, how many that is.
-const MOST: usize = {
-    let counts = [
-        Interaction::NAMES.len(),
-        Message::NAMES.len(),
-        Speech::NAMES.len(),
-        Session::NAMES.len(),
-        Device::NAMES.len(),
-    ];
-    let (mut most, mut at) = (0, 0);
-    while at < counts.len() {
-        if counts[at] > most {
-            most = counts[at];
-        }
-        at += 1;
-    }
-    most
-};
-
-/// What was sent of an object: the value of each field, in the order of its declaration.
-pub(crate) type Values<'a> = [Option<Value<'a>>; MOST];
-
-/// Sorts what was sent of an object by these names; what has none is handed to `unknown`.
-pub(crate) fn values<'a>(
-    names: &[&str],
-    pairs: Pairs<'a>,
-    mut unknown: impl FnMut(&str),
-) -> Values<'a> {
-    let mut values = [const { None }; MOST];
-    for (key, value) in pairs {
-        if matches!(value, Value::Null) {
-            continue;
-        }
-        match names.iter().position(|name| *name == key) {
-            Some(index) => values[index] = Some(value),
-            None => unknown(&key),
-        }
-    }
-    values
 }
 
 /// For serde's `skip_serializing_if`.

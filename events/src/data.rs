@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    check::Checked,
-    contract::{ColumnWriter, Declaration, Values},
+    contract::{ColumnWriter, Declaration},
     fields::Word,
-    record::{DecodeError, Record},
     rejection::Rejection,
+    rules::Checked,
+    scan::{Pairs, Value},
 };
 
 /// Unicode scalars of `subject`, `topic`, `badge` and `filter_reason` at most.
@@ -111,13 +111,6 @@ macro_rules! event_types {
 
             pub(crate) fn check(&self) -> Checked {
                 match self { $(Self::$name(data) => data.check()),+ }
-            }
-
-            pub(crate) fn read_record(
-                kind: EventType,
-                payload: &'a [u8],
-            ) -> Result<Record<'a>, DecodeError> {
-                match kind { $(EventType::$name => Record::read_as(payload, kind, Self::$name)),+ }
             }
         }
     };
@@ -318,6 +311,71 @@ pub struct Session {
     pub kind: Option<SessionKind>,
     /// The kind of device that it ran on.
     pub device_type: Option<DeviceType>,
+}
+
+/// The device an event came from.
+#[declare(object = "device")]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Device<'a> {
+    /// The app's id of the device.
+    #[field(max_chars = 64, column = "device_id", many_values)]
+    pub id: Option<Cow<'a, str>>,
+    /// The platform.
+    #[field(column = "device_platform")]
+    pub platform: Option<Platform>,
+    /// Version of the app.
+    #[field(max_chars = 32, column = "device_app_version")]
+    pub app_version: Option<Cow<'a, str>>,
+}
+
+impl Device<'_> {
+    /// One of which nothing is known.
+    pub const NONE: Self = Self {
+        id: None,
+        platform: None,
+        app_version: None,
+    };
+}
+
+/// Of the object that has most fields, how many that is.
+const MOST: usize = {
+    let counts = [
+        Interaction::NAMES.len(),
+        Message::NAMES.len(),
+        Speech::NAMES.len(),
+        Session::NAMES.len(),
+        Device::NAMES.len(),
+    ];
+    let (mut most, mut at) = (0, 0);
+    while at < counts.len() {
+        if counts[at] > most {
+            most = counts[at];
+        }
+        at += 1;
+    }
+    most
+};
+
+/// What was sent of an object: the value of each field, in the order of its declaration.
+pub(crate) type Values<'a> = [Option<Value<'a>>; MOST];
+
+/// Sorts what was sent of an object by these names; what has none is handed to `unknown`.
+pub(crate) fn values<'a>(
+    names: &[&str],
+    pairs: Pairs<'a>,
+    mut unknown: impl FnMut(&str),
+) -> Values<'a> {
+    let mut values = [const { None }; MOST];
+    for (key, value) in pairs {
+        if matches!(value, Value::Null) {
+            continue;
+        }
+        match names.iter().position(|name| *name == key) {
+            Some(index) => values[index] = Some(value),
+            None => unknown(&key),
+        }
+    }
+    values
 }
 
 /// Unicode scalars of a text.

@@ -21,17 +21,19 @@ pub mod place;
 pub mod record;
 pub mod rejection;
 pub mod repair;
+mod rules;
 pub mod sabotage;
 mod scan;
 mod text;
 
 pub use admission::Registration;
-pub use check::Implausible;
 pub use data::{
-    Data, EventType, Interaction, InteractionAction, Message, Role, Session, SessionAction, Speech,
+    Data, Device, EventType, Interaction, InteractionAction, Message, Role, Session, SessionAction,
+    Speech,
 };
 pub use ids::{ChildId, Identity, ParentId};
 pub use parse::{Event, Parsed};
 pub use place::Clocks;
-pub use record::{AttributeValue, DecodeError, Device, Record};
+pub use record::{AttributeValue, DecodeError, Record};
 pub use rejection::{Code, Rejection};
+pub use rules::Implausible;

@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use crate::{
     bounds::{self, is_longer},
-    contract::{self, Need, Values, values},
-    data::{Data, EventType},
+    contract::{self, Need},
+    data::{Data, Device, EventType, Values, values},
     fields::{SentField, trim},
     ids::ChildId,
-    record::{AttributeValue, Device},
+    record::AttributeValue,
     rejection::{Code, Rejection},
     scan::{Object, Scanned, Value, pointer, scan},
 };

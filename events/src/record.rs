@@ -3,14 +3,13 @@
 use std::{borrow::Cow, ops::RangeInclusive};
 
 use chrono::NaiveDate;
-use rivulet_declare::declare;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    check::Implausible,
-    data::{AgeGroup, Data, EventType, Platform},
+    data::{AgeGroup, Data, Device, EventType},
     ids::{ChildId, Identity, ParentId, date_of},
+    rules::Implausible,
     sabotage::sabotaged,
     text,
 };
@@ -26,30 +25,6 @@ pub const SCHEMA_VERSION: u16 = 1;
 /// next, because in a rolling upgrade a newer ingest may write before the last older consumer is gone. Of the next
 /// version it takes what it knows and leaves the additions.
 pub const READABLE_VERSIONS: RangeInclusive<u16> = 1..=SCHEMA_VERSION + 1;
-
-/// The device an event came from.
-#[declare(object = "device")]
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Device<'a> {
-    /// The app's id of the device.
-    #[field(max_chars = 64, column = "device_id", many_values)]
-    pub id: Option<Cow<'a, str>>,
-    /// The platform.
-    #[field(column = "device_platform")]
-    pub platform: Option<Platform>,
-    /// Version of the app.
-    #[field(max_chars = 32, column = "device_app_version")]
-    pub app_version: Option<Cow<'a, str>>,
-}
-
-impl Device<'_> {
-    /// One of which nothing is known.
-    pub const NONE: Self = Self {
-        id: None,
-        platform: None,
-        app_version: None,
-    };
-}
 
 /// A value in `attributes`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -136,26 +111,21 @@ impl<'a> Record<'a> {
         serde_json::to_writer(out, &next)
     }
 
-    /// Reads a record from the topic of `expected`, and judges it: what is read can be counted and stored.
-    ///
-    /// # Errors
-    /// [`DecodeError`]: the record belongs in quarantine.
-    pub fn decode(expected: EventType, payload: &'a [u8]) -> Result<Self, DecodeError> {
-        let record = Self::read(expected, payload)?;
-        record.check()?;
-        Ok(record)
-    }
-
     /// Reads a record without judging it: for whoever asks what became of it, since an earlier release may
     /// have taken what this one sets aside.
     ///
     /// # Errors
     /// [`DecodeError`], [`DecodeError::Implausible`] excepted.
     pub fn read(expected: EventType, payload: &'a [u8]) -> Result<Self, DecodeError> {
-        Data::read_record(expected, payload)
+        match expected {
+            EventType::Interaction => Self::read_as(payload, expected, Data::Interaction),
+            EventType::Message => Self::read_as(payload, expected, Data::Message),
+            EventType::Speech => Self::read_as(payload, expected, Data::Speech),
+            EventType::Session => Self::read_as(payload, expected, Data::Session),
+        }
     }
 
-    pub(crate) fn read_as<D: Deserialize<'a>>(
+    fn read_as<D: Deserialize<'a>>(
         payload: &'a [u8],
         expected: EventType,
         wrap: impl Fn(D) -> Data<'a>,

@@ -92,7 +92,7 @@ pub(crate) fn expand(object: &LitStr, mut item: ItemStruct) -> Result<TokenStrea
 
             /// Reads what a client sent, one value a field. The first that breaks its rule is told.
             pub(crate) fn parse #method(
-                values: crate::contract::Values<#of>,
+                values: crate::data::Values<#of>,
             ) -> Result<Self, crate::rejection::Rejection> {
                 let [#(#sent,)* ..] = values;
                 #(#reads)*
@@ -100,7 +100,7 @@ pub(crate) fn expand(object: &LitStr, mut item: ItemStruct) -> Result<TokenStrea
             }
 
             /// Judges what came out of Kafka by the same rules.
-            pub(crate) fn check(&self) -> crate::check::Checked {
+            pub(crate) fn check(&self) -> crate::rules::Checked {
                 #(#checks)*
                 Ok(())
             }
@@ -271,16 +271,16 @@ impl Declared {
                 let steering = type_of(declared, field)?;
                 let is_for = quote!(self.#field == <#steering>::#word);
                 let is_there = quote!(self.#name.is_some());
-                quote!(crate::check::presence(#path, #is_for, #is_there, #only)?;)
+                quote!(crate::rules::presence(#path, #is_for, #is_there, #only)?;)
             }
             _ => TokenStream::new(),
         };
         let rule = match &self.kind {
-            Kind::Integer(_, range) => quote!(crate::check::int(#path, #value, #range)?;),
-            Kind::Number(range) => quote!(crate::check::number(#path, #value, #range)?;),
-            Kind::Text(max) => quote!(crate::check::text(#path, &self.#name, #max)?;),
+            Kind::Integer(_, range) => quote!(crate::rules::int(#path, #value, #range)?;),
+            Kind::Number(range) => quote!(crate::rules::number(#path, #value, #range)?;),
+            Kind::Text(max) => quote!(crate::rules::text(#path, &self.#name, #max)?;),
             Kind::LanguageTag(max) => {
-                quote!(crate::check::language_tag(#path, &self.#name, #max)?;)
+                quote!(crate::rules::language_tag(#path, &self.#name, #max)?;)
             }
             Kind::Uuid | Kind::Boolean | Kind::Word => TokenStream::new(),
         };
