@@ -34,13 +34,6 @@ pub(crate) fn of_client(dir: &Path) -> Option<PathBuf> {
     (!writable).then(|| dir.join(CLIENT))
 }
 
-/// Whether there is no need to fetch it.
-pub(crate) fn has(own: &Path) -> bool {
-    let cache = user_cache(|name| env::var_os(name));
-    let cached = || Some(cache?.join(own.file_name()?).exists());
-    own.exists() || cached().unwrap_or_default()
-}
-
 /// `RIVULET_CACHE_DIR`, else `rivulet` where the user's caches are; `./dev` knows the same.
 fn user_cache(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     // Not relative to wherever this happens to run.

@@ -1,4 +1,4 @@
-//! A private Kafka: Apache's own broker where there is Java, else one written in Rust.
+//! A private Apache Kafka, of jars from Maven Central, run by the system's Java.
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
@@ -26,16 +26,8 @@ use crate::{
 /// The jars' versions, in the one place where they stand.
 const POM: &str = include_str!("../kafka/pom.xml");
 const OLDEST_JAVA: u32 = 17;
-const TANSU: &str = "0.6.0";
 
 pub(crate) struct Kafka;
-
-/// Which broker this machine can run.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Broker {
-    Apache,
-    Tansu,
-}
 
 impl Server for Kafka {
     fn name(&self) -> &'static str {
@@ -49,7 +41,7 @@ impl Server for Kafka {
     fn traces(&self) -> Traces {
         Traces {
             dir: "kafka",
-            programs: &["java", "tansu"],
+            programs: &["java"],
             stop: Signal::TERM,
         }
     }
@@ -58,40 +50,27 @@ impl Server for Kafka {
         home.server_dir("kafka")?;
         home.make_password()?;
         tls::prepare(home)?;
-        match broker(home) {
-            Broker::Apache => prepare_apache(home),
-            Broker::Tansu => cache::directory(&tansu(home), build_tansu),
+        cache::directory(&jars(home), fetch_jars)?;
+        if home.path("kafka/data/meta.properties").exists() {
+            return Ok(());
         }
+        for port in self.ports() {
+            home.pick_port(port)?;
+        }
+        format(home)
     }
 
     async fn daemon(&self, home: &Home) -> Result<Daemon> {
         let dir = home.path("kafka");
-        let address = address(home)?;
-        let mut config = String::new();
-        let (program, args) = match broker(home) {
-            Broker::Apache => {
-                let file = dir.join("server.properties");
-                config = properties(home)?;
-                if dir.exists() {
-                    write_properties(home, &file, &config)?;
-                }
-                let java = java().context("Java is gone")?;
-                let mut args = java_args(home);
-                args.extend(["kafka.Kafka".to_owned(), file.display().to_string()]);
-                (java, args)
-            }
-            Broker::Tansu => {
-                let args = [
-                    "--kafka-cluster-id=rivulet-dev".to_owned(),
-                    format!("--kafka-listener-url=tcp://{address}/"),
-                    format!("--kafka-advertised-listener-url=tcp://{address}/"),
-                    "--storage-engine=sqlite://tansu.db".to_owned(),
-                ];
-                (tansu(home).join("bin/tansu"), args.to_vec())
-            }
-        };
+        let file = dir.join("server.properties");
+        let config = properties(home)?;
+        if dir.exists() {
+            write_properties(home, &file, &config)?;
+        }
+        let mut args = java_args(home);
+        args.extend(["kafka.Kafka".to_owned(), file.display().to_string()]);
         Ok(Daemon {
-            program,
+            program: java()?,
             args: args.into_iter().map(Into::into).collect(),
             env: Vec::new(),
             config,
@@ -122,15 +101,9 @@ pub(crate) fn address(home: &Home) -> Result<String> {
     Ok(format!("127.0.0.1:{port}"))
 }
 
-/// What runs, and why it is not the usual one, for the user to know.
-pub(crate) fn describe(home: &Home) -> String {
-    match broker(home) {
-        Broker::Apache => format!("Apache Kafka {}", kafka_version()),
-        Broker::Tansu => format!(
-            "tansu {TANSU}, a Kafka-compatible broker: for Apache Kafka install Java \
-             {OLDEST_JAVA} or newer and Maven"
-        ),
-    }
+/// What runs, for the user to know.
+pub(crate) fn describe() -> String {
+    format!("Apache Kafka {}", kafka_version())
 }
 
 fn kafka_version() -> &'static str {
@@ -142,18 +115,6 @@ fn kafka_version() -> &'static str {
     tail.split('<').next().unwrap_or_default()
 }
 
-/// A broker cannot read another's data, so the one that made them goes on.
-fn broker(home: &Home) -> Broker {
-    let made = |file| home.path("kafka").join(file).exists();
-    if made("data/meta.properties") {
-        Broker::Apache
-    } else if made("tansu.db") || java().is_none() || !(cache::has(&jars(home)) || has("mvn")) {
-        Broker::Tansu
-    } else {
-        Broker::Apache
-    }
-}
-
 /// Others for another list of them.
 fn jars(home: &Home) -> PathBuf {
     let list = xxh3_64(POM.as_bytes());
@@ -161,9 +122,9 @@ fn jars(home: &Home) -> PathBuf {
 }
 
 /// The system's Java, when it is new enough.
-fn java() -> Option<PathBuf> {
+fn java() -> Result<PathBuf> {
     let home = std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin/java"));
-    home.into_iter().chain(which("java")).find(|java| {
+    let mut found = home.into_iter().chain(which("java")).filter(|java| {
         // `openjdk version "17.0.15" 2025-04-15`, on stderr.
         let out = Command::new(java).arg("-version").output().ok();
         let text = out
@@ -172,6 +133,9 @@ fn java() -> Option<PathBuf> {
         let version = text.split('"').nth(1).unwrap_or_default();
         let major = version.split(['.', '-']).next().unwrap_or_default();
         major.parse::<u32>().is_ok_and(|major| major >= OLDEST_JAVA)
+    });
+    found.next().with_context(|| {
+        format!("Kafka needs Java {OLDEST_JAVA} or newer: install it, or name it by JAVA_HOME")
     })
 }
 
@@ -248,17 +212,11 @@ log.segment.delete.delay.ms=1000
     ))
 }
 
-fn prepare_apache(home: &Home) -> Result<()> {
-    cache::directory(&jars(home), fetch_jars)?;
-    if home.path("kafka/data/meta.properties").exists() {
-        return Ok(());
-    }
-    for port in Kafka.ports() {
-        home.pick_port(port)?;
-    }
+/// Makes the directory of a new broker.
+fn format(home: &Home) -> Result<()> {
     let config = home.path("kafka/format.properties");
     write_properties(home, &config, &properties(home)?)?;
-    let java = java().context("Java is gone")?;
+    let java = java()?;
     let tool = |args: &[&str]| {
         let mut command = Command::new(&java);
         command
@@ -287,6 +245,10 @@ fn fetch_jars(dir: &Path) -> Result<()> {
         "kafka: fetching Apache Kafka {} from Maven Central (44 MB)",
         kafka_version()
     );
+    java()?;
+    if !has("mvn") {
+        bail!("Maven fetches Kafka, and it is not here: install it (its command is `mvn`)");
+    }
     fs::write(dir.join("pom.xml"), POM)?;
     let mut maven = Command::new("mvn");
     maven
@@ -298,28 +260,4 @@ fn fetch_jars(dir: &Path) -> Result<()> {
         maven.arg(format!("-Dmaven.repo.local={}", cache.display()));
     }
     run(maven).map(drop)
-}
-
-fn tansu(home: &Home) -> PathBuf {
-    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    home.path(format!("tools/tansu-{TANSU}-{os}-{arch}"))
-}
-
-fn build_tansu(dir: &Path) -> Result<()> {
-    eprintln!(
-        "kafka: Java {OLDEST_JAVA}+ or Maven is missing; building tansu {TANSU}, a \
-         Kafka-compatible broker, instead (many minutes, once)"
-    );
-    let status = Command::new("cargo")
-        .args(["install", "--locked", "--version", TANSU])
-        .args(["--features", "libsql,dynostore", "tansu", "--root"])
-        .arg(dir)
-        .status()
-        .map_err(|error| anyhow!("run cargo install: {error}"))?;
-    if !status.success() {
-        bail!(
-            "`cargo install tansu` failed: install Java {OLDEST_JAVA} or newer and Maven instead"
-        );
-    }
-    Ok(())
 }

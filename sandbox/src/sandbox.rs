@@ -101,7 +101,7 @@ impl Sandbox {
         }
         let what = match service {
             Service::Postgres => "PostgreSQL".to_owned(),
-            Service::Kafka => kafka::describe(&self.home),
+            Service::Kafka => kafka::describe(),
             Service::Clickhouse => clickhouse::describe(),
         };
         self.home.remember_address(&service.address(&self.home)?)?;
