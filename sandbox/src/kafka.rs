@@ -241,14 +241,14 @@ fn format(home: &Home) -> Result<()> {
 }
 
 fn fetch_jars(dir: &Path) -> Result<()> {
-    eprintln!(
-        "kafka: fetching Apache Kafka {} from Maven Central (44 MB)",
-        kafka_version()
-    );
     java()?;
     if !has("mvn") {
         bail!("Maven fetches Kafka, and it is not here: install it (its command is `mvn`)");
     }
+    eprintln!(
+        "kafka: fetching Apache Kafka {} from Maven Central (44 MB)",
+        kafka_version()
+    );
     fs::write(dir.join("pom.xml"), POM)?;
     let mut maven = Command::new("mvn");
     maven
