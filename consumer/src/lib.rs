@@ -19,13 +19,13 @@
 //! stuck holds up nobody else's.
 
 mod adopt;
-mod audit;
 mod batch;
 mod context;
 pub mod ledger;
 mod poll;
 pub mod positions;
 mod queues;
+mod reconcile;
 mod state;
 mod telemetry;
 mod trace;
@@ -93,7 +93,7 @@ pub struct Config {
     /// otherwise).
     pub patience: Duration,
     /// How often lag, topics and ends of logs are looked at.
-    pub audit: Duration,
+    pub reconcile_every: Duration,
 }
 
 impl Config {
@@ -111,7 +111,7 @@ impl Config {
             lanes: None,
             stall: Duration::from_secs(120),
             patience: Duration::from_secs(60),
-            audit: Duration::from_secs(15),
+            reconcile_every: Duration::from_secs(15),
         }
     }
 }

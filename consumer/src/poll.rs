@@ -51,7 +51,7 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, lanes: &[Sender<Batch>]) -> 
     let config = &context.config;
     let mut paused = false;
     let mut assignments = 0;
-    let (mut audit_at, mut tell_at) = (Instant::now(), Instant::now() + TELL_EVERY);
+    let (mut reconcile_at, mut tell_at) = (Instant::now(), Instant::now() + TELL_EVERY);
     while !context.ended.is_cancelled() {
         let now = Instant::now();
         let reopen = {
@@ -62,9 +62,9 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, lanes: &[Sender<Batch>]) -> 
         if !reopen.is_empty() {
             context.reopen(consumer, &reopen, config.patience)?;
         }
-        if now >= audit_at {
-            context.audit(consumer);
-            audit_at = Instant::now() + config.audit;
+        if now >= reconcile_at {
+            context.reconcile(consumer);
+            reconcile_at = Instant::now() + config.reconcile_every;
         }
         if now >= tell_at {
             context.tell(consumer);

@@ -155,7 +155,7 @@ impl Lanes {
     }
 
     /// The range to insert next, if one is due. Its partition gets no other until
-    /// [`Lanes::landed`].
+    /// [`Lanes::delivered`].
     ///
     /// A range that is full, old or in the way of memory goes at once. Others wait until they are
     /// old enough to be worth an insert and the pace allows one, so that many quiet partitions do
@@ -191,7 +191,7 @@ impl Lanes {
     }
 
     /// A range's insert has ended. `drop_epoch`: what waits behind it is of no use.
-    pub(crate) fn landed(&mut self, key: &Key, drop_epoch: Option<u64>) {
+    pub(crate) fn delivered(&mut self, key: &Key, drop_epoch: Option<u64>) {
         if let Some(lane) = self.lanes.get_mut(key) {
             lane.flying = None;
             if drop_epoch == Some(lane.epoch) {
@@ -257,7 +257,7 @@ mod tests {
         for tick in 0..200 {
             let after = Duration::from_millis(50) * tick;
             while let Some((key, _)) = lanes.next(from + after) {
-                lanes.landed(&key, None);
+                lanes.delivered(&key, None);
                 gone.push((after, key.1));
             }
         }
@@ -302,9 +302,9 @@ mod tests {
         let (key, first) = lanes.next(now).unwrap();
         assert_eq!(span(&first), (0, 10));
         assert!(lanes.next(now).is_none(), "one insert a partition");
-        lanes.landed(&key, None);
+        lanes.delivered(&key, None);
         assert_eq!(span(&lanes.next(now).unwrap().1), (10, 20));
-        lanes.landed(&key, None);
+        lanes.delivered(&key, None);
         assert!(lanes.next(now).is_none(), "the rest may still grow");
         lanes.take(part(0, 25..30), now).unwrap();
         assert_eq!(span(&lanes.next(now).unwrap().1), (20, 30));
@@ -328,7 +328,7 @@ mod tests {
         let (key, range) = lanes.next(now).unwrap();
         assert_eq!((span(&range), range.is_begun()), ((0, 50), true));
         assert_eq!(range.token(), "c/t:t:0:0-49");
-        lanes.landed(&key, None);
+        lanes.delivered(&key, None);
         let (_, range) = lanes.next(now + Duration::from_secs(5)).unwrap();
         assert_eq!((span(&range), range.is_begun()), ((50, 52), false));
     }
@@ -360,7 +360,7 @@ mod tests {
                 now,
             )
             .unwrap();
-        lanes.landed(&key, Some(2));
+        lanes.delivered(&key, Some(2));
         assert!(
             lanes.is_waiting(),
             "what is newer than the failed insert stays"
@@ -390,7 +390,7 @@ mod tests {
         // More than all of the memory is not left out.
         lanes.take(part(0, 30..60), later).unwrap();
         assert_eq!(lanes.moving_bytes(), lanes.bytes() - 16_000);
-        lanes.landed(&stuck, None);
+        lanes.delivered(&stuck, None);
         assert_eq!(lanes.holds(later), [(stuck, false)]);
         assert_eq!(lanes.moving_bytes(), lanes.bytes());
     }

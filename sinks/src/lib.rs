@@ -2,19 +2,19 @@
 //!
 //! Each partition's records are gathered into a *range* of offsets ([`range`]), encoded on the way
 //! ([`row`]). A range is begun in PostgreSQL, inserted into ClickHouse as one block under a token
-//! made of its offsets, and finished in PostgreSQL ([`flight`]). Whoever finds a range begun forms
+//! made of its offsets, and finished in PostgreSQL ([`delivery`]). Whoever finds a range begun forms
 //! the same one again and inserts it under the same token, which ClickHouse takes once. What
-//! `analytics` withholds never leaves for ClickHouse ([`ledger`]).
+//! `analytics` withholds never leaves for ClickHouse ([`progress`]).
 //!
 //! One task ([`run`]) owns what waits ([`lanes`]); inserts of different partitions overlap, a
 //! partition has one at a time.
 
 mod backoff;
-mod flight;
+mod delivery;
 mod health;
 mod lanes;
-mod ledger;
 mod metrics;
+mod progress;
 mod range;
 mod refetch;
 mod row;

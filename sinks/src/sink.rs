@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Error,
-    flight::{Crew, Landing, fly},
+    delivery::{Deliverer, Outcome, deliver},
     health::Health,
     lanes::{Key, Lanes},
-    ledger, metrics,
+    metrics, progress,
     warehouse::Warehouse,
 };
 
@@ -57,7 +57,7 @@ pub async fn run(
     };
     let (share, asked) = (config.quarantine_share, readiness.clone());
     let consumer = Consumer::start(consumer, pool.clone(), readiness, shutdown.clone()).await?;
-    let crew = Arc::new(Crew {
+    let deliverer = Arc::new(Deliverer {
         breaker: Breaker::new(crate::CONSUMER, pool.clone(), asked, share),
         pool: pool.clone(),
         warehouse,
@@ -66,21 +66,21 @@ pub async fn run(
     });
     let sink = Sink {
         lanes: Lanes::new(config.clone()),
-        flights: JoinSet::new(),
+        deliveries: JoinSet::new(),
         config,
-        crew,
+        deliverer,
     };
     tokio::select! {
         ended = sink.run(consumer, shutdown) => ended,
-        never = ledger::keep_forgetting(&pool) => match never {},
+        never = progress::keep_forgetting(&pool) => match never {},
     }
 }
 
 struct Sink {
     config: Config,
     lanes: Lanes,
-    flights: JoinSet<(Key, u64, Landing)>,
-    crew: Arc<Crew>,
+    deliveries: JoinSet<(Key, u64, Outcome)>,
+    deliverer: Arc<Deliverer>,
 }
 
 impl Sink {
@@ -93,12 +93,12 @@ impl Sink {
             self.start_due();
             metrics::buffered(self.lanes.bytes());
             for ((topic, partition), is_held) in self.lanes.holds(Instant::now()) {
-                self.crew.handle.hold(&topic, partition, is_held);
+                self.deliverer.handle.hold(&topic, partition, is_held);
             }
             // With nothing in the air, what is buffered only waits for records that are still to
             // come: those of ranges that were begun before a restart.
             let has_room = self.lanes.moving_bytes() < self.config.max_buffered_bytes
-                || self.flights.is_empty();
+                || self.deliveries.is_empty();
             let tick = async {
                 if self.lanes.is_waiting() {
                     tokio::time::sleep(TICK).await;
@@ -109,8 +109,8 @@ impl Sink {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some(landed) = self.flights.join_next(), if !self.flights.is_empty() => {
-                    self.land(landed?);
+                Some(delivered) = self.deliveries.join_next(), if !self.deliveries.is_empty() => {
+                    self.settle(delivered?);
                 }
                 batch = consumer.next(), if has_room => match batch {
                     Some(batch) => self.take(batch).await,
@@ -126,38 +126,39 @@ impl Sink {
     }
 
     fn start_due(&mut self) {
-        self.lanes.keep(|part| self.crew.handle.is_current(part));
+        self.lanes
+            .keep(|part| self.deliverer.handle.is_current(part));
         // Those that are slow give their places to others, once.
         let slow = self.lanes.slow(Instant::now()).min(self.config.inserts);
-        while self.flights.len() < self.config.inserts + slow
+        while self.deliveries.len() < self.config.inserts + slow
             && let Some((key, range)) = self.lanes.next(Instant::now())
         {
-            let (epoch, crew) = (range.part.epoch, Arc::clone(&self.crew));
-            self.flights
-                .spawn(async move { (key, epoch, fly(crew, range).await) });
+            let (epoch, deliverer) = (range.part.epoch, Arc::clone(&self.deliverer));
+            self.deliveries
+                .spawn(async move { (key, epoch, deliver(deliverer, range).await) });
         }
     }
 
-    fn land(&mut self, (key, epoch, landing): (Key, u64, Landing)) {
-        match landing {
-            Landing::Done => self.lanes.landed(&key, None),
-            Landing::Lost => self.lanes.landed(&key, Some(epoch)),
-            Landing::Fenced => {
-                self.lanes.landed(&key, Some(epoch));
-                self.crew.handle.resync(&key.0, key.1);
+    fn settle(&mut self, (key, epoch, outcome): (Key, u64, Outcome)) {
+        match outcome {
+            Outcome::Done => self.lanes.delivered(&key, None),
+            Outcome::Lost => self.lanes.delivered(&key, Some(epoch)),
+            Outcome::Fenced => {
+                self.lanes.delivered(&key, Some(epoch));
+                self.deliverer.handle.resync(&key.0, key.1);
             }
         }
     }
 
     async fn take(&mut self, batch: Batch) {
         for part in batch.parts {
-            if !self.crew.handle.is_current(&part) {
+            if !self.deliverer.handle.is_current(&part) {
                 continue;
             }
             let (topic, partition) = (Arc::clone(&part.topic), part.partition);
             if self.lanes.take(part, Instant::now()).is_err() {
                 tracing::warn!(%topic, partition, "records did not follow on; reading the position again");
-                self.crew.handle.resync(&topic, partition);
+                self.deliverer.handle.resync(&topic, partition);
             }
             tokio::task::yield_now().await;
         }
@@ -165,16 +166,16 @@ impl Sink {
 
     /// Lets inserts end, for a while. One that is cut off is begun, so it is repeated.
     async fn stop(&mut self) {
-        let ended = async { while self.flights.join_next().await.is_some() {} };
+        let ended = async { while self.deliveries.join_next().await.is_some() {} };
         if tokio::time::timeout(self.config.shutdown_grace, ended)
             .await
             .is_err()
         {
             tracing::warn!(
-                inserts = self.flights.len(),
+                inserts = self.deliveries.len(),
                 "inserts did not end in time; they are repeated after the next start"
             );
-            self.flights.shutdown().await;
+            self.deliveries.shutdown().await;
         }
     }
 }

@@ -137,7 +137,7 @@ impl Rig {
 
     pub(crate) fn config(&self) -> Config {
         Config {
-            audit: Duration::from_millis(500),
+            reconcile_every: Duration::from_millis(500),
             patience: Duration::from_secs(5),
             max_batch_records: 100,
             linger: Duration::from_millis(20),

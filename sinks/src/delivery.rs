@@ -13,8 +13,8 @@ use sqlx::PgPool;
 
 use crate::{
     backoff::Backoff,
-    ledger::{self, Begun},
     metrics,
+    progress::{self, Begun},
     range::{Quarantined, Range},
     refetch,
     warehouse::{Poisonous, Warehouse},
@@ -22,7 +22,7 @@ use crate::{
 
 /// What a range needs on its way.
 #[derive(Debug)]
-pub(crate) struct Crew {
+pub(crate) struct Deliverer {
     pub(crate) pool: PgPool,
     pub(crate) warehouse: Warehouse,
     pub(crate) handle: Handle,
@@ -30,9 +30,9 @@ pub(crate) struct Crew {
     pub(crate) breaker: Breaker,
 }
 
-/// How a flight ended.
+/// How a delivery ended.
 #[derive(Debug)]
-pub(crate) enum Landing {
+pub(crate) enum Outcome {
     /// The range is dealt with for good.
     Done,
     /// PostgreSQL says that the position is not what we thought.
@@ -42,19 +42,19 @@ pub(crate) enum Landing {
 }
 
 /// Brings a range to its end.
-pub(crate) async fn fly(crew: Arc<Crew>, mut range: Range) -> Landing {
+pub(crate) async fn deliver(deliverer: Arc<Deliverer>, mut range: Range) -> Outcome {
     let links = std::mem::take(&mut range.links);
-    let span = crew.handle.span(slice::from_ref(&range.part), links);
-    let landing = fly_in(span.as_ref(), &crew, range).await;
-    match (&span, &landing) {
-        (Some(span), Landing::Fenced) => span.failed("fenced"),
-        (Some(span), Landing::Lost) => span.failed("lost"),
-        (None, _) | (_, Landing::Done) => {}
+    let span = deliverer.handle.span(slice::from_ref(&range.part), links);
+    let outcome = deliver_in(span.as_ref(), &deliverer, range).await;
+    match (&span, &outcome) {
+        (Some(span), Outcome::Fenced) => span.failed("fenced"),
+        (Some(span), Outcome::Lost) => span.failed("lost"),
+        (None, _) | (_, Outcome::Done) => {}
     }
-    landing
+    outcome
 }
 
-async fn fly_in(span: Option<&Span>, crew: &Crew, mut range: Range) -> Landing {
+async fn deliver_in(span: Option<&Span>, deliverer: &Deliverer, mut range: Range) -> Outcome {
     let step = |name, database| span.map(|span| span.store(name, database));
     let rows = std::mem::take(&mut range.rows).freeze();
     let topic = Arc::clone(&range.part.topic);
@@ -66,13 +66,17 @@ async fn fly_in(span: Option<&Span>, crew: &Crew, mut range: Range) -> Landing {
         unfit,
         code: code.as_deref(),
     };
-    if !admitted(crew, &range, share).await {
-        return Landing::Lost;
+    if !admitted(deliverer, &range, share).await {
+        return Outcome::Lost;
     }
     let begin = step("begin", "postgresql");
-    let begun = match persist(crew, &range, || ledger::begin(&crew.pool, &range, &rows)).await {
+    let begun = match persist(deliverer, &range, || {
+        progress::begin(&deliverer.pool, &range, &rows)
+    })
+    .await
+    {
         Ok(begun) => begun,
-        Err(landing) => return landing,
+        Err(outcome) => return outcome,
     };
     drop(begin);
     let mut inserted = 0;
@@ -82,18 +86,18 @@ async fn fly_in(span: Option<&Span>, crew: &Crew, mut range: Range) -> Landing {
         }
         let rows = rows.without(&suppressed);
         let is_ours = || {
-            crew.handle.still_trying();
-            crew.handle.is_current(&range.part)
+            deliverer.handle.still_trying();
+            deliverer.handle.is_current(&range.part)
         };
         let insert = step("insert", "clickhouse");
-        let Some(poisonous) = crew.warehouse.insert(&range, &rows, is_ours).await else {
-            return Landing::Lost;
+        let Some(poisonous) = deliverer.warehouse.insert(&range, &rows, is_ours).await else {
+            return Outcome::Lost;
         };
         drop(insert);
         inserted = rows.len() - poisonous.len();
-        let poisonous = match quarantined(crew, &range, &poisonous).await {
+        let poisonous = match quarantined(deliverer, &range, &poisonous).await {
             Some(records) => records,
-            None => return Landing::Lost,
+            None => return Outcome::Lost,
         };
         for record in &poisonous {
             range.set_aside(record.offset);
@@ -101,14 +105,14 @@ async fn fly_in(span: Option<&Span>, crew: &Crew, mut range: Range) -> Landing {
         if let Some(record) = poisonous.first() {
             share.unfit += poisonous.len() as u64;
             let code = Some(&*record.code);
-            if !admitted(crew, &range, Share { code, ..share }).await {
-                return Landing::Lost;
+            if !admitted(deliverer, &range, Share { code, ..share }).await {
+                return Outcome::Lost;
             }
         }
         let _finish = step("finish", "postgresql");
-        let finish = || ledger::finish(&crew.pool, &range, &poisonous);
-        if let Err(landing) = persist(crew, &range, finish).await {
-            return landing;
+        let finish = || progress::finish(&deliverer.pool, &range, &poisonous);
+        if let Err(outcome) = persist(deliverer, &range, finish).await {
+            return outcome;
         }
         poisonous
             .iter()
@@ -119,18 +123,18 @@ async fn fly_in(span: Option<&Span>, crew: &Crew, mut range: Range) -> Landing {
         .iter()
         .for_each(|record| metrics::quarantined(&record.code));
     metrics::settled(&range, inserted, chrono::Utc::now().timestamp_millis());
-    crew.handle.done(&range.part);
-    crew.breaker.committed(&[share]).await;
-    Landing::Done
+    deliverer.handle.done(&range.part);
+    deliverer.breaker.committed(&[share]).await;
+    Outcome::Done
 }
 
 /// Waits for as long as too many records are unfit. `false`: the partition has gone elsewhere.
-async fn admitted(crew: &Crew, range: &Range, share: Share<'_>) -> bool {
-    while crew.handle.is_current(&range.part) {
-        if crew.breaker.admits(&[share]).await {
+async fn admitted(deliverer: &Deliverer, range: &Range, share: Share<'_>) -> bool {
+    while deliverer.handle.is_current(&range.part) {
+        if deliverer.breaker.admits(&[share]).await {
             return true;
         }
-        crew.handle.still_trying();
+        deliverer.handle.still_trying();
         tokio::time::sleep(Breaker::LOOK_AGAIN).await;
     }
     false
@@ -141,36 +145,36 @@ async fn admitted(crew: &Crew, range: &Range, share: Share<'_>) -> bool {
 /// A commit whose answer was lost may have happened: then the repetition is fenced, and reading the
 /// position again tells.
 async fn persist<T, F: Future<Output = Result<T, positions::Error>>>(
-    crew: &Crew,
+    deliverer: &Deliverer,
     range: &Range,
     step: impl Fn() -> F,
-) -> Result<T, Landing> {
+) -> Result<T, Outcome> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let mut told = false;
-    while crew.handle.is_current(&range.part) {
+    while deliverer.handle.is_current(&range.part) {
         match step().await {
             Ok(done) => return Ok(done),
             Err(positions::Error::Fenced(_)) => {
                 metrics::fenced();
-                return Err(Landing::Fenced);
+                return Err(Outcome::Fenced);
             }
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!(%error, "a position could not be written; retrying");
                 }
                 metrics::retried("postgres", "error");
-                crew.handle.still_trying();
+                deliverer.handle.still_trying();
             }
         }
         backoff.wait().await;
     }
-    Err(Landing::Lost)
+    Err(Outcome::Lost)
 }
 
 /// The records behind rows that ClickHouse does not take. They are read from Kafka once more:
 /// keeping every record in memory beside its row, for the rare one, would double what a range costs.
 async fn quarantined(
-    crew: &Crew,
+    deliverer: &Deliverer,
     range: &Range,
     poisonous: &[Poisonous],
 ) -> Option<Vec<Quarantined>> {
@@ -182,10 +186,10 @@ async fn quarantined(
         .filter_map(|row| Some((i64::try_from(row.offset).ok()?, row.code)))
         .collect();
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-    while crew.handle.is_current(&range.part) {
+    while deliverer.handle.is_current(&range.part) {
         let offsets: Vec<i64> = codes.keys().copied().collect();
         match refetch::records(
-            &crew.cluster,
+            &deliverer.cluster,
             &range.part.topic,
             range.part.partition,
             offsets,
@@ -207,7 +211,7 @@ async fn quarantined(
             Err(error) => {
                 tracing::warn!(%error, "a poisonous record could not be read again; retrying");
                 metrics::retried("kafka", "refetch");
-                crew.handle.still_trying();
+                deliverer.handle.still_trying();
             }
         }
         backoff.wait().await;

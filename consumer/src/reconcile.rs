@@ -25,7 +25,7 @@ const IN_FLIGHT: TimeDelta = TimeDelta::minutes(1);
 
 impl Context {
     /// The regular look: topics, ends of logs, lag, stopped partitions.
-    pub(crate) fn audit(&self, consumer: &BaseConsumer<Self>) {
+    pub(crate) fn reconcile(&self, consumer: &BaseConsumer<Self>) {
         if let Err(error) = self.look(consumer) {
             tracing::warn!(consumer = self.config.name, %error, "the regular look at Kafka failed");
             self.readiness.fail("kafka", error.to_string());
