@@ -28,7 +28,7 @@ use crate::{
     problem::Problem,
     reading::Reading,
     rows,
-    state::{Seen, State, Text, window},
+    state::{BYTES, Rows, Seen, State, Text, window},
     viewer::Viewer,
 };
 
@@ -264,8 +264,19 @@ impl Feeds {
             dates.extend(first.iter_days().take_while(|date| *date <= last));
         }
         let dates: Vec<_> = dates.into_iter().collect();
-        let days = rows::days(&mut reading, child, &dates).await?;
+        let days = rows::days(&mut reading, child, &dates, BYTES).await?;
         let rows = days.iter().map(|day| Ok((day.date(), Text::of(day)?)));
+        let rows: Rows = rows
+            .collect::<serde_json::Result<_>>()
+            .map_err(unwritable)?;
+        let mut heard = heard.days.clone();
+        let mut unread = BTreeSet::new();
+        if rows.values().map(Text::len).sum::<usize>() > BYTES
+            && let Some((oldest, _)) = rows.first_key_value()
+        {
+            let read = heard.split_off(oldest);
+            unread = std::mem::replace(&mut heard, read);
+        }
         let streak = match reading.streaks {
             true => rows::streak(&mut reading, child).await?,
             false => Value::Null,
@@ -275,11 +286,10 @@ impl Feeds {
             timezone: reading.timezone,
             today,
             streak: Text::of(&streak).map_err(unwritable)?,
-            rows: rows
-                .collect::<serde_json::Result<_>>()
-                .map_err(unwritable)?,
+            rows,
             is_whole,
-            heard: heard.days.clone(),
+            heard,
+            unread,
         })
     }
 }
@@ -350,7 +360,13 @@ impl Feed {
     }
 
     /// Tells what a look found; returns the bytes of the update.
-    fn tell(&self, look: u64, before: Option<Arc<State>>, seen: Seen) -> serde_json::Result<usize> {
+    fn tell(
+        &self,
+        look: u64,
+        before: Option<Arc<State>>,
+        mut seen: Seen,
+    ) -> serde_json::Result<usize> {
+        let unread = std::mem::take(&mut seen.unread);
         // Who may be told changes with the family: so all is told anew, but for what that leaves out.
         let Some(before) = before.filter(|state| state.parent == seen.parent) else {
             let state = State::new(self.child, &seen)?;
@@ -359,7 +375,7 @@ impl Feed {
             inner.version += 1;
             inner.updates.clear();
             let left = seen.heard.into_iter().filter(|date| !state.keeps(*date));
-            inner.heard.days.extend(left);
+            inner.heard.days.extend(left.chain(unread));
             inner.state = Some(Arc::new(state));
             inner.wake();
             return Ok(0);
@@ -367,7 +383,7 @@ impl Feed {
         let step = before.next(&seen)?;
         let mut inner = self.inner.lock();
         inner.told = look;
-        inner.heard.days.extend(step.left);
+        inner.heard.days.extend(step.left.into_iter().chain(unread));
         let bytes = step.update.as_ref().map_or(0, Bytes::len);
         if let Some(data) = step.update {
             inner.version += 1;

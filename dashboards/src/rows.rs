@@ -440,20 +440,22 @@ pub(crate) fn fitting<T: Serialize>(
     Ok((json, taken.last().filter(|_| !others.is_empty())))
 }
 
-/// Those of these days that have events, in order.
+/// Those of these days that have events, the newest first: as many as may fit into so many bytes of JSON, and one more
+/// where there are others.
 pub(crate) async fn days(
     reading: &mut Reading,
     child: ChildId,
     days: &[NaiveDate],
+    bytes: usize,
 ) -> Result<Vec<Day>, Problem> {
     let sql = format!(
-        "SELECT {} FROM daily_child_metrics WHERE child_id = $1 AND local_date = ANY ($2)
-         ORDER BY local_date",
+        "SELECT {} FROM newest_days_within($1, $2, $3)",
         Day::COLUMNS
     );
     let days = sqlx::query_as(AssertSqlSafe(sql))
         .bind(child.uuid())
-        .bind(days);
+        .bind(days)
+        .bind(bytes as i64);
     Ok(days.fetch_all(&mut *reading.tx).await?)
 }
 

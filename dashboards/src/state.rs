@@ -20,7 +20,7 @@ const DAYS: u64 = 31;
 
 /// Bytes of days that are kept of a child, the newest, and of older ones that one update tells of. One day
 /// may have as many by itself, and is kept, or told, all the same.
-const BYTES: usize = 192 << 10;
+pub(crate) const BYTES: usize = 192 << 10;
 
 /// JSON, and its hash.
 #[derive(Clone)]
@@ -30,6 +30,10 @@ pub(crate) struct Text {
 }
 
 impl Text {
+    pub(crate) fn len(&self) -> usize {
+        self.json.len()
+    }
+
     pub(crate) fn of(value: &impl Serialize) -> serde_json::Result<Self> {
         let json = serde_json::to_vec(value)?;
         Ok(Self {
@@ -60,6 +64,8 @@ pub(crate) struct Seen {
     pub(crate) is_whole: bool,
     /// Days that were looked at because something may have changed of them.
     pub(crate) heard: BTreeSet<NaiveDate>,
+    /// Those that were not looked at, because the newer ones have so many bytes.
+    pub(crate) unread: BTreeSet<NaiveDate>,
 }
 
 /// A child as it is told to whoever comes.
@@ -269,6 +275,7 @@ mod tests {
             rows: rows.into_iter().collect(),
             is_whole: heard.is_empty(),
             heard: heard.iter().copied().collect(),
+            unread: BTreeSet::new(),
         }
     }
 

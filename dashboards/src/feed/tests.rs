@@ -34,6 +34,7 @@ fn tell(feed: &Feed, parent: ParentId, events: usize, bytes: usize) {
         rows: [(today, Text::of(&row).unwrap())].into(),
         is_whole: true,
         heard: BTreeSet::new(),
+        unread: BTreeSet::new(),
     };
     feed.tell(look, before, seen).unwrap();
 }
@@ -145,7 +146,7 @@ async fn old_days_that_are_heard_of_while_a_child_moves_are_not_forgotten() {
     tell(&feed, ParentId::new(Uuid::new_v4()), 1, 0);
     let (look, heard, before) = feed.begin();
     assert!(heard.is_nothing());
-    let old: NaiveDate = "2024-02-29".parse().unwrap();
+    let [older, old] = ["2024-02-28", "2024-02-29"].map(|day| day.parse::<NaiveDate>().unwrap());
     let mut seen = Seen {
         parent: ParentId::new(Uuid::new_v4()),
         timezone: Zone::utc(),
@@ -154,10 +155,11 @@ async fn old_days_that_are_heard_of_while_a_child_moves_are_not_forgotten() {
         rows: [].into(),
         is_whole: true,
         heard: BTreeSet::from([old]),
+        unread: BTreeSet::from([older]),
     };
     seen.heard.insert(seen.today);
     feed.tell(look, before, seen).unwrap();
-    assert_eq!(feed.begin().1.days, BTreeSet::from([old]));
+    assert_eq!(feed.begin().1.days, BTreeSet::from([older, old]));
 }
 
 #[tokio::test]

@@ -1,15 +1,16 @@
 //! However much there is of a child: what is answered is bounded, what is read for it too, and page after page
 //! is all of it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{Days, NaiveDate};
 use rivulet_dashboards::Config;
+use rivulet_events::{ChildId, changes};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::common::{Api, insert_day, make_month, today};
+use crate::common::{Api, insert_day, listener::Stream, make_month, today};
 
 /// Of rows in one answer.
 const BYTES: usize = 512 << 10;
@@ -526,5 +527,56 @@ async fn whoever_makes_the_database_work_long_waits_for_themselves() {
     let topics = format!("/v1/children/{}/topics", greedy.child);
     let answer = api.json(&greedy.token, &topics).await;
     assert_eq!(answer["total"], 1);
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_reads_of_wordy_days_what_it_tells_and_in_the_end_tells_all() {
+    let api = Api::start().await;
+    let pool = &api.bed.pool;
+    // Too old for whoever comes.
+    let old: BTreeSet<NaiveDate> = (40..50).map(|ago| today() - Days::new(ago)).collect();
+    let days: Vec<_> = old.iter().copied().chain([today()]).collect();
+    let family = api.family(&days).await;
+    let wordy = "UPDATE daily_child_metrics SET events = events + $2, badges = topics,
+                     topics = ARRAY(SELECT md5(n::text || local_date) || repeat('ü', 68) FROM generate_series(1, 256) n)
+                 WHERE child_id = $1";
+    run(pool, wordy, family.child, 1).await;
+    run(pool, wordy, family.child, 1).await;
+    let read: i64 = sqlx::query_scalar("SELECT count(*) FROM newest_days_within($1, $2, 196608)")
+        .bind(family.child)
+        .bind(&days)
+        .fetch_one(pool)
+        .await
+        .unwrap();
+    assert_eq!(
+        read, 4,
+        "two of 86 kB fit, or so it seems of three; and one more"
+    );
+
+    let mut stream = Stream::of(&api, &family).await;
+    let (_, update) = stream.update().await;
+    assert_eq!(update["days"].as_array().unwrap().len(), 1);
+    let mut tx = pool.begin().await.unwrap();
+    sqlx::query("UPDATE daily_child_metrics SET events = 77 WHERE child_id = $1")
+        .bind(family.child)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    let child = ChildId::new(family.child);
+    for payload in changes::payloads(days.iter().map(|day| (child, *day))) {
+        let notify = sqlx::query("SELECT pg_notify($1, $2)").bind(changes::CHANNEL);
+        notify.bind(payload).execute(&mut *tx).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let mut told = BTreeSet::new();
+    while !told.is_superset(&old) {
+        let (_, update) = stream.update().await;
+        assert_eq!(update["empty"], json!([]));
+        for row in update["days"].as_array().unwrap() {
+            assert_eq!(row["events"], 77);
+            told.insert(row["local_date"].as_str().unwrap().parse().unwrap());
+        }
+    }
     api.stop().await;
 }
