@@ -219,13 +219,13 @@ pub struct Message<'a> {
     pub topic: Option<Cow<'a, str>>,
     /// Unicode scalars of the text.
     #[field(range = 1..=CONTENT_BYTES, measures(
-        content, max_bytes = CONTENT_BYTES as usize, with = scalars,
+        content, max_bytes = CONTENT_BYTES as usize, with = count_chars,
         about = "The text of the turn. It is measured (characters and words) and dropped.",
     ))]
     pub chars: Option<u32>,
     /// Words of the text, separated by white space.
     // Between two words is a byte at least.
-    #[field(range = 1..=CONTENT_BYTES / 2, measures(content, with = words))]
+    #[field(range = 1..=CONTENT_BYTES / 2, measures(content, with = count_words))]
     pub words: Option<u32>,
     /// The turn asks something.
     #[field(default)]
@@ -379,11 +379,11 @@ pub(crate) fn values<'a>(
 }
 
 /// Unicode scalars of a text.
-fn scalars(text: &str) -> u32 {
+fn count_chars(text: &str) -> u32 {
     u32::try_from(text.chars().count()).unwrap_or(u32::MAX)
 }
 
 /// Words of a text, separated by white space.
-fn words(text: &str) -> u32 {
+fn count_words(text: &str) -> u32 {
     u32::try_from(text.split_whitespace().count()).unwrap_or(u32::MAX)
 }

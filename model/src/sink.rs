@@ -1,4 +1,4 @@
-//! Kafka to ClickHouse: `rivulet_sinks::{lanes, flight, ledger}` on `rivulet_consumer::positions`.
+//! Kafka to ClickHouse: `rivulet_sinks::{lanes, delivery, progress}` on `rivulet_consumer::positions`.
 //!
 //! One partition, since nothing is shared between two. Withheld events and quarantine change what is
 //! in a block, never its bounds or its token, and are left out.
@@ -77,7 +77,7 @@ pub enum Action {
     Open(Instance),
     /// Forms a range up to this offset.
     Take(Instance, Offset),
-    /// `ledger::begin`.
+    /// `progress::begin`.
     Begin(Instance),
     /// The same, and the answer is lost: it is tried again.
     BeginUnheard(Instance),
@@ -85,7 +85,7 @@ pub enum Action {
     Send(Instance),
     /// The insert's answer arrives.
     Answer(Instance),
-    /// `ledger::finish`.
+    /// `progress::finish`.
     Finish(Instance),
     /// The same, and the answer is lost: it is tried again.
     FinishUnheard(Instance),
