@@ -27,6 +27,7 @@ mod common;
 
 pub use config::{Config, ConfigError};
 pub use health::READINESS_CHECK;
+pub use metrics::METRICS;
 pub use rollup::Rollup;
 pub use run::run;
 

@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     CONSUMER, Config, Error, READINESS_CHECK,
     health::Health,
-    metrics::describe,
     store::{self, Store},
     worker::Worker,
 };
@@ -38,7 +37,6 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     config.validate()?;
-    describe();
     tokio::select! {
         kafka = retention(&cluster, &readiness) => config.check_retention(kafka)?,
         () = shutdown.cancelled() => return Ok(()),

@@ -3,18 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
-use metrics::{Gauge, counter, gauge, histogram};
 use rivulet_consumer::{Batch, Handle, Lane, Part};
 use rivulet_events::EventType;
 use rivulet_quarantine::Breaker;
-use rivulet_telemetry::{Links, Span, tracing_is_on};
+use rivulet_telemetry::{Gauge, Links, Span, tracing_is_on};
 use tokio::{task::spawn_blocking, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
     health::Health,
-    metrics::{BATCH_RECORDS, EVENTS, FENCED, FRESHNESS, RETRIES, SLOW, TRANSACTION},
+    metrics::{
+        BATCH_RECORDS, EVENTS, FENCED_PARTS, FRESHNESS_SECONDS, RETRIES, SLOW_RECORD,
+        TRANSACTION_SECONDS,
+    },
     prepare::Prepared,
     store::{Store, StoreError},
     verdict::{Reason, Verdict, judge},
@@ -116,13 +118,13 @@ impl Worker {
             let error = match attempt {
                 Ok(Ok(())) => {
                     ended(None);
-                    histogram!(TRANSACTION).record(started.elapsed());
+                    TRANSACTION_SECONDS.record(started.elapsed());
                     self.committed(&batch).await;
                     return Ok(End::Done);
                 }
                 Ok(Err(StoreError::Fenced(moved))) => {
                     ended(Some("fenced"));
-                    counter!(FENCED).increment(moved.len() as u64);
+                    FENCED_PARTS.increment(moved.len() as u64);
                     for (topic, partition) in &moved {
                         tracing::info!(
                             topic,
@@ -149,7 +151,7 @@ impl Worker {
             };
             let reason = verdict.reason();
             ended(Some(reason.as_str()));
-            counter!(RETRIES, "reason" => reason.as_str()).increment(1);
+            RETRIES.with([reason.as_str()]).increment(1);
             self.handle.still_trying();
             match verdict {
                 Verdict::Refused | Verdict::Slow if !batch.is_single() => {
@@ -206,7 +208,7 @@ impl Worker {
             count(kind, "quarantined", account.quarantined);
         }
         let records: usize = batch.parts.iter().map(|part| part.records.len()).sum();
-        histogram!(BATCH_RECORDS).record(records as f64);
+        BATCH_RECORDS.record(records as f64);
         for poison in &batch.poison {
             let part = &batch.parts[poison.part];
             tracing::warn!(
@@ -221,7 +223,7 @@ impl Worker {
         for (part, received_at) in batch.parts.iter().zip(&batch.received_at) {
             self.handle.done(part);
             if *received_at > 0 {
-                histogram!(FRESHNESS).record((now - received_at).max(0) as f64 / 1000.0);
+                FRESHNESS_SECONDS.record((now - received_at).max(0) as f64 / 1000.0);
             }
         }
         self.breaker.committed(&batch.shares()).await;
@@ -230,7 +232,7 @@ impl Worker {
 
 fn count(kind: EventType, outcome: &'static str, events: u64) {
     if events > 0 {
-        counter!(EVENTS, "type" => kind.as_str(), "outcome" => outcome).increment(events);
+        EVENTS.with([kind.as_str(), outcome]).increment(events);
     }
 }
 
@@ -252,7 +254,7 @@ impl SlowRecord {
              Partitions of this number wait for it, the others go on"
         );
         let (topic, partition) = (topic.to_owned(), partition.to_string());
-        let gauge = gauge!(SLOW, "topic" => topic, "partition" => partition);
+        let gauge = SLOW_RECORD.with([topic, partition]);
         gauge.set(1.0);
         Self(gauge)
     }

@@ -10,6 +10,7 @@
 //!   removed or never arrived shows here.
 
 mod log;
+mod metrics;
 mod rebuild;
 mod stores;
 mod trace;
@@ -18,6 +19,7 @@ mod verify;
 use rivulet_kafka::Cluster;
 use sqlx::PgPool;
 
+pub use metrics::METRICS;
 pub use rebuild::{Children, NotRecounted, Rebuilt, rebuild};
 pub use trace::{Copy, Fate, Trace, trace};
 pub use verify::{Account, Finding, Report, Row, Side, verify};

@@ -12,7 +12,6 @@ use std::{
 use ahash::{AHashMap, AHashSet};
 use chrono::{Days, NaiveDate, Utc};
 use futures_util::TryStreamExt as _;
-use metrics::{describe_gauge, gauge};
 use rivulet_aggregator::{
     Rollup,
     recompute::{Compared, Recompute, blames_rows, make_partitions},
@@ -23,6 +22,7 @@ use sqlx::PgConnection;
 use tokio::io::AsyncBufReadExt as _;
 use uuid::Uuid;
 
+use crate::metrics::{DIFFERING_ROWS, NOT_RECOUNTED_CHILDREN, RECOUNTED_ROWS};
 use crate::{Error, HISTORY, ROLLUPS, Stores, stores::Position};
 
 /// The history forgets after 25 months; days near that edge are left alone.
@@ -93,20 +93,8 @@ impl Rebuilt {
     /// Tells the outcome as metrics, and at ERROR when something differs and was not replaced, or could not be
     /// recounted.
     pub fn publish(&self) {
-        describe_gauge!(
-            "rivulet_differing_rows",
-            "Rollup rows of the children last recounted that are not what the history says: 0"
-        );
-        describe_gauge!(
-            "rivulet_recounted_rows",
-            "Rollup rows of the children last recounted"
-        );
-        describe_gauge!(
-            "rivulet_not_recounted_children",
-            "Children that the last recount had to pass over, because the history or PostgreSQL would not have it: 0"
-        );
         let not_recounted = self.not_recounted.len();
-        gauge!("rivulet_not_recounted_children").set(not_recounted as f64);
+        NOT_RECOUNTED_CHILDREN.set(not_recounted as f64);
         if not_recounted > 0 {
             tracing::error!(
                 children = not_recounted,
@@ -114,8 +102,8 @@ impl Rebuilt {
             );
         }
         let differing = self.compared.differences.len();
-        gauge!("rivulet_differing_rows").set(differing as f64);
-        gauge!("rivulet_recounted_rows").set(self.compared.rows as f64);
+        DIFFERING_ROWS.set(differing as f64);
+        RECOUNTED_ROWS.set(self.compared.rows as f64);
         if differing > 0 && self.written == 0 {
             tracing::error!(
                 rows = differing,

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, ops::Range};
 
 use ahash::{AHashMap, AHashSet};
 use chrono::{DateTime, NaiveDate, Utc};
-use metrics::{Unit, describe_gauge, gauge};
 use rdkafka::Message as _;
 use rivulet_consumer::ledger;
 use rivulet_events::{ChildId, EventType, Identity, Record};
@@ -12,6 +11,7 @@ use serde::Serialize;
 use tokio::{sync::mpsc, task::spawn_blocking};
 use uuid::Uuid;
 
+use crate::metrics::{UNACCOUNTED_EVENTS, VERIFIED_RECORDS, VERIFIED_TIMESTAMP_SECONDS};
 use crate::{
     Error, HISTORY, ROLLUPS, Stores,
     log::{self, Chunk, Span},
@@ -57,27 +57,14 @@ impl Report {
 
     /// Tells the outcome as metrics, and at ERROR when something does not balance.
     pub fn publish(&self) {
-        describe_gauge!(
-            "rivulet_unaccounted_events",
-            "Events of the hours last verified that are not where they should be, by consumer: 0"
-        );
-        describe_gauge!(
-            "rivulet_verified_records",
-            "Records in Kafka that the last verification compared"
-        );
-        describe_gauge!(
-            "rivulet_verified_timestamp_seconds",
-            Unit::Seconds,
-            "When the last verification came to its end, Unix time"
-        );
         let rollups: u64 = self.rows.iter().map(|row| row.rollups.unaccounted).sum();
         let history: u64 = self.rows.iter().map(|row| row.history.unaccounted).sum();
         for (consumer, unaccounted) in [(ROLLUPS, rollups), (HISTORY, history)] {
-            gauge!("rivulet_unaccounted_events", "consumer" => consumer).set(unaccounted as f64);
+            UNACCOUNTED_EVENTS.with([consumer]).set(unaccounted as f64);
         }
         let records: u64 = self.rows.iter().map(|row| row.records).sum();
-        gauge!("rivulet_verified_records").set(records as f64);
-        gauge!("rivulet_verified_timestamp_seconds").set(Utc::now().timestamp() as f64);
+        VERIFIED_RECORDS.set(records as f64);
+        VERIFIED_TIMESTAMP_SECONDS.set(Utc::now().timestamp() as f64);
         if self.unaccounted() > 0 {
             tracing::error!(
                 events = self.unaccounted(),

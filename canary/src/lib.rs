@@ -11,6 +11,7 @@ mod round;
 use rivulet_events::{ChildId, ParentId};
 use uuid::Uuid;
 
+pub use metrics::METRICS;
 pub use round::{CHECK, Canary, Failure, Round};
 
 /// The family of the canary, the same everywhere: boards and ready-made views leave it out by its ids,

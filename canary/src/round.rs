@@ -201,7 +201,8 @@ impl Canary {
 
     /// Rounds for ever, one each `every`, told to metrics and `readiness`.
     pub async fn watch(mut self, every: Duration, readiness: &Readiness) -> ! {
-        metrics::describe();
+        // An alert on what has not arrived must not wait for the first success.
+        metrics::ARRIVED_TIMESTAMP_SECONDS.set(0.0);
         let mut rounds = tokio::time::interval(every);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut arrives = false;

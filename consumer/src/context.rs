@@ -24,11 +24,10 @@ use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Error,
+    Config, Error, metrics,
     positions::{self, Found},
     queues::Queues,
     state::{Key, Opening, State},
-    telemetry,
 };
 
 /// How long one request to Kafka may take. Shutdown waits for it.
@@ -212,7 +211,7 @@ impl Context {
         }
         consumer.incremental_assign(&list)?;
         if rewound > 0 {
-            telemetry::rewound(self.config.name, rewound);
+            metrics::rewound(self.config.name, rewound);
             tracing::error!(
                 consumer = self.config.name,
                 records = rewound,
@@ -395,7 +394,7 @@ impl Context {
     /// After a change in what is stopped or open.
     fn report(&self) {
         let state = self.state();
-        telemetry::partitions(self.config.name, state.open.len(), state.stopped.len());
+        metrics::partitions(self.config.name, state.open.len(), state.stopped.len());
         if state.stopped.is_empty() {
             self.readiness.pass("positions");
             return;
@@ -409,7 +408,7 @@ impl Context {
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, keys: &BTreeSet<Key>) -> Result<(), Error> {
-        telemetry::rebalance(self.config.name, "assign");
+        metrics::rebalance(self.config.name, "assign");
         tracing::info!(
             consumer = self.config.name,
             partitions = keys.len(),
@@ -424,7 +423,7 @@ impl Context {
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, keys: &BTreeSet<Key>) -> Result<(), Error> {
         let lost = consumer.assignment_lost();
-        telemetry::rebalance(self.config.name, if lost { "lost" } else { "revoke" });
+        metrics::rebalance(self.config.name, if lost { "lost" } else { "revoke" });
         tracing::info!(
             consumer = self.config.name,
             partitions = keys.len(),
@@ -436,7 +435,7 @@ impl Context {
             let mut state = self.state();
             for key in keys {
                 if let Some(partition) = state.revoke(*key, now) {
-                    telemetry::no_lag(self.config.name, *key, &partition);
+                    metrics::no_lag(self.config.name, *key, &partition);
                 }
             }
         }

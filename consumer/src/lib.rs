@@ -22,12 +22,12 @@ mod adopt;
 mod batch;
 mod context;
 pub mod ledger;
+mod metrics;
 mod poll;
 pub mod positions;
 mod queues;
 mod reconcile;
 mod state;
-mod telemetry;
 mod trace;
 
 use std::{
@@ -58,6 +58,7 @@ use crate::{context::Context, queues::Queues};
 
 pub use adopt::{Adopted, adopt};
 pub use batch::{Batch, Part, Raw};
+pub use metrics::METRICS;
 
 /// How a consumer is set up. [`Config::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -209,7 +210,6 @@ impl Consumer {
         shutdown: CancellationToken,
         watch: fn(Arc<Context>) -> W,
     ) -> Result<Self, Error> {
-        telemetry::describe();
         let name = config.name;
         let topics = config.cluster.topics();
         let native = client_config(&config);
@@ -332,7 +332,7 @@ impl Handle {
             .key(topic, partition)
             .is_some_and(|key| self.0.state().void(key, Instant::now()));
         if voided {
-            telemetry::resync(self.0.config.name);
+            metrics::resync(self.0.config.name);
             tracing::warn!(
                 consumer = self.0.config.name,
                 topic,

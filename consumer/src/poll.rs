@@ -15,7 +15,7 @@ use rdkafka::{
 };
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
-use crate::{Batch, Error, context::Context, state::Taken, telemetry, trace};
+use crate::{Batch, Error, context::Context, metrics, state::Taken, trace};
 
 /// The longest the thread waits for Kafka before it looks after everything else.
 const WAIT: Duration = Duration::from_millis(100);
@@ -78,7 +78,7 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, lanes: &[Sender<Batch>]) -> 
 
         let (pause, resume) = context.state().holds();
         if !pause.is_empty() {
-            telemetry::pause(config.name);
+            metrics::pause(config.name);
             consumer.pause(&context.list(&pause, Offset::Invalid)?)?;
         }
         if !resume.is_empty() && !paused {
@@ -99,7 +99,7 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, lanes: &[Sender<Batch>]) -> 
             if context.runtime.block_on(room(&lanes[0], context)) {
                 continue;
             }
-            telemetry::pause(config.name);
+            metrics::pause(config.name);
             consumer.pause(&context.wanted()?)?;
             paused = true;
             wait = WAIT / 2;
@@ -129,7 +129,7 @@ fn hand_out(context: &Context, lanes: &[Sender<Batch>], now: Instant) -> Result<
             Ok(permit) => {
                 let batch = context.state().cut(lane, now);
                 let records = batch.parts.iter().map(|part| part.records.len()).sum();
-                telemetry::records(context.config.name, records);
+                metrics::records(context.config.name, records);
                 // Empty when all of it was voided just now.
                 if !batch.parts.is_empty() {
                     permit.send(batch);
@@ -208,7 +208,7 @@ fn keep(
     match state.take(key, message.offset(), timestamp, payload, link, now) {
         Taken::Kept => return Ok(!state.is_full(state.lane(key))),
         Taken::Foreign => {}
-        Taken::Again => telemetry::redelivered(context.config.name),
+        Taken::Again => metrics::redelivered(context.config.name),
     }
     Ok(true)
 }

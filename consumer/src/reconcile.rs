@@ -14,9 +14,8 @@ use rdkafka::{
 use crate::{
     Error,
     context::{Context, KAFKA_TIMEOUT},
-    positions,
+    metrics, positions,
     state::Key,
-    telemetry,
 };
 
 /// Records this old that are not in the log by now are not coming, a request's own time limit is
@@ -63,7 +62,7 @@ impl Context {
             let mut state = self.state();
             state.observe(&highs, Instant::now());
             for (key, partition) in &state.open {
-                telemetry::lag(self.config.name, *key, partition);
+                metrics::lag(self.config.name, *key, partition);
             }
             let idle = state
                 .open

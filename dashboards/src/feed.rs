@@ -13,7 +13,6 @@ use std::{
 use ahash::AHashMap;
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
-use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use parking_lot::Mutex;
 use rivulet_events::{ChildId, ParentId};
 use serde_json::Value;
@@ -24,6 +23,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use crate::metrics::{LIVE_CHILDREN, LIVE_READS};
 use crate::{
     problem::Problem,
     reading::Reading,
@@ -216,7 +216,7 @@ impl Feeds {
             }
         };
         let followed = children.iter().map(&mut follow).collect();
-        gauge!("rivulet_live_children").set(watched.feeds.len() as f64);
+        LIVE_CHILDREN.set(watched.feeds.len() as f64);
         drop(watched);
         Some(Watch {
             feeds: Arc::clone(self),
@@ -254,7 +254,7 @@ impl Feeds {
         heard: &Heard,
         before: Option<&State>,
     ) -> Result<Seen, Problem> {
-        counter!("rivulet_live_reads_total").increment(1);
+        LIVE_READS.increment(1);
         let (mut reading, parent) = Reading::as_parent(&self.pool, child, (self.clock)()).await?;
         let today = reading.today;
         let is_whole = heard.everything || before.is_none_or(|state| state.today != today);
@@ -416,19 +416,6 @@ impl Inner {
                 .map_or(0, |update| update.data.len());
         }
     }
-}
-
-pub(crate) fn describe() {
-    describe_gauge!(
-        "rivulet_live_children",
-        Unit::Count,
-        "Children whom live streams tell of"
-    );
-    describe_counter!(
-        "rivulet_live_reads_total",
-        Unit::Count,
-        "Times that a child was read for live streams: once for all that tell of it"
-    );
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod folder;
 mod learning;
 mod listen;
 mod live;
+mod metrics;
 mod openapi;
 mod page;
 mod period;
@@ -30,5 +31,6 @@ mod topics;
 mod update;
 mod viewer;
 
+pub use metrics::METRICS;
 pub use openapi::openapi;
 pub use role::{Config, Error, serve};

@@ -2,7 +2,6 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use metrics::{Unit, counter, describe_counter};
 use rivulet_events::{ChildId, changes};
 use rivulet_registry::CHILDREN_CHANNEL;
 use sqlx::{
@@ -13,6 +12,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::feed::Feeds;
+use crate::metrics::LIVE_LISTEN_LOSSES;
 
 /// A connection that was silent for so long is asked whether it still lives.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub(crate) async fn listen(pool: &PgPool, feeds: &Feeds) -> Infallible {
             Ok(never) => match never {},
             Err(error) => error,
         };
-        counter!("rivulet_live_listen_losses_total").increment(1);
+        LIVE_LISTEN_LOSSES.increment(1);
         if !lost {
             tracing::warn!(%error, "live pages stand still: no longer hearing of commits; trying again");
             lost = true;
@@ -82,12 +82,4 @@ async fn within<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result
     timeout(PATIENCE, work)
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-}
-
-pub(crate) fn describe() {
-    describe_counter!(
-        "rivulet_live_listen_losses_total",
-        Unit::Count,
-        "Times that the connection on which commits are heard of was lost; all that is watched is then read anew"
-    );
 }

@@ -15,7 +15,6 @@ use axum::{
 use bytes::Bytes;
 use chrono::Utc;
 use futures_util::stream;
-use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use rivulet_events::{ChildId, ParentId};
 use rivulet_web::Peer;
 use tokio::{
@@ -24,11 +23,11 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use crate::metrics::{LIVE_LISTENERS, LIVE_UPDATES};
 use crate::{
     app::{App, Id, NoParameters, admit, parameters, uuid, viewer},
     described::{LastEventId, OfChild, OfFamily, Refusals},
-    feed::{self, News, PAUSE, Watch, pace},
-    listen,
+    feed::{News, PAUSE, Watch, pace},
     problem::Problem,
     reading::Reading,
     update::LiveEvent,
@@ -257,7 +256,7 @@ impl Live {
         self.outbox.push_back(head.into());
         self.outbox.extend(pieces);
         self.outbox.push_back(Bytes::from_static(b"\n\n"));
-        counter!("rivulet_live_updates_total").increment(1);
+        LIVE_UPDATES.increment(1);
         if !is_first {
             let now = Instant::now();
             self.paid_until = self.paid_until.max(now) + pace(bytes);
@@ -272,24 +271,13 @@ struct Listening(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
 impl Listening {
     fn count(place: OwnedSemaphorePermit) -> Self {
-        gauge!("rivulet_live_listeners").increment(1.0);
+        LIVE_LISTENERS.increment(1.0);
         Self(place)
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        gauge!("rivulet_live_listeners").decrement(1.0);
+        LIVE_LISTENERS.decrement(1.0);
     }
-}
-
-pub(crate) fn describe() {
-    listen::describe();
-    feed::describe();
-    describe_gauge!("rivulet_live_listeners", Unit::Count, "Open live streams");
-    describe_counter!(
-        "rivulet_live_updates_total",
-        Unit::Count,
-        "Updates sent to live streams; one may tell of several commits"
-    );
 }

@@ -6,9 +6,10 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use metrics::counter;
 use rivulet_web::{Throttled, seconds};
 use serde_json::Map;
+
+use crate::metrics::REFUSED_READS;
 
 /// What PostgreSQL says of a query that ran into `statement_timeout`.
 const QUERY_CANCELED: &str = "57014";
@@ -103,5 +104,5 @@ impl From<sqlx::Error> for Problem {
 
 /// Counts a request that took, or would have taken, more than its share: `share` of the connections, or `time`.
 pub(crate) fn refused_read(reason: &'static str) {
-    counter!("rivulet_api_refused_reads_total", "reason" => reason).increment(1);
+    REFUSED_READS.with([reason]).increment(1);
 }

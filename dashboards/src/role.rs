@@ -17,8 +17,8 @@ use crate::{
     app::App,
     feed::Feeds,
     listen::listen,
-    live, openapi,
-    share::{self, Shares},
+    openapi,
+    share::Shares,
 };
 
 /// How often readiness and the rate limiters' memory are looked after.
@@ -153,10 +153,6 @@ async fn serve_with(
         }
         None => None,
     };
-    rivulet_registry::describe_metrics();
-    rivulet_tokens::describe_metrics();
-    live::describe();
-    share::describe();
     let feeds = Feeds::new(pool.clone(), LIVE_READS, Utc::now);
     let hear = {
         let (feeds, pool) = (Arc::clone(&feeds), pool.clone());

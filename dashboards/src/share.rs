@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use ahash::AHashMap;
-use metrics::{Unit, describe_counter};
 use parking_lot::Mutex;
 use rivulet_web::Peer;
 use tokio::{
@@ -81,14 +80,6 @@ impl Shares {
         callers.retain(|_, places| Arc::strong_count(places) > 1);
         callers.shrink_to_fit();
     }
-}
-
-pub(crate) fn describe() {
-    describe_counter!(
-        "rivulet_api_refused_reads_total",
-        Unit::Count,
-        "Requests answered `unavailable` because their caller had its `share` of the connections to PostgreSQL, or because a query took too much `time`"
-    );
 }
 
 #[cfg(test)]

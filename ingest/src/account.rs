@@ -3,11 +3,11 @@
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
-use metrics::counter;
 use rivulet_web::Limiter;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::metrics::EXTRA_TOKENS;
 use crate::{problem::Problem, sender::SenderId, shares::Reservation, state::App, turns::Turns};
 
 /// The CPU time that a token pays for. An honest event takes less than a tenth of it, so that what is charged is
@@ -138,7 +138,7 @@ impl<'a> Account<'a> {
         if more > 0 {
             self.limiter().charge(&self.sender, more);
             self.paid = due;
-            counter!("rivulet_ingest_extra_tokens_total", "for" => why).increment(more as u64);
+            EXTRA_TOKENS.with([why]).increment(more as u64);
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::DRAINED_RECORDS;
 use crate::{
     clock::unix_millis_now,
     producer::{Failed, Producer, Room},
@@ -65,6 +65,6 @@ async fn drain_some(spill: &Spill, producer: &Producer, stop: &CancellationToken
             return false;
         }
     }
-    counter!("rivulet_ingest_drained_records_total").increment(acknowledged.len() as u64);
+    DRAINED_RECORDS.increment(acknowledged.len() as u64);
     true
 }

@@ -37,6 +37,7 @@ mod turns;
 mod visit;
 
 pub use config::{Config, InvalidConfig};
+pub use metrics::METRICS;
 pub use openapi::openapi;
 pub use server::{Error, serve};
 pub use spill::SpillConfig;

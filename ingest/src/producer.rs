@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use rdkafka::{
     ClientContext,
@@ -24,6 +23,7 @@ use rivulet_telemetry::{Readiness, Span, TRACEPARENT};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::{DELIVERY_ERRORS, PRODUCER_QUEUE_RECORDS};
 use crate::{
     Config,
     shares::Reservation,
@@ -155,8 +155,7 @@ impl Producer {
                             readiness.fail("kafka", format!("{reason}; and {refused}"));
                         }
                     }
-                    gauge!("rivulet_ingest_producer_queue_records")
-                        .set(f64::from(producer.client.in_flight_count()));
+                    PRODUCER_QUEUE_RECORDS.set(f64::from(producer.client.in_flight_count()));
                     thread::sleep(PROBE_EVERY);
                 }
             })?;
@@ -290,7 +289,8 @@ impl Sending<'_> {
             {
                 // Not while message.timeout.ms is shorter, as the configuration demands: librdkafka
                 // gives its word on every record by then.
-                counter!("rivulet_ingest_delivery_errors_total", "reason" => "no_word")
+                DELIVERY_ERRORS
+                    .with(["no_word"])
                     .increment(self.sent.len() as u64);
                 let unknown = |index| Failed {
                     index,
@@ -414,5 +414,5 @@ fn count_error(error: &KafkaError) {
         Some(Code::PurgeQueue | Code::PurgeInflight) => "purged",
         _ => "other",
     };
-    counter!("rivulet_ingest_delivery_errors_total", "reason" => reason).increment(1);
+    DELIVERY_ERRORS.with([reason]).increment(1);
 }

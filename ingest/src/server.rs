@@ -2,7 +2,6 @@
 
 use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
 
-use metrics::gauge;
 use rdkafka::error::KafkaError;
 use rivulet_kafka::Cluster;
 use rivulet_registry::Registry;
@@ -13,6 +12,7 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::{IN_FLIGHT_BYTES, IN_FLIGHT_REQUESTS, WAITING_REQUESTS};
 use crate::{
     Config, InvalidConfig, drain::drain, metrics::Metrics, openapi, producer::Producer,
     router::router, shares::Shares, spill::Spill, state::App, turns::Turns,
@@ -211,9 +211,9 @@ async fn housekeeping(app: Arc<App>, readiness: Readiness) {
             Ok(()) => readiness.pass("registry"),
             Err(why) => readiness.fail("registry", why),
         }
-        gauge!("rivulet_ingest_in_flight_bytes").set(app.bytes.held() as f64);
-        gauge!("rivulet_ingest_in_flight_requests").set(app.requests.held() as f64);
-        gauge!("rivulet_ingest_waiting_requests").set(app.turns.waiting() as f64);
+        IN_FLIGHT_BYTES.set(app.bytes.held() as f64);
+        IN_FLIGHT_REQUESTS.set(app.requests.held() as f64);
+        WAITING_REQUESTS.set(app.turns.waiting() as f64);
         if let Some(spill) = &app.spill {
             spill.observe();
         }

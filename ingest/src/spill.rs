@@ -9,12 +9,15 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use rivulet_events::{ChildId, EventType};
 use rivulet_spill::{OpenError, Record, Refused};
 
 use crate::clock::unix_millis_now;
+use crate::metrics::{
+    SPILL_BYTES, SPILL_DAMAGED_RECORDS, SPILL_HAS_ROOM, SPILL_HELD_BACK_RECORDS,
+    SPILL_OLDEST_SECONDS, SPILL_RECORDS, SPILL_REFUSED_RECORDS, SPILLED_RECORDS,
+};
 
 /// How long an answer waits for the disk.
 pub(crate) const DISK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,7 +73,7 @@ impl Spill {
         let kept = tokio::time::timeout(DISK_TIMEOUT, self.queue.append(records)).await;
         let reason = match kept {
             Ok(Ok(())) => {
-                counter!("rivulet_ingest_spilled_records_total").increment(count);
+                SPILLED_RECORDS.increment(count);
                 return true;
             }
             Ok(Err(Refused::Full)) => "full",
@@ -80,7 +83,7 @@ impl Spill {
             // It may be kept all the same, as with any answer that comes too late.
             Err(_) => "timeout",
         };
-        counter!("rivulet_ingest_spill_refused_records_total", "reason" => reason).increment(count);
+        SPILL_REFUSED_RECORDS.with([reason]).increment(count);
         false
     }
 
@@ -88,12 +91,12 @@ impl Spill {
     pub(crate) fn observe(&self) {
         let state = self.queue.state();
         let age = state.oldest.map_or(0, |oldest| unix_millis_now() - oldest);
-        gauge!("rivulet_ingest_spill_records").set(state.records as f64);
-        gauge!("rivulet_ingest_spill_bytes").set(state.bytes as f64);
-        gauge!("rivulet_ingest_spill_held_back_records").set(state.held_back as f64);
-        gauge!("rivulet_ingest_spill_damaged_records").set(state.damaged as f64);
-        gauge!("rivulet_ingest_spill_oldest_seconds").set(age.max(0) as f64 / 1e3);
-        gauge!("rivulet_ingest_spill_has_room").set(f64::from(u8::from(self.has_room().is_ok())));
+        SPILL_RECORDS.set(state.records as f64);
+        SPILL_BYTES.set(state.bytes as f64);
+        SPILL_HELD_BACK_RECORDS.set(state.held_back as f64);
+        SPILL_DAMAGED_RECORDS.set(state.damaged as f64);
+        SPILL_OLDEST_SECONDS.set(age.max(0) as f64 / 1e3);
+        SPILL_HAS_ROOM.set(f64::from(u8::from(self.has_room().is_ok())));
         let too_old = age > self.max_age.as_millis() as i64;
         let alarmed = std::mem::replace(&mut *self.alarmed.lock(), too_old);
         if too_old && !alarmed {

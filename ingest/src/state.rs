@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use metrics::counter;
 use rivulet_registry::Registry;
 use rivulet_tokens::Verifier;
 use rivulet_web::Limiter;
 use sqlx::PgPool;
 
+use crate::metrics::OVER_SHARE;
 use crate::{
     Config, metrics::Metrics, problem::Problem, producer::Producer, sender::SenderId,
     shares::Shares, spill::Spill, turns::Turns,
@@ -50,6 +50,6 @@ impl App {
     }
 
     pub(crate) fn count_over_share(&self, of: &'static str) {
-        counter!("rivulet_ingest_over_share_total", "of" => of).increment(1);
+        OVER_SHARE.with([of]).increment(1);
     }
 }

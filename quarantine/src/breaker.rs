@@ -7,17 +7,15 @@
 use std::time::Duration;
 
 use ahash::AHashMap;
-use metrics::{Unit, describe_gauge, gauge};
 use parking_lot::Mutex;
 use rivulet_telemetry::Readiness;
 use sqlx::PgPool;
 
+use crate::metrics::PAUSED;
 use crate::pauses;
 
 /// The readiness check that a consumer fails while it has stopped.
 pub const READINESS_CHECK: &str = "quarantine";
-
-const PAUSED: &str = "rivulet_quarantine_paused";
 
 /// Of fewer records no share is told.
 const LEAST_RECORDS: u64 = 1_000;
@@ -80,11 +78,6 @@ impl Breaker {
     /// `limit` is the share of a topic's recent records, at least 1 000, that may be unfit; 1 for any.
     #[must_use]
     pub fn new(consumer: &'static str, pool: PgPool, readiness: Readiness, limit: f64) -> Self {
-        describe_gauge!(
-            PAUSED,
-            Unit::Count,
-            "1 while the consumer has stopped because too many of the topic's records are unfit"
-        );
         Self {
             consumer,
             pool,
@@ -234,6 +227,8 @@ impl Breaker {
     }
 
     fn gauge(&self, topic: &str, value: f64) {
-        gauge!(PAUSED, "consumer" => self.consumer, "topic" => topic.to_owned()).set(value);
+        PAUSED
+            .with([self.consumer.to_owned(), topic.to_owned()])
+            .set(value);
     }
 }

@@ -9,6 +9,7 @@
 mod actions;
 mod breaker;
 mod entries;
+mod metrics;
 mod pauses;
 mod replay;
 mod selection;
@@ -16,6 +17,7 @@ mod selection;
 pub use actions::{Outcome, discard};
 pub use breaker::{Breaker, READINESS_CHECK, Share};
 pub use entries::{Count, Details, Entry, count, list, show};
+pub use metrics::METRICS;
 pub use pauses::{Pause, resume};
 pub use replay::{Replay, replay};
 pub use selection::Selection;

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use metrics::counter;
 use parking_lot::{Mutex, RwLock};
 use rivulet_events::ChildId;
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::metrics::LOOKUPS;
 use crate::{
     keys::Grant,
     listen,
@@ -103,14 +103,13 @@ impl Registry {
             }
         }
         let hits = (children.len() - missing.len()) as u64;
-        counter!("rivulet_registry_lookups_total", "result" => "hit").increment(hits);
+        LOOKUPS.with(["hit"]).increment(hits);
         if missing.is_empty() {
             return known;
         }
         let asked: Vec<ChildId> = missing.iter().map(|index| children[*index]).collect();
         if let Ok(found) = self.read(&asked).await {
-            counter!("rivulet_registry_lookups_total", "result" => "read")
-                .increment(missing.len() as u64);
+            LOOKUPS.with(["read"]).increment(missing.len() as u64);
             for (index, found) in missing.into_iter().zip(found) {
                 known[index] = found;
             }
@@ -118,8 +117,9 @@ impl Registry {
         }
         let stale = |index: &&usize| known[**index] != Known::Unavailable;
         let stale = missing.iter().filter(stale).count();
-        counter!("rivulet_registry_lookups_total", "result" => "stale").increment(stale as u64);
-        counter!("rivulet_registry_lookups_total", "result" => "unavailable")
+        LOOKUPS.with(["stale"]).increment(stale as u64);
+        LOOKUPS
+            .with(["unavailable"])
             .increment((missing.len() - stale) as u64);
         known
     }

@@ -34,5 +34,5 @@ pub use cache::{CacheConfig, FRESH, Registry};
 pub use import::{ImportError, Imported, import};
 pub use json::{Unreadable, object};
 pub use listen::CHILDREN_CHANNEL;
-pub use metrics::describe_metrics;
+pub use metrics::METRICS;
 pub use shared::{Known, Unavailable};

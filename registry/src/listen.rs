@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use metrics::{counter, gauge};
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::timeout_at;
 use uuid::Uuid;
 
+use crate::metrics::{CONFIRMED_TIMESTAMP_SECONDS, INVALIDATIONS, LISTEN_LOSSES};
 use crate::shared::{PROBE_EVERY, READ_TIMEOUT, Shared};
 
 /// A change of a child, or of its parent, tells of the child on this channel, at commit. Payload: its id.
@@ -28,7 +28,7 @@ pub(crate) async fn run(shared: &Shared) -> Infallible {
             Ok(never) => match never {},
             Err(error) => error,
         };
-        counter!("rivulet_registry_listen_losses_total").increment(1);
+        LISTEN_LOSSES.increment(1);
         if !lost {
             tracing::warn!(%error, "no longer hearing of registry changes; trying again");
             lost = true;
@@ -78,7 +78,7 @@ async fn listen(shared: &Shared, lost: &mut bool) -> Result<Infallible, sqlx::Er
             CHILDREN_CHANNEL => {
                 if let Ok(id) = notice.payload().parse() {
                     shared.slots.forget(id);
-                    counter!("rivulet_registry_invalidations_total").increment(1);
+                    INVALIDATIONS.increment(1);
                 }
             }
             KEYS => read_keys(shared, &mut listener).await?,
@@ -88,7 +88,7 @@ async fn listen(shared: &Shared, lost: &mut bool) -> Result<Infallible, sqlx::Er
                     due = sent + PING_EVERY;
                     if let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
                         let confirmed = now.saturating_sub(sent.elapsed()).as_secs_f64();
-                        gauge!("rivulet_registry_confirmed_timestamp_seconds").set(confirmed);
+                        CONFIRMED_TIMESTAMP_SECONDS.set(confirmed);
                     }
                     if std::mem::take(lost) {
                         tracing::info!("hearing of registry changes again");

@@ -10,7 +10,6 @@ use std::{
 };
 
 use ahash::RandomState;
-use metrics::counter;
 use parking_lot::{Mutex, RwLock};
 use rivulet_events::{ChildId, ParentId, Registration, data::AgeGroup};
 use sqlx::{PgConnection, PgPool};
@@ -20,6 +19,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use crate::metrics::READS;
 use crate::{
     keys::Grant,
     slots::{AsOf, Confirmation, Slots},
@@ -199,7 +199,7 @@ impl Shared {
     ) -> Result<HashMap<Uuid, Known, RandomState>, sqlx::Error> {
         let read = self.fetch_now(children).await;
         let result = if read.is_ok() { "ok" } else { "failed" };
-        counter!("rivulet_registry_reads_total", "result" => result).increment(1);
+        READS.with([result]).increment(1);
         read
     }
 

@@ -5,6 +5,7 @@ mod commands;
 mod exposure;
 mod flags;
 mod kafka_security;
+mod metrics;
 mod port;
 mod services;
 mod supervise;

@@ -79,7 +79,7 @@ impl Roles {
 
     /// The process's metrics, which are kept as a role is.
     pub(crate) fn metrics(&mut self) -> anyhow::Result<Metrics> {
-        let metrics = rivulet_telemetry::metrics()?;
+        let metrics = rivulet_telemetry::metrics(&crate::metrics::ALL)?;
         let (upkeep, shutdown) = (metrics.clone().upkeep(), self.shutdown.clone());
         self.spawn("the upkeep of metrics", async move {
             match shutdown.run_until_cancelled_owned(upkeep).await {

@@ -3,8 +3,9 @@
 use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
-use metrics::gauge;
 use rivulet_zones::{Release, Rules, in_use};
+
+use crate::metrics::TZDB_INFO;
 
 /// How often it is looked whether the rules have changed. A change is in force after two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -27,10 +28,6 @@ impl ZoneFlags {
 
 /// Reads the rules again whenever they change, and tells metrics which they are.
 pub(crate) async fn keep_current(mut rules: Rules) -> Infallible {
-    metrics::describe_gauge!(
-        "rivulet_tzdb_info",
-        "1 for the release of the time zones' rules that is in use, by its version and where it comes from (`operator`, `system`, `bundled`)"
-    );
     let mut published = in_use();
     let mut failing = false;
     loop {
@@ -59,12 +56,9 @@ pub(crate) async fn keep_current(mut rules: Rules) -> Infallible {
 
 fn publish(published: &mut Arc<Release>) {
     let tell = |release: &Release, value: f64| {
-        gauge!(
-            "rivulet_tzdb_info",
-            "version" => release.version().to_owned(),
-            "source" => release.source.as_str()
-        )
-        .set(value);
+        TZDB_INFO
+            .with([release.version(), release.source.as_str()].map(str::to_owned))
+            .set(value);
     };
     let now = in_use();
     tell(published, 0.0);

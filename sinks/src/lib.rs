@@ -26,6 +26,7 @@ mod warehouse;
 use std::time::Duration;
 
 pub use health::CHECK;
+pub use metrics::METRICS;
 pub use sink::run;
 
 /// The name of the sink's positions in PostgreSQL.

@@ -1,89 +1,65 @@
 //! The sink's metrics.
 
-use metrics::{
-    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
-
 use crate::range::Range;
 
-/// Describes every metric; called once at start-up.
-pub(crate) fn describe() {
-    describe_counter!(
-        "rivulet_history_rows_total",
-        "Events inserted into ClickHouse, by event type; a repeated insert of a range counts once"
-    );
-    describe_counter!(
-        "rivulet_history_inserts_total",
-        "Inserts that ClickHouse took"
-    );
-    describe_counter!(
-        "rivulet_history_retries_total",
-        "Failed attempts that were repeated, by store and reason"
-    );
-    describe_histogram!(
-        "rivulet_history_insert_seconds",
-        Unit::Seconds,
-        "Duration of one attempt at an insert that succeeded"
-    );
-    describe_counter!(
-        "rivulet_history_withheld_events_total",
-        "Events that the consent `analytics` kept out of ClickHouse, by event type"
-    );
-    describe_counter!(
-        "rivulet_history_suppressed_events_total",
-        "Copies kept out of ClickHouse because the event itself, their first copy, was withheld"
-    );
-    describe_counter!(
-        "rivulet_history_quarantined_records_total",
-        "Records set aside in the table `quarantine`, by code"
-    );
-    describe_counter!(
-        "rivulet_history_fenced_ranges_total",
-        "Ranges given up because another instance had the partition"
-    );
-    describe_histogram!(
-        "rivulet_history_freshness_seconds",
-        Unit::Seconds,
-        "Age of the oldest event of a range, since it was received, when it became visible"
-    );
-    describe_gauge!(
-        "rivulet_history_buffered_bytes",
-        Unit::Bytes,
-        "Rows in memory, waiting for or in an insert"
-    );
+rivulet_telemetry::metrics! {
+    roles "sink";
+
+    /// Events inserted into ClickHouse, by event type; a repeated insert of a range counts once
+    ROWS: Counter["event_type"] = "rivulet_history_rows_total", Count;
+    /// Inserts that ClickHouse took
+    INSERTS: Counter = "rivulet_history_inserts_total", Count;
+    /// Failed attempts that were repeated, by store and reason
+    RETRIES: Counter["store", "reason"] = "rivulet_history_retries_total", Count;
+    /// Duration of one attempt at an insert that succeeded
+    INSERT_SECONDS: Histogram = "rivulet_history_insert_seconds", Seconds;
+    /// Events that the consent `analytics` kept out of ClickHouse, by event type
+    WITHHELD_EVENTS: Counter["event_type"] = "rivulet_history_withheld_events_total", Count;
+    /// Copies kept out of ClickHouse because the event itself, their first copy, was withheld
+    SUPPRESSED_EVENTS: Counter["event_type"] = "rivulet_history_suppressed_events_total", Count;
+    /// Records set aside in the table `quarantine`, by code
+    QUARANTINED_RECORDS: Counter["code"] = "rivulet_history_quarantined_records_total", Count;
+    /// Ranges given up because another instance had the partition
+    FENCED_RANGES: Counter = "rivulet_history_fenced_ranges_total", Count;
+    /// Age of the oldest event of a range, since it was received, when it became visible
+    FRESHNESS_SECONDS: Histogram = "rivulet_history_freshness_seconds", Seconds;
+    /// Rows in memory, waiting for or in an insert
+    BUFFERED_BYTES: Gauge = "rivulet_history_buffered_bytes", Bytes;
 }
 
 pub(crate) fn inserted(seconds: f64) {
-    counter!("rivulet_history_inserts_total").increment(1);
-    histogram!("rivulet_history_insert_seconds").record(seconds);
+    INSERTS.increment(1);
+    INSERT_SECONDS.record(seconds);
 }
 
 pub(crate) fn retried(store: &'static str, reason: &'static str) {
-    counter!("rivulet_history_retries_total", "store" => store, "reason" => reason).increment(1);
+    RETRIES.with([store, reason]).increment(1);
 }
 
 pub(crate) fn fenced() {
-    counter!("rivulet_history_fenced_ranges_total").increment(1);
+    FENCED_RANGES.increment(1);
 }
 
 pub(crate) fn buffered(bytes: usize) {
-    gauge!("rivulet_history_buffered_bytes").set(bytes as f64);
+    BUFFERED_BYTES.set(bytes as f64);
 }
 
 /// A range has been dealt with for good. `now`: Unix milliseconds.
 pub(crate) fn settled(range: &Range, rows: usize, now: i64) {
     let event_type = range.event_type().as_str();
-    counter!("rivulet_history_rows_total", "event_type" => event_type).increment(rows as u64);
-    counter!("rivulet_history_withheld_events_total", "event_type" => event_type)
+    ROWS.with([event_type]).increment(rows as u64);
+    WITHHELD_EVENTS
+        .with([event_type])
         .increment(range.withheld_events);
-    counter!("rivulet_history_suppressed_events_total", "event_type" => event_type)
+    SUPPRESSED_EVENTS
+        .with([event_type])
         .increment(range.suppressed_events);
     if rows > 0 {
         let age = now.saturating_sub(range.oldest_received_at).max(0);
-        histogram!("rivulet_history_freshness_seconds").record(age as f64 / 1000.0);
+        FRESHNESS_SECONDS.record(age as f64 / 1000.0);
     }
 }
 
 pub(crate) fn quarantined(code: &str) {
-    counter!("rivulet_history_quarantined_records_total", "code" => code.to_owned()).increment(1);
+    QUARANTINED_RECORDS.with([code.to_owned()]).increment(1);
 }

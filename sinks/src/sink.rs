@@ -42,7 +42,6 @@ pub async fn run(
     readiness: Readiness,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    metrics::describe();
     let health = Health::new(readiness.clone());
     let open = Warehouse::open(&client, config.send_timeout, config.answer_timeout, health);
     let warehouse = tokio::select! {

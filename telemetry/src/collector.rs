@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use metrics::{Unit, counter, describe_counter};
 use opentelemetry::{Key, trace::TracerProvider as _};
 use opentelemetry_otlp::{SpanExporter as Otlp, WithExportConfig as _};
 use opentelemetry_sdk::{
@@ -18,9 +17,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use url::Url;
 
+use crate::metrics::TRACE_SPANS;
 use crate::span::{self, Sampler};
-
-const SPANS: &str = "rivulet_trace_spans_total";
 
 /// The share of requests that are traced when nothing else is said.
 const DEFAULT_RATIO: f64 = 0.01;
@@ -93,12 +91,6 @@ impl Collector {
     /// # Errors
     /// The exporter does not like one of the other `OTEL_EXPORTER_OTLP_…` variables.
     pub fn install(self, name: &'static str) -> Result<Traces, InvalidCollector> {
-        describe_counter!(
-            SPANS,
-            Unit::Count,
-            "Spans by outcome: `started`, and of those `exported`, or `failed` because the collector did \
-             not take them. What is missing has not ended, waits, or met a full queue"
-        );
         let otlp = Otlp::builder()
             .with_http()
             .with_endpoint(self.endpoint.as_str())
@@ -259,9 +251,9 @@ impl SpanExporter for Exporter {
             Err(error) => Err(OTelSdkError::InternalFailure(error.to_string())),
         };
         match &outcome {
-            Ok(()) => counter!(SPANS, "outcome" => "exported").increment(spans),
+            Ok(()) => TRACE_SPANS.with(["exported"]).increment(spans),
             Err(error) => {
-                counter!(SPANS, "outcome" => "failed").increment(spans);
+                TRACE_SPANS.with(["failed"]).increment(spans);
                 let mut told = self.told.lock();
                 if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
                     *told = Some(Instant::now());

@@ -8,11 +8,11 @@ use axum::{
     response::IntoResponse as _,
     routing::get,
 };
-use metrics::{Unit, describe_gauge, gauge};
 use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::Metrics;
+use crate::metrics::READY;
 
 type Checks = BTreeMap<&'static str, Result<(), Cow<'static, str>>>;
 
@@ -30,11 +30,6 @@ impl Readiness {
     /// them too.
     #[must_use]
     pub fn new(role: &'static str, checks: &[&'static str]) -> Self {
-        describe_gauge!(
-            "rivulet_ready",
-            Unit::Count,
-            "1 while what the role needs is there, 0 while it is not, by role and check: as `/readyz`"
-        );
         let this = Self {
             role,
             checks: Arc::default(),
@@ -57,7 +52,7 @@ impl Readiness {
 
     fn set(&self, name: &'static str, state: Result<(), Cow<'static, str>>) {
         let ready = f64::from(u8::from(state.is_ok()));
-        gauge!("rivulet_ready", "role" => self.role, "check" => name).set(ready);
+        READY.with([self.role, name]).set(ready);
         self.checks.lock().insert(name, state);
     }
 

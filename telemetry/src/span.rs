@@ -6,7 +6,6 @@
 use std::sync::OnceLock;
 
 use axum::http::{HeaderMap, Method, StatusCode};
-use metrics::counter;
 use opentelemetry::{
     Array, Context, KeyValue, StringValue, Value,
     propagation::{Extractor, TextMapPropagator as _},
@@ -16,6 +15,8 @@ use opentelemetry::{
     },
 };
 use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracer};
+
+use crate::metrics::TRACE_SPANS;
 
 /// The header of W3C Trace Context, of HTTP requests and of Kafka records.
 pub const TRACEPARENT: &str = "traceparent";
@@ -128,7 +129,7 @@ impl Span {
     }
 
     fn start(tracing: &Tracing, builder: SpanBuilder, parent: &Context) -> Self {
-        counter!("rivulet_trace_spans_total", "outcome" => "started").increment(1);
+        TRACE_SPANS.with(["started"]).increment(1);
         let span = tracing.tracer.build_with_context(builder, parent);
         Self(parent.with_span(span))
     }

@@ -6,7 +6,6 @@ use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
-use metrics::counter;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{
@@ -16,6 +15,7 @@ use tokio::{
 use url::Url;
 
 use crate::config::{Config, Source};
+use crate::metrics::TOKEN_JWKS_READS;
 
 /// How long one reading may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -213,7 +213,7 @@ async fn refresh(
         let tried = Instant::now();
         let before = publish.borrow().clone();
         let result = if read.is_ok() { "ok" } else { "failed" };
-        counter!("rivulet_token_jwks_reads_total", "result" => result).increment(1);
+        TOKEN_JWKS_READS.with([result]).increment(1);
         let failed = read.is_err();
         match &read {
             Ok(keys) if before.failed || before.keys.is_none() => {

@@ -10,10 +10,12 @@
 
 mod config;
 mod jwks;
+mod metrics;
 mod mint;
 mod verifier;
 
 pub use config::{Config, InvalidConfig, LEEWAY, Secret, Source};
 pub use jwks::{SourceError, check_jwks};
+pub use metrics::METRICS;
 pub use mint::{MintError, mint};
-pub use verifier::{Error, Refusal, Verifier, describe_metrics};
+pub use verifier::{Error, Refusal, Verifier};

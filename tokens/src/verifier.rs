@@ -9,10 +9,10 @@ use std::{
 use jsonwebtoken::{
     Algorithm, DecodingKey, TokenData, Validation, decode, decode_header, errors::ErrorKind,
 };
-use metrics::{Unit, counter, describe_counter};
 use rivulet_events::ParentId;
 use serde::Deserialize;
 
+use crate::metrics::TOKENS;
 use crate::{
     config::{Config, LEEWAY, Secret},
     jwks::{Jwks, SourceError},
@@ -143,7 +143,7 @@ impl Verifier {
             Err(Error::Refused(refusal)) => refusal.reason(),
             Err(Error::Unavailable) => "unavailable",
         };
-        counter!("rivulet_tokens_total", "result" => result).increment(1);
+        TOKENS.with([result]).increment(1);
         verified
     }
 
@@ -242,18 +242,4 @@ fn refusal(error: &ErrorKind) -> Refusal {
         }),
         _ => Refusal::Malformed,
     }
-}
-
-/// Tells the recorder what the counters mean.
-pub fn describe_metrics() {
-    describe_counter!(
-        "rivulet_tokens_total",
-        Unit::Count,
-        "Client tokens by what came of them: `ok`, or why they were refused"
-    );
-    describe_counter!(
-        "rivulet_token_jwks_reads_total",
-        Unit::Count,
-        "Readings of the JWKS by result; tokens of keys that are known go on while they fail"
-    );
 }

@@ -24,7 +24,6 @@ use hyper_util::{
     server::graceful::Watcher,
     service::TowerToHyperService,
 };
-use metrics::{counter, gauge, histogram};
 use rivulet_telemetry::Span;
 use serde_json::Map;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,6 +31,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::metrics::{
+    CONNECTIONS, CONNECTIONS_EVICTED, REQUEST_SECONDS, REQUESTS, TLS_HANDSHAKES_FAILED,
+};
 use crate::{
     Hold, Peer, Problem, RequestId, connections::Place, document, request_id, seconds,
     worded::Worded,
@@ -102,13 +104,13 @@ impl Connection {
         match stream {
             Ok(Ok(stream)) => self.serve(stream).await,
             // Plain text, an old version, a certificate that the client refuses, too slow.
-            _ => counter!("rivulet_http_tls_handshakes_failed_total", "role" => role).increment(1),
+            _ => TLS_HANDSHAKES_FAILED.with([role]).increment(1),
         }
     }
 }
 
 fn evicted(role: &'static str) {
-    counter!("rivulet_http_connections_evicted_total", "role" => role).increment(1);
+    CONNECTIONS_EVICTED.with([role]).increment(1);
 }
 
 /// HTTP/1.1 alone: HTTP/2 would let one connection hold many requests, where the limits here count
@@ -178,9 +180,8 @@ impl Requests {
         };
         let took = started.elapsed();
         let (role, code) = (self.role, code(&response));
-        counter!("rivulet_http_requests_total", "role" => role, "route" => route, "code" => code)
-            .increment(1);
-        histogram!("rivulet_http_request_seconds", "role" => role, "route" => route).record(took);
+        REQUESTS.with([role, route, code]).increment(1);
+        REQUEST_SECONDS.with([role, route]).record(took);
         tracing::debug!(
             request_id = request_id.loggable(),
             route,
@@ -270,13 +271,13 @@ pub(crate) struct Open(&'static str);
 
 impl Open {
     pub(crate) fn count(role: &'static str) -> Self {
-        gauge!("rivulet_http_connections", "role" => role).increment(1.0);
+        CONNECTIONS.with([role]).increment(1.0);
         Self(role)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        gauge!("rivulet_http_connections", "role" => self.0).decrement(1.0);
+        CONNECTIONS.with([self.0]).decrement(1.0);
     }
 }

@@ -4,12 +4,12 @@ use std::{convert::Infallible, future, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper_util::{server::graceful::GracefulShutdown, service::TowerToHyperService};
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::CONNECTIONS_REFUSED;
 use crate::{
     Peer, TlsError, TlsFiles,
     connection::{Connection, Open, Requests},
@@ -119,7 +119,6 @@ impl Port {
         router: Router,
         route: fn(&str) -> &'static str,
     ) -> Result<Self, TlsError> {
-        describe();
         let tls = match config.tls.clone() {
             None => None,
             Some(files) => Some(tls::acceptor(role, files)?),
@@ -164,8 +163,7 @@ impl Port {
                     Newcomer::In(place) => self.connection(stream, place, false),
                     Newcomer::Refused => {
                         let role = self.requests.role;
-                        counter!("rivulet_http_connections_refused_total", "role" => role)
-                            .increment(1);
+                        CONNECTIONS_REFUSED.with([role]).increment(1);
                     }
                     Newcomer::Full => {
                         if let Newcomer::In(place) = self.reserve.take(from.ip()) {
@@ -222,38 +220,4 @@ impl Port {
             }
         };
     }
-}
-
-fn describe() {
-    describe_counter!(
-        "rivulet_http_requests_total",
-        Unit::Count,
-        "Requests by role, route and code: `ok`, or the code of the problem"
-    );
-    describe_histogram!(
-        "rivulet_http_request_seconds",
-        Unit::Seconds,
-        "From a request's head to its answer, by role and route"
-    );
-    describe_gauge!("rivulet_http_connections", Unit::Count, "Open connections");
-    describe_counter!(
-        "rivulet_http_connections_refused_total",
-        Unit::Count,
-        "Connections closed at once because their address had as many as one may have"
-    );
-    describe_counter!(
-        "rivulet_http_connections_evicted_total",
-        Unit::Count,
-        "Connections without a request at work that were closed for a newcomer, because all places were taken"
-    );
-    describe_counter!(
-        "rivulet_http_tls_handshakes_failed_total",
-        Unit::Count,
-        "TLS handshakes that came to nothing: plain text, an old version, a certificate refused, too slow"
-    );
-    describe_gauge!(
-        "rivulet_http_tls_certificate_stale",
-        Unit::Count,
-        "1 while the certificate's files hold a pair that cannot be served, and the one before is"
-    );
 }

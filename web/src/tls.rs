@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use metrics::{Gauge, gauge};
 use parking_lot::RwLock;
+use rivulet_telemetry::Gauge;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -20,6 +20,8 @@ use tokio_rustls::{
         sign::CertifiedKey,
     },
 };
+
+use crate::metrics::TLS_CERTIFICATE_STALE;
 
 /// The files with this server's certificate and key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,7 +138,7 @@ pub(crate) fn acceptor(
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let stale = gauge!("rivulet_http_tls_certificate_stale", "role" => role);
+    let stale = TLS_CERTIFICATE_STALE.with([role]);
     stale.set(0.0);
     let certificate = Certificate {
         first,

@@ -8,10 +8,10 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use metrics::counter;
 use serde_json::Map;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::metrics::REQUESTS;
 use crate::{RequestId, problem};
 
 /// How such an answer begins, and what it has where ours say how long they are.
@@ -127,8 +127,7 @@ fn worded(role: &'static str, status: StatusCode, head: &[u8]) -> Vec<u8> {
         ),
         _ => ("malformed_request", "this is no HTTP/1.1 request"),
     };
-    counter!("rivulet_http_requests_total", "role" => role, "route" => "other", "code" => code)
-        .increment(1);
+    REQUESTS.with([role, "other", code]).increment(1);
     let body = problem::text(status, code, detail, Map::new());
     let head = String::from_utf8_lossy(head);
     let (before, after) = head.split_once("content-length: 0\r\n").unwrap_or_default();

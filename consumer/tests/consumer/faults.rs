@@ -61,7 +61,7 @@ async fn a_topic_made_anew_is_stopped_until_an_operator_adopts_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_was_put_back_is_seen_and_caught_up() {
     const REWOUND: &str = r#"rivulet_consumer_rewound_records_total{consumer="tested"} "#;
-    let metrics = rivulet_telemetry::metrics().unwrap();
+    let metrics = rivulet_telemetry::metrics(&[]).unwrap();
     let rig = Rig::new(1).await;
     rig.produce(EventType::Interaction, 0, 20);
     let processing = rig.start(rig.config()).await.process();

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use metrics::gauge;
 use rivulet_events::ParentId;
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Feed, Feeds};
+
+use crate::metrics::LIVE_CHILDREN;
 
 /// Some children being watched by one stream, until it is dropped.
 pub(crate) struct Watch {
@@ -153,6 +154,6 @@ impl Drop for Watch {
                 task.abort();
             }
         }
-        gauge!("rivulet_live_children").set(watched.feeds.len() as f64);
+        LIVE_CHILDREN.set(watched.feeds.len() as f64);
     }
 }

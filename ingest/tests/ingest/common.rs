@@ -30,7 +30,7 @@ use uuid::Uuid;
 /// One recorder serves the process, and so all of its tests.
 fn metrics() -> Metrics {
     static METRICS: OnceLock<Metrics> = OnceLock::new();
-    let installed = METRICS.get_or_init(|| rivulet_telemetry::metrics().unwrap());
+    let installed = METRICS.get_or_init(|| rivulet_telemetry::metrics(&[]).unwrap());
     installed.clone()
 }
 

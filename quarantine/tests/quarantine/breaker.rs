@@ -73,7 +73,7 @@ async fn a_trickle_goes_by_and_a_flood_stops_everything() {
 /// Tasks share a breaker: one may commit what it was allowed to after another had to stop.
 #[tokio::test]
 async fn what_was_admitted_before_does_not_hide_the_stop() {
-    let metrics = rivulet_telemetry::metrics().unwrap();
+    let metrics = rivulet_telemetry::metrics(&[]).unwrap();
     let bed = bed().await;
     let breaker = Consumer::start(&bed, 0.1).breaker;
     let share = |records| Share {

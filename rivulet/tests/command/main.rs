@@ -7,5 +7,4 @@ mod alerts;
 mod compose;
 mod dependencies;
 mod keys;
-mod metrics;
 mod tls;
