@@ -75,14 +75,14 @@ sums!(
 
 /// The first and last `event_time` of a row, Unix milliseconds. Only ever made from an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct EventTimes {
     /// Smallest.
     pub first: i64,
     /// Largest.
     pub last: i64,
 }
 
-impl Span {
+impl EventTimes {
     fn merge(&mut self, other: Self) {
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
@@ -102,8 +102,8 @@ pub struct Day {
     pub topics: TextSet,
     /// Badges won.
     pub badges: TextSet,
-    /// Of all its events.
-    pub span: Span,
+    /// Of the first and of the last of its events.
+    pub event_times: EventTimes,
     /// By subject.
     pub learning: BTreeMap<Box<str>, Box<LearningSums>>,
 }
@@ -117,8 +117,8 @@ pub struct Topic {
     pub max_depth: Option<i64>,
     /// Smallest `event_time` of a message at depth 5 or more.
     pub first_depth_5_at: Option<i64>,
-    /// Of all its events.
-    pub span: Span,
+    /// Of the first and of the last of its events.
+    pub event_times: EventTimes,
 }
 
 /// All of one child. Boxes, because a map has room for eleven values where there is one or two.
@@ -140,7 +140,7 @@ impl Rollup {
     /// Counts one event. The caller sees to it that no event is counted twice.
     pub fn add(&mut self, record: &Record<'_>) {
         let child = self.children.entry(record.child_id).or_default();
-        let span = Span {
+        let event_times = EventTimes {
             first: record.event_time,
             last: record.event_time,
         };
@@ -148,8 +148,8 @@ impl Rollup {
         let day = child
             .days
             .entry(record.local_date)
-            .or_insert_with(|| Box::new(Day::new(span)));
-        day.span.merge(span);
+            .or_insert_with(|| Box::new(Day::new(event_times)));
+        day.event_times.merge(event_times);
         day.sums.events += 1;
         day.sums.withheld_events += withheld;
         match &record.data {
@@ -161,7 +161,9 @@ impl Rollup {
                 learning.withheld_events += withheld;
                 if let Some(name) = &interaction.topic {
                     day.topics.insert(name);
-                    child.topic(name, span, withheld).interaction(interaction);
+                    child
+                        .topic(name, event_times, withheld)
+                        .interaction(interaction);
                 }
             }
             Data::Message(message) => {
@@ -169,7 +171,7 @@ impl Rollup {
                 if let Some(name) = &message.topic {
                     day.topics.insert(name);
                     child
-                        .topic(name, span, withheld)
+                        .topic(name, event_times, withheld)
                         .message(message, record.event_time);
                 }
             }
@@ -233,30 +235,30 @@ impl Rollup {
 }
 
 impl Child {
-    fn topic(&mut self, name: &str, span: Span, withheld: i64) -> &mut Topic {
+    fn topic(&mut self, name: &str, event_times: EventTimes, withheld: i64) -> &mut Topic {
         let topic = entry(&mut self.topics, name, || {
             Box::new(Topic {
                 sums: TopicSums::default(),
                 max_depth: None,
                 first_depth_5_at: None,
-                span,
+                event_times,
             })
         });
-        topic.span.merge(span);
+        topic.event_times.merge(event_times);
         topic.sums.withheld_events += withheld;
         topic
     }
 }
 
 impl Day {
-    fn new(span: Span) -> Self {
+    fn new(event_times: EventTimes) -> Self {
         Self {
             sums: DailySums::default(),
             max_depth: None,
             max_unique_words: None,
             topics: TextSet::default(),
             badges: TextSet::default(),
-            span,
+            event_times,
             learning: BTreeMap::new(),
         }
     }
@@ -330,7 +332,7 @@ impl Day {
         self.max_unique_words = self.max_unique_words.max(other.max_unique_words);
         self.topics.merge(other.topics);
         self.badges.merge(other.badges);
-        self.span.merge(other.span);
+        self.event_times.merge(other.event_times);
         for (subject, sums) in other.learning {
             self.learning.entry(subject).or_default().merge(&sums);
         }
@@ -388,7 +390,7 @@ impl Topic {
         self.sums.merge(&other.sums);
         self.max_depth = self.max_depth.max(other.max_depth);
         self.first_depth_5_at = earliest(self.first_depth_5_at, other.first_depth_5_at);
-        self.span.merge(other.span);
+        self.event_times.merge(other.event_times);
     }
 }
 

@@ -24,21 +24,21 @@ const CHUNK: usize = 10_000;
 
 /// Consecutive records of a partition.
 #[derive(Clone, Debug)]
-pub(crate) struct Span {
+pub(crate) struct OffsetRange {
     pub(crate) topic: String,
     pub(crate) event_type: EventType,
     pub(crate) partition: i32,
     pub(crate) incarnation: String,
     /// The oldest record that Kafka still has.
     pub(crate) low: i64,
-    /// The first offset of the span, and the first after it.
+    /// The first offset of the range, and the first after it.
     pub(crate) from: i64,
     pub(crate) to: i64,
 }
 
-/// Some records of a span, as `look` made them.
+/// Some records of a range, as `look` made them.
 pub(crate) struct Chunk<T> {
-    pub(crate) span: usize,
+    pub(crate) range: usize,
     pub(crate) records: Vec<T>,
 }
 
@@ -57,16 +57,16 @@ pub(crate) fn reader(cluster: &Cluster) -> Result<BaseConsumer<Context>, Error> 
 
 /// The stretch between two timestamps (Unix milliseconds, the second excluded) of each partition of
 /// these types.
-pub(crate) fn spans(
+pub(crate) fn offset_ranges(
     reader: &BaseConsumer<Context>,
     cluster: &Cluster,
     types: &[EventType],
     since: i64,
     until: i64,
-) -> Result<Vec<Span>, Error> {
+) -> Result<Vec<OffsetRange>, Error> {
     let topics: Vec<_> = types.iter().map(|kind| cluster.topic(*kind)).collect();
     let incarnations = incarnations(reader.client(), &topics, REQUEST_TIMEOUT)?;
-    let mut spans = Vec::new();
+    let mut ranges = Vec::new();
     for (event_type, topic) in types.iter().zip(topics) {
         let Some(incarnation) = incarnations.get(&topic) else {
             continue;
@@ -78,7 +78,7 @@ pub(crate) fn spans(
             .flat_map(|topic| topic.partitions());
         for partition in partitions.map(|partition| partition.id()) {
             let (low, high) = reader.fetch_watermarks(&topic, partition, REQUEST_TIMEOUT)?;
-            spans.push(Span {
+            ranges.push(OffsetRange {
                 topic: topic.clone(),
                 event_type: *event_type,
                 partition,
@@ -92,52 +92,56 @@ pub(crate) fn spans(
     // No record is younger than this: then the log's end is the answer.
     for (time, is_start) in [(since, true), (until, false)] {
         let mut asked = TopicPartitionList::new();
-        for span in &spans {
-            asked.add_partition_offset(&span.topic, span.partition, Offset::Offset(time.max(0)))?;
+        for range in &ranges {
+            asked.add_partition_offset(
+                &range.topic,
+                range.partition,
+                Offset::Offset(time.max(0)),
+            )?;
         }
         let answered = reader.offsets_for_times(asked, REQUEST_TIMEOUT)?;
-        for span in &mut spans {
-            let found = answered.find_partition(&span.topic, span.partition);
+        for range in &mut ranges {
+            let found = answered.find_partition(&range.topic, range.partition);
             let offset = match found.map(|found| found.offset()) {
-                Some(Offset::Offset(offset)) => offset.clamp(span.low, span.to),
-                _ => span.to,
+                Some(Offset::Offset(offset)) => offset.clamp(range.low, range.to),
+                _ => range.to,
             };
             *(if is_start {
-                &mut span.from
+                &mut range.from
             } else {
-                &mut span.to
+                &mut range.to
             }) = offset;
         }
     }
-    spans.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-    Ok(spans)
+    ranges.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    Ok(ranges)
 }
 
-/// Reads the spans and sends what `look` makes of each record, in the order of the offsets of a span.
+/// Reads the ranges and sends what `look` makes of each record, in the order of the offsets of a range.
 /// Blocks; ends early when nobody listens any more.
 pub(crate) fn read<T>(
     reader: &BaseConsumer<Context>,
-    spans: &[Span],
+    ranges: &[OffsetRange],
     chunks: &mpsc::Sender<Chunk<T>>,
-    mut look: impl FnMut(&Span, &rdkafka::message::BorrowedMessage<'_>) -> Option<T>,
+    mut look: impl FnMut(&OffsetRange, &rdkafka::message::BorrowedMessage<'_>) -> Option<T>,
 ) -> Result<(), Error> {
     let mut assignment = TopicPartitionList::new();
     let mut open: AHashMap<(&str, i32), usize> = AHashMap::new();
-    for (index, span) in spans.iter().enumerate() {
-        if span.from < span.to {
+    for (index, range) in ranges.iter().enumerate() {
+        if range.from < range.to {
             assignment.add_partition_offset(
-                &span.topic,
-                span.partition,
-                Offset::Offset(span.from),
+                &range.topic,
+                range.partition,
+                Offset::Offset(range.from),
             )?;
-            open.insert((&span.topic, span.partition), index);
+            open.insert((&range.topic, range.partition), index);
         }
     }
     if open.is_empty() {
         return Ok(());
     }
     reader.assign(&assignment)?;
-    let mut gathered: Vec<Vec<T>> = spans.iter().map(|_| Vec::new()).collect();
+    let mut gathered: Vec<Vec<T>> = ranges.iter().map(|_| Vec::new()).collect();
     let mut heard = Instant::now();
     while !open.is_empty() {
         match reader.poll(POLL) {
@@ -147,19 +151,19 @@ pub(crate) fn read<T>(
                 let Some(&index) = open.get(&key) else {
                     continue;
                 };
-                let span = &spans[index];
-                if message.offset() < span.to {
+                let range = &ranges[index];
+                if message.offset() < range.to {
                     let records = &mut gathered[index];
-                    records.extend(look(span, &message));
+                    records.extend(look(range, &message));
                     if records.len() >= CHUNK && !send(chunks, index, records) {
                         return Ok(());
                     }
                 }
-                if message.offset() + 1 >= span.to {
+                if message.offset() + 1 >= range.to {
                     // A log may end in offsets without a record, hence the look at positions below.
-                    open.remove(&(span.topic.as_str(), span.partition));
+                    open.remove(&(range.topic.as_str(), range.partition));
                     let mut done = TopicPartitionList::new();
-                    done.add_partition(&span.topic, span.partition);
+                    done.add_partition(&range.topic, range.partition);
                     reader.pause(&done)?;
                 }
             }
@@ -169,7 +173,7 @@ pub(crate) fn read<T>(
                 open.retain(|(topic, partition), index| {
                     let position = positions.find_partition(topic, *partition);
                     !matches!(position.map(|found| found.offset()),
-                        Some(Offset::Offset(at)) if at >= spans[*index].to)
+                        Some(Offset::Offset(at)) if at >= ranges[*index].to)
                 });
                 if open.len() < before {
                     heard = Instant::now();
@@ -191,7 +195,7 @@ pub(crate) fn read<T>(
     Ok(())
 }
 
-fn send<T>(chunks: &mpsc::Sender<Chunk<T>>, span: usize, records: &mut Vec<T>) -> bool {
+fn send<T>(chunks: &mpsc::Sender<Chunk<T>>, range: usize, records: &mut Vec<T>) -> bool {
     let records = std::mem::take(records);
-    chunks.blocking_send(Chunk { span, records }).is_ok()
+    chunks.blocking_send(Chunk { range, records }).is_ok()
 }

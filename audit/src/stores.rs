@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sqlx::{PgPool, Postgres, Transaction, postgres::PgBindIterExt as _};
 use uuid::Uuid;
 
-use crate::{Error, log::Span};
+use crate::{Error, log::OffsetRange};
 
 /// Identities in one query's text, which ClickHouse reads no more than 256 KiB of.
 const IDENTITIES: usize = 1_000;
@@ -119,12 +119,12 @@ pub(crate) async fn uncounted(
     Ok(uncounted)
 }
 
-/// Of these offsets of a span, those that the consumer set aside, those among them that were replayed
+/// Of these offsets of a range, those that the consumer set aside, those among them that were replayed
 /// or dropped since: offset, and what the quarantine says.
 pub(crate) async fn quarantined(
     pool: &PgPool,
     consumer: &str,
-    span: &Span,
+    range: &OffsetRange,
     offsets: &[i64],
 ) -> Result<AHashMap<i64, String>, Error> {
     if offsets.is_empty() {
@@ -144,20 +144,20 @@ pub(crate) async fn quarantined(
            AND kafka_offset = ANY ($5)",
     )
     .bind(consumer)
-    .bind(&span.topic)
-    .bind(span.partition)
-    .bind(&span.incarnation)
+    .bind(&range.topic)
+    .bind(range.partition)
+    .bind(&range.incarnation)
     .bind(offsets)
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().collect())
 }
 
-/// Of these identities of a span's type, those that the sink keeps out of ClickHouse because their
+/// Of these identities of a range's type, those that the sink keeps out of ClickHouse because their
 /// first copy was withheld.
 pub(crate) async fn withheld(
     pool: &PgPool,
-    span: &Span,
+    range: &OffsetRange,
     events: &[(ChildId, Identity)],
 ) -> Result<AHashSet<[u8; 16]>, Error> {
     if events.is_empty() {
@@ -175,19 +175,19 @@ pub(crate) async fn withheld(
             .map(|(_, identity)| Uuid::from_bytes(identity.key))
             .bind_iter(),
     )
-    .bind(&span.topic)
+    .bind(&range.topic)
     .fetch_all(pool)
     .await?;
     Ok(found.into_iter().map(Uuid::into_bytes).collect())
 }
 
-/// The offsets of a span that have a row in ClickHouse, copies that are not merged yet among them.
+/// The offsets of a range that have a row in ClickHouse, copies that are not merged yet among them.
 pub(crate) async fn stored_offsets(
     clickhouse: &clickhouse::Client,
-    span: &Span,
+    range: &OffsetRange,
 ) -> Result<Offsets, Error> {
-    let mut offsets = Offsets::new(span);
-    if span.from == span.to {
+    let mut offsets = Offsets::new(range);
+    if range.from == range.to {
         return Ok(offsets);
     }
     let mut rows = clickhouse
@@ -196,12 +196,12 @@ pub(crate) async fn stored_offsets(
              WHERE event_type = ? AND kafka_topic = ? AND kafka_partition = ?
                AND topic_incarnation = ? AND kafka_offset >= ? AND kafka_offset < ?",
         )
-        .bind(span.event_type.as_str())
-        .bind(&span.topic)
-        .bind(span.partition)
-        .bind(&span.incarnation)
-        .bind(span.from)
-        .bind(span.to)
+        .bind(range.event_type.as_str())
+        .bind(&range.topic)
+        .bind(range.partition)
+        .bind(&range.incarnation)
+        .bind(range.from)
+        .bind(range.to)
         .fetch::<u64>()?;
     while let Some(offset) = rows.next().await? {
         offsets.insert(offset.cast_signed());
@@ -209,7 +209,7 @@ pub(crate) async fn stored_offsets(
     Ok(offsets)
 }
 
-/// A set of offsets of a span, a bit each.
+/// A set of offsets of a range, a bit each.
 #[derive(Debug)]
 pub(crate) struct Offsets {
     from: i64,
@@ -217,10 +217,10 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
-    fn new(span: &Span) -> Self {
-        let len = (span.to - span.from).unsigned_abs() as usize;
+    fn new(range: &OffsetRange) -> Self {
+        let len = (range.to - range.from).unsigned_abs() as usize;
         Self {
-            from: span.from,
+            from: range.from,
             bits: vec![0; len.div_ceil(64)],
         }
     }

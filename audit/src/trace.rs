@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, HISTORY, ROLLUPS, Stores,
-    log::{self, Chunk, Span},
+    log::{self, Chunk, OffsetRange},
     stores::{self, Books, Stored},
 };
 
@@ -64,7 +64,7 @@ pub enum Fate {
 }
 
 struct Found {
-    span: usize,
+    range: usize,
     offset: i64,
     record: Option<Known>,
 }
@@ -85,21 +85,21 @@ struct Known {
 pub async fn trace(stores: &Stores, id: Uuid, since: i64) -> Result<Vec<Trace>, Error> {
     let (sender, mut chunks) = mpsc::channel::<Chunk<(i64, Option<Known>)>>(4);
     let cluster = stores.cluster.clone();
-    let (reader, spans) = spawn_blocking(move || {
+    let (reader, ranges) = spawn_blocking(move || {
         let reader = log::reader(&cluster)?;
-        let spans = log::spans(&reader, &cluster, EventType::ALL, since, i64::MAX)?;
-        Ok::<_, Error>((reader, spans))
+        let ranges = log::offset_ranges(&reader, &cluster, EventType::ALL, since, i64::MAX)?;
+        Ok::<_, Error>((reader, ranges))
     })
     .await??;
     let reading = spawn_blocking({
-        let spans = spans.clone();
+        let ranges = ranges.clone();
         move || {
             let text = id.to_string();
             let finder = memmem::Finder::new(text.as_bytes());
-            log::read(&reader, &spans, &sender, |span, message| {
+            log::read(&reader, &ranges, &sender, |range, message| {
                 let payload = message.payload().unwrap_or_default();
                 finder.find(payload)?;
-                let Ok(record) = Record::read(span.event_type, payload) else {
+                let Ok(record) = Record::read(range.event_type, payload) else {
                     return Some((message.offset(), None));
                 };
                 let known = Known {
@@ -115,22 +115,22 @@ pub async fn trace(stores: &Stores, id: Uuid, since: i64) -> Result<Vec<Trace>, 
     let mut found = Vec::new();
     while let Some(chunk) = chunks.recv().await {
         found.extend(chunk.records.into_iter().map(|(offset, record)| Found {
-            span: chunk.span,
+            range: chunk.range,
             offset,
             record,
         }));
     }
     reading.await??;
-    found.sort_by_key(|found| (found.span, found.offset));
+    found.sort_by_key(|found| (found.range, found.offset));
     // After the log: who has passed a record by now has done with it.
     let books = stores::books(&stores.pool, 0..0).await?;
     let rows = stores::stored_as(&stores.clickhouse, id).await?;
-    judge(stores, &spans, &found, &books, &rows).await
+    judge(stores, &ranges, &found, &books, &rows).await
 }
 
 async fn judge(
     stores: &Stores,
-    spans: &[Span],
+    ranges: &[OffsetRange],
     found: &[Found],
     books: &Books,
     rows: &[Stored],
@@ -148,9 +148,9 @@ async fn judge(
         }));
     }
     for found in found {
-        let span = &spans[found.span];
+        let range = &ranges[found.range];
         let (event_type, child_id) = (
-            span.event_type.as_str(),
+            range.event_type.as_str(),
             found.record.map(|record| record.child.uuid()),
         );
         let of = |trace: &Trace| trace.event_type == event_type && trace.child_id == child_id;
@@ -169,25 +169,25 @@ async fn judge(
                 && Some(row.id_day) == found.record.map(|record| record.identity.day)
         });
         let passed = |consumer: &str| {
-            let place = (consumer.to_owned(), span.topic.clone(), span.partition);
+            let place = (consumer.to_owned(), range.topic.clone(), range.partition);
             books.positions.get(&place).is_some_and(|position| {
-                position.incarnation == span.incarnation && found.offset < position.next_offset
+                position.incarnation == range.incarnation && found.offset < position.next_offset
             })
         };
         let copy = Copy {
-            topic: span.topic.clone(),
-            partition: span.partition,
+            topic: range.topic.clone(),
+            partition: range.partition,
             offset: found.offset,
             received_at: found
                 .record
                 .and_then(|record| DateTime::from_timestamp_millis(record.received_at)),
             rollups: if passed(ROLLUPS) {
-                in_rollups(stores, span, found, &traces[index].copies).await?
+                in_rollups(stores, range, found, &traces[index].copies).await?
             } else {
                 Fate::Waiting
             },
             history: if passed(HISTORY) {
-                in_history(stores, span, found, row).await?
+                in_history(stores, range, found, row).await?
             } else {
                 Fate::Waiting
             },
@@ -199,11 +199,11 @@ async fn judge(
 
 async fn in_rollups(
     stores: &Stores,
-    span: &Span,
+    range: &OffsetRange,
     found: &Found,
     earlier: &[Copy],
 ) -> Result<Fate, Error> {
-    if let Some(reason) = set_aside(stores, ROLLUPS, span, found).await? {
+    if let Some(reason) = set_aside(stores, ROLLUPS, range, found).await? {
         return Ok(Fate::Quarantined(reason));
     }
     let Some(record) = found.record else {
@@ -220,20 +220,20 @@ async fn in_rollups(
 
 async fn in_history(
     stores: &Stores,
-    span: &Span,
+    range: &OffsetRange,
     found: &Found,
     row: Option<&Stored>,
 ) -> Result<Fate, Error> {
     if let Some(row) = row {
         let offset = row.kafka_offset.cast_signed();
         let is_of =
-            row.topic_incarnation == span.incarnation && row.kafka_partition == span.partition;
+            row.topic_incarnation == range.incarnation && row.kafka_partition == range.partition;
         if is_of && offset == found.offset {
             return Ok(Fate::Counted);
         }
         return Ok(Fate::DuplicateOf(offset));
     }
-    if let Some(reason) = set_aside(stores, HISTORY, span, found).await? {
+    if let Some(reason) = set_aside(stores, HISTORY, range, found).await? {
         return Ok(Fate::Quarantined(reason));
     }
     let Some(record) = found.record else {
@@ -241,7 +241,7 @@ async fn in_history(
     };
     let event = [(record.child, record.identity)];
     if !record.analytics
-        || !stores::withheld(&stores.pool, span, &event)
+        || !stores::withheld(&stores.pool, range, &event)
             .await?
             .is_empty()
     {
@@ -254,9 +254,9 @@ async fn in_history(
 async fn set_aside(
     stores: &Stores,
     consumer: &str,
-    span: &Span,
+    range: &OffsetRange,
     found: &Found,
 ) -> Result<Option<String>, Error> {
-    let mut said = stores::quarantined(&stores.pool, consumer, span, &[found.offset]).await?;
+    let mut said = stores::quarantined(&stores.pool, consumer, range, &[found.offset]).await?;
     Ok(said.remove(&found.offset))
 }

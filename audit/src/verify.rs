@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::metrics::{UNACCOUNTED_EVENTS, VERIFIED_RECORDS, VERIFIED_TIMESTAMP_SECONDS};
 use crate::{
     Error, HISTORY, ROLLUPS, Stores,
-    log::{self, Chunk, Span},
+    log::{self, Chunk, OffsetRange},
     stores::{self, Books, Offsets, Position},
 };
 
@@ -168,23 +168,24 @@ pub async fn verify(stores: &Stores, hours: Range<i64>) -> Result<Report, Error>
     let (sender, mut chunks) = mpsc::channel(4);
     let cluster = stores.cluster.clone();
     let window = hours.start * HOUR_MS - DISORDER_MS..hours.end * HOUR_MS + DISORDER_MS;
-    let (reader, spans) = spawn_blocking(move || {
+    let (reader, ranges) = spawn_blocking(move || {
         let reader = log::reader(&cluster)?;
-        let spans = log::spans(&reader, &cluster, EventType::ALL, window.start, window.end)?;
-        Ok::<_, Error>((reader, spans))
+        let ranges =
+            log::offset_ranges(&reader, &cluster, EventType::ALL, window.start, window.end)?;
+        Ok::<_, Error>((reader, ranges))
     })
     .await??;
 
-    let mut audit = Audit::new(stores, &books, &spans, hours.clone()).await?;
+    let mut audit = Audit::new(stores, &books, &ranges, hours.clone()).await?;
     let reading = spawn_blocking({
-        let spans = spans.clone();
+        let ranges = ranges.clone();
         move || {
-            log::read(&reader, &spans, &sender, |span, message| {
+            log::read(&reader, &ranges, &sender, |range, message| {
                 let hour = ledger::hour(message.timestamp().to_millis().unwrap_or(0));
                 hours.contains(&hour).then(|| Seen {
                     offset: message.offset(),
                     hour,
-                    event: read(span.event_type, message.payload().unwrap_or_default()),
+                    event: read(range.event_type, message.payload().unwrap_or_default()),
                 })
             })
         }
@@ -206,7 +207,7 @@ fn read(kind: EventType, payload: &[u8]) -> Option<Event> {
     })
 }
 
-/// One consumer and one span.
+/// One consumer and one range.
 struct Desk<'a> {
     /// `None` while the consumer has not opened the partition, or has it in another incarnation.
     position: Option<&'a Position>,
@@ -222,11 +223,11 @@ impl Desk<'_> {
 struct Audit<'a> {
     stores: &'a Stores,
     books: &'a Books,
-    spans: &'a [Span],
+    ranges: &'a [OffsetRange],
     hours: Range<i64>,
-    /// The rows of each span that ClickHouse has.
+    /// The rows of each range that ClickHouse has.
     stored: Vec<Offsets>,
-    /// By span and hour.
+    /// By range and hour.
     rows: BTreeMap<(usize, i64), Counts>,
     findings: Vec<Finding>,
     notes: Vec<String>,
@@ -292,34 +293,34 @@ impl<'a> Audit<'a> {
     async fn new(
         stores: &'a Stores,
         books: &'a Books,
-        spans: &'a [Span],
+        ranges: &'a [OffsetRange],
         hours: Range<i64>,
     ) -> Result<Self, Error> {
         let mut stored = Vec::new();
-        for span in spans {
-            stored.push(stores::stored_offsets(&stores.clickhouse, span).await?);
+        for range in ranges {
+            stored.push(stores::stored_offsets(&stores.clickhouse, range).await?);
         }
         let mut notes = Vec::new();
-        for span in spans {
+        for range in ranges {
             for consumer in Consumer::ALL.map(Consumer::name) {
-                let place = (consumer.to_owned(), span.topic.clone(), span.partition);
+                let place = (consumer.to_owned(), range.topic.clone(), range.partition);
                 let why = match books.positions.get(&place) {
                     None => "has never opened it",
-                    Some(position) if position.incarnation != span.incarnation => {
+                    Some(position) if position.incarnation != range.incarnation => {
                         "is in a topic of this name that is gone: it was deleted and created again"
                     }
                     Some(_) => continue,
                 };
                 notes.push(format!(
                     "{}[{}]: {consumer} {why}; its records are waiting",
-                    span.topic, span.partition
+                    range.topic, range.partition
                 ));
             }
         }
         Ok(Self {
             stores,
             books,
-            spans,
+            ranges,
             hours,
             stored,
             rows: BTreeMap::new(),
@@ -328,23 +329,23 @@ impl<'a> Audit<'a> {
         })
     }
 
-    fn desk(&self, consumer: Consumer, span: &Span) -> Desk<'a> {
+    fn desk(&self, consumer: Consumer, range: &OffsetRange) -> Desk<'a> {
         let place = (
             consumer.name().to_owned(),
-            span.topic.clone(),
-            span.partition,
+            range.topic.clone(),
+            range.partition,
         );
         let position = self.books.positions.get(&place);
         Desk {
-            position: position.filter(|position| position.incarnation == span.incarnation),
+            position: position.filter(|position| position.incarnation == range.incarnation),
         }
     }
 
     async fn check(&mut self, chunk: Chunk<Seen>) -> Result<(), Error> {
-        let span = &self.spans[chunk.span];
-        let desks = Both::of_each(|consumer| self.desk(consumer, span));
+        let range = &self.ranges[chunk.range];
+        let desks = Both::of_each(|consumer| self.desk(consumer, range));
         for seen in &chunk.records {
-            let counts = self.rows.entry((chunk.span, seen.hour)).or_default();
+            let counts = self.rows.entry((chunk.range, seen.hour)).or_default();
             counts.records += 1;
             for consumer in Consumer::ALL {
                 let desk = desks.of(consumer);
@@ -354,7 +355,7 @@ impl<'a> Audit<'a> {
                     .is_some_and(|position| seen.offset < position.ledger_from);
             }
             // What came before it in the same hour may be gone.
-            counts.partial |= seen.offset == span.low && span.low > 0;
+            counts.partial |= seen.offset == range.low && range.low > 0;
         }
         let passed = |consumer: Consumer| {
             let desk = desks.of(consumer);
@@ -372,23 +373,23 @@ impl<'a> Audit<'a> {
                     .is_none_or(|event| uncounted.contains(&event.identity))
             })
             .map(|seen| (seen, "was passed and is neither counted nor in quarantine"));
-        self.charge(Consumer::Rollups, chunk.span, suspects.collect())
+        self.charge(Consumer::Rollups, chunk.range, suspects.collect())
             .await?;
 
         let suspects = self
-            .not_in_history(chunk.span, passed(Consumer::History))
+            .not_in_history(chunk.range, passed(Consumer::History))
             .await?;
-        self.charge(Consumer::History, chunk.span, suspects).await
+        self.charge(Consumer::History, chunk.range, suspects).await
     }
 
     /// The records that the sink passed and that are not where they should be, quarantine not asked.
     async fn not_in_history<'s>(
         &self,
-        span: usize,
+        range: usize,
         passed: impl Iterator<Item = &'s Seen>,
     ) -> Result<Vec<(&'s Seen, &'static str)>, Error> {
-        let stored = &self.stored[span];
-        let span = &self.spans[span];
+        let stored = &self.stored[range];
+        let range = &self.ranges[range];
         let mut suspects = Vec::new();
         let mut elsewhere: Vec<(&Seen, Event)> = Vec::new();
         for seen in passed {
@@ -407,7 +408,7 @@ impl<'a> Audit<'a> {
             .iter()
             .map(|(_, event)| (event.child, event.identity.day, event.id))
             .collect();
-        let found = stores::stored(&self.stores.clickhouse, span.event_type, &keys).await?;
+        let found = stores::stored(&self.stores.clickhouse, range.event_type, &keys).await?;
         let found: AHashSet<_> = found
             .iter()
             .map(|row| (row.child_id, row.id_day, row.event_id))
@@ -419,7 +420,7 @@ impl<'a> Audit<'a> {
             .iter()
             .map(|(_, event)| (event.child, event.identity))
             .collect();
-        let withheld = stores::withheld(&self.stores.pool, span, &events).await?;
+        let withheld = stores::withheld(&self.stores.pool, range, &events).await?;
         suspects.extend(
             elsewhere
                 .into_iter()
@@ -438,10 +439,10 @@ impl<'a> Audit<'a> {
     async fn charge(
         &mut self,
         consumer: Consumer,
-        span: usize,
+        range: usize,
         suspects: Vec<(&Seen, &'static str)>,
     ) -> Result<(), Error> {
-        let place = &self.spans[span];
+        let place = &self.ranges[range];
         let offsets: Vec<i64> = suspects.iter().map(|(seen, _)| seen.offset).collect();
         let excused =
             stores::quarantined(&self.stores.pool, consumer.name(), place, &offsets).await?;
@@ -449,7 +450,7 @@ impl<'a> Audit<'a> {
             if excused.contains_key(&seen.offset) {
                 continue;
             }
-            let counts = self.rows.entry((span, seen.hour)).or_default();
+            let counts = self.rows.entry((range, seen.hour)).or_default();
             *counts.unaccounted.of_mut(consumer) += 1;
             if self.findings.len() < LISTED {
                 self.findings.push(Finding {
@@ -467,25 +468,25 @@ impl<'a> Audit<'a> {
     }
 
     fn report(mut self) -> Report {
-        let spans: AHashMap<_, _> = (0..)
-            .zip(self.spans)
-            .map(|(index, span)| ((&*span.topic, span.partition), index))
+        let ranges: AHashMap<_, _> = (0..)
+            .zip(self.ranges)
+            .map(|(index, range)| ((&*range.topic, range.partition), index))
             .collect();
         // Hours that are in the books alone.
         for ((_, topic, partition), hour) in self.books.ledger.keys() {
-            if let Some(span) = spans.get(&(&**topic, *partition))
-                && self.spans[*span].low == 0
+            if let Some(range) = ranges.get(&(&**topic, *partition))
+                && self.ranges[*range].low == 0
             {
-                self.rows.entry((*span, *hour)).or_default();
+                self.rows.entry((*range, *hour)).or_default();
             }
         }
         let mut rows = Vec::new();
         for ((index, hour), counts) in std::mem::take(&mut self.rows) {
-            let span = &self.spans[index];
-            let sides = Both::of_each(|consumer| self.side(consumer, span, hour, &counts));
+            let range = &self.ranges[index];
+            let sides = Both::of_each(|consumer| self.side(consumer, range, hour, &counts));
             rows.push(Row {
-                topic: span.topic.clone(),
-                partition: span.partition,
+                topic: range.topic.clone(),
+                partition: range.partition,
                 hour: start(hour),
                 records: counts.records,
                 rollups: sides.rollups,
@@ -501,11 +502,17 @@ impl<'a> Audit<'a> {
         }
     }
 
-    fn side(&mut self, consumer: Consumer, span: &Span, hour: i64, counts: &Counts) -> Side {
+    fn side(
+        &mut self,
+        consumer: Consumer,
+        range: &OffsetRange,
+        hour: i64,
+        counts: &Counts,
+    ) -> Side {
         let place = (
             consumer.name().to_owned(),
-            span.topic.clone(),
-            span.partition,
+            range.topic.clone(),
+            range.partition,
         );
         let account = self.books.ledger.get(&(place, hour));
         let account = account.copied().unwrap_or_default();
@@ -519,12 +526,12 @@ impl<'a> Audit<'a> {
         };
         let booked = account.counted + account.duplicates + account.quarantined;
         let passed = counts.records - side.waiting;
-        if !counts.partial && booked != passed && self.desk(consumer, span).position.is_some() {
+        if !counts.partial && booked != passed && self.desk(consumer, range).position.is_some() {
             side.unaccounted += booked.abs_diff(passed);
             self.findings.push(Finding {
                 consumer: consumer.name(),
-                topic: span.topic.clone(),
-                partition: span.partition,
+                topic: range.topic.clone(),
+                partition: range.partition,
                 hour: start(hour),
                 offset: None,
                 event_id: None,

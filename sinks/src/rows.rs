@@ -1,7 +1,7 @@
 //! Encoded rows in pieces of one size: they are sent by the piece anyway, and a buffer that grows by
 //! doubling leaves holes in the heap that cost more memory than the rows.
 
-use std::ops::Range as Span;
+use std::ops;
 
 use bytes::Bytes;
 
@@ -127,7 +127,7 @@ impl Frozen {
     }
 
     /// The bytes of these rows, in order.
-    pub(crate) fn slice(&self, rows: &Span<usize>) -> Vec<Bytes> {
+    pub(crate) fn slice(&self, rows: &ops::Range<usize>) -> Vec<Bytes> {
         let mut first = 0;
         let mut slices = Vec::new();
         for piece in &self.pieces {
@@ -158,9 +158,9 @@ mod tests {
         rows.freeze()
     }
 
-    fn numbers(frozen: &Frozen, span: Span<usize>) -> Vec<u8> {
-        let bytes: Vec<u8> = frozen.slice(&span).into_iter().flatten().collect();
-        assert_eq!(bytes.len(), span.len() * 100_000);
+    fn numbers(frozen: &Frozen, section: ops::Range<usize>) -> Vec<u8> {
+        let bytes: Vec<u8> = frozen.slice(&section).into_iter().flatten().collect();
+        assert_eq!(bytes.len(), section.len() * 100_000);
         bytes.chunks(100_000).map(|row| row[0]).collect()
     }
 

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Range as Span,
+    ops,
     time::{Duration, Instant},
 };
 
@@ -120,28 +120,29 @@ impl Warehouse {
         let statement = statement(range.event_type());
         let header = Bytes::from(header(range.event_type()));
         let mut poisonous = Vec::new();
-        let mut spans = vec![whole.clone()];
-        while let Some(span) = spans.pop() {
+        let mut sections = vec![whole.clone()];
+        while let Some(section) = sections.pop() {
             let block = Block {
                 statement: &statement,
                 header: header.clone(),
                 // A part of a range has a token of its own, always the same: it is cut by halves.
-                token: if span == whole {
+                token: if section == whole {
                     range.token()
                 } else {
-                    token_of(range, rows, &span)
+                    token_of(range, rows, &section)
                 },
-                rows: rows.slice(&span),
+                rows: rows.slice(&section),
             };
             let Some(code) = self.insert_block(&block, &is_ours).await? else {
                 continue;
             };
-            if span.len() == 1 {
-                poisonous.extend(offset(rows, span.start).map(|offset| Poisonous { offset, code }));
+            if section.len() == 1 {
+                poisonous
+                    .extend(offset(rows, section.start).map(|offset| Poisonous { offset, code }));
             } else {
-                let middle = span.start + span.len() / 2;
-                spans.push(middle..span.end);
-                spans.push(span.start..middle);
+                let middle = section.start + section.len() / 2;
+                sections.push(middle..section.end);
+                sections.push(section.start..middle);
             }
         }
         Some(poisonous)
@@ -282,9 +283,9 @@ fn statement(event_type: EventType) -> String {
     )
 }
 
-fn token_of(range: &Range, rows: &Frozen, span: &Span<usize>) -> String {
-    let first = offset(rows, span.start).unwrap_or_default();
-    let last = offset(rows, span.end - 1).unwrap_or_default();
+fn token_of(range: &Range, rows: &Frozen, section: &ops::Range<usize>) -> String {
+    let first = offset(rows, section.start).unwrap_or_default();
+    let last = offset(rows, section.end - 1).unwrap_or_default();
     let part = &range.part;
     format!(
         "{}:{}:{}:{first}-{last}",

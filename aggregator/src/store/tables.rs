@@ -208,12 +208,12 @@ async fn add_days(
         .bind(rows.iter().map(|row| row.2.badges.has_more()).bind_iter())
         .bind(
             rows.iter()
-                .map(|row| timestamp(row.2.span.first))
+                .map(|row| timestamp(row.2.event_times.first))
                 .bind_iter(),
         )
         .bind(
             rows.iter()
-                .map(|row| timestamp(row.2.span.last))
+                .map(|row| timestamp(row.2.event_times.last))
                 .bind_iter(),
         );
     let query = bind_sums(query, rows.iter().map(|row| row.3));
@@ -285,12 +285,12 @@ async fn add_topics(
         )
         .bind(
             rows.iter()
-                .map(|row| timestamp(row.2.span.first))
+                .map(|row| timestamp(row.2.event_times.first))
                 .bind_iter(),
         )
         .bind(
             rows.iter()
-                .map(|row| timestamp(row.2.span.last))
+                .map(|row| timestamp(row.2.event_times.last))
                 .bind_iter(),
         );
     bind_sums(query, rows.iter().map(|row| row.3))

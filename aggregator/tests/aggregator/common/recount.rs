@@ -298,7 +298,7 @@ pub(crate) fn rows_of(rollup: &Rollup) -> Tables {
                 "max_depth": day.max_depth, "max_unique_words": day.max_unique_words,
                 "topics": day.topics.first().collect::<Vec<_>>(), "topics_more": day.topics.has_more(),
                 "badges": day.badges.first().collect::<Vec<_>>(), "badges_more": day.badges.has_more(),
-                "first_event_at": day.span.first, "last_event_at": day.span.last,
+                "first_event_at": day.event_times.first, "last_event_at": day.event_times.last,
             });
             let values = row(DailySums::COLUMNS, &day.sums.values(), others);
             tables.insert(format!("daily {child} {date}"), values);
@@ -310,7 +310,7 @@ pub(crate) fn rows_of(rollup: &Rollup) -> Tables {
         for (name, topic) in &of.topics {
             let others = json!({
                 "max_depth": topic.max_depth, "first_depth_5_at": topic.first_depth_5_at,
-                "first_seen_at": topic.span.first, "last_seen_at": topic.span.last,
+                "first_seen_at": topic.event_times.first, "last_seen_at": topic.event_times.last,
             });
             let values = row(TopicSums::COLUMNS, &topic.sums.values(), others);
             tables.insert(format!("topic {child} {name}"), values);
