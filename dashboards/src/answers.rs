@@ -10,8 +10,8 @@ use utoipa::{
 use uuid::Uuid;
 
 use crate::{
+    date_range::MAX_DAYS,
     period::Period,
-    range::LONGEST,
     rows::{ChildOfFamily, Day, Metric, Topic},
 };
 
@@ -41,7 +41,7 @@ pub(crate) struct Daily {
 fn days() -> Array {
     Array::builder()
         .items(Ref::from_schema_name(Day::name()))
-        .max_items(usize::try_from(LONGEST).ok())
+        .max_items(usize::try_from(MAX_DAYS).ok())
         .description(Some("Oldest first; a day without events is left out."))
         .build()
 }

@@ -21,10 +21,10 @@ use crate::{
     answers::Daily,
     app::{App, Id, NoParameters, admit, answer, open},
     cursor::{self, FOREIGN, Position},
+    date_range::{self, DateRange},
     described::{Conditional, OfChild, Refusals, Unchanged},
     docs, families, learning, live, page,
     problem::Problem,
-    range::{self, Range},
     rows::{self, Streak},
     topics,
 };
@@ -124,10 +124,10 @@ pub(crate) fn route(path: &str) -> &'static str {
 #[into_params(parameter_in = Query)]
 struct DailyParameters {
     /// The first day, of the family's time zone. Without it, thirty days up to the last.
-    #[serde(default, deserialize_with = "range::day")]
+    #[serde(default, deserialize_with = "date_range::day")]
     from: Option<NaiveDate>,
     /// The last day, 366 in all at most. Without it, today.
-    #[serde(default, deserialize_with = "range::day")]
+    #[serde(default, deserialize_with = "date_range::day")]
     to: Option<NaiveDate>,
     /// The `next` of the answer that this one goes on from.
     #[serde(default, deserialize_with = "cursor::after")]
@@ -154,19 +154,19 @@ struct DailyParameters {
 pub(crate) async fn daily(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     answer(&parts.headers, async {
         let (asked, child, mut reading): (DailyParameters, _, _) = open(&app, &parts, id).await?;
-        let range = Range::of(asked.from, asked.to, reading.today)?;
+        let dates = DateRange::of(asked.from, asked.to, reading.today)?;
         let after = match asked.after {
             None => None,
             Some(Position::Day(day)) => Some(day),
             Some(_) => return Err(FOREIGN),
         };
-        let (days, last) = rows::range(&mut reading, child, range.after(after)).await?;
+        let (days, last) = rows::days_with_events(&mut reading, child, dates.after(after)).await?;
         Ok(Daily {
             child_id: child.uuid(),
             timezone: reading.timezone.name(),
             today: reading.today,
-            from: range.from,
-            to: range.to,
+            from: dates.from,
+            to: dates.to,
             days,
             next: last.map(|day| Position::Day(day).to_string()),
         })

@@ -14,10 +14,10 @@ use crate::{
     answers::Learning,
     app::{App, Id, answer, open},
     cursor::{self, FOREIGN, Position},
+    date_range::{self, DateRange},
     described::{Conditional, OfChild, Refusals, Unchanged},
     period::Period,
     problem::Problem,
-    range::{self, Range},
     reading::Reading,
     rows::{Metric, fitting},
 };
@@ -33,10 +33,10 @@ struct LearningParameters {
     #[serde(default)]
     period: Period,
     /// The first day, of the family's time zone. Without it, thirty days up to the last.
-    #[serde(default, deserialize_with = "range::day")]
+    #[serde(default, deserialize_with = "date_range::day")]
     from: Option<NaiveDate>,
     /// The last day, 366 in all at most. Without it, today.
-    #[serde(default, deserialize_with = "range::day")]
+    #[serde(default, deserialize_with = "date_range::day")]
     to: Option<NaiveDate>,
     /// The `next` of the answer that this one goes on from.
     #[serde(default, deserialize_with = "cursor::after")]
@@ -64,20 +64,20 @@ pub(crate) async fn learning(State(app): State<Arc<App>>, id: Id, parts: Parts) 
     answer(&parts.headers, async {
         let (asked, child, mut reading): (LearningParameters, _, _) =
             open(&app, &parts, id).await?;
-        let range = Range::of(asked.from, asked.to, reading.today)?;
+        let dates = DateRange::of(asked.from, asked.to, reading.today)?;
         let after = match asked.after {
             None => None,
             Some(Position::Learning(period, subject)) => Some((period, subject)),
             Some(_) => return Err(FOREIGN),
         };
-        let (metrics, next) = page(&mut reading, child, asked.period.of(range), after).await?;
+        let (metrics, next) = page(&mut reading, child, asked.period.of(dates), after).await?;
         Ok(Learning {
             child_id: child.uuid(),
             timezone: reading.timezone.name(),
             today: reading.today,
             period: asked.period.as_str(),
-            from: range.from,
-            to: range.to,
+            from: dates.from,
+            to: dates.to,
             metrics,
             next: next.as_ref().map(Position::to_string),
         })

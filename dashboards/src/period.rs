@@ -4,7 +4,7 @@ use chrono::{Datelike as _, Days, Months, NaiveDate};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::range::Range;
+use crate::date_range::DateRange;
 
 #[derive(Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -43,10 +43,10 @@ impl Period {
     }
 
     /// Every period that one of the days is in, by its first and its last day.
-    pub(crate) fn of(self, range: Range) -> Vec<(NaiveDate, NaiveDate)> {
+    pub(crate) fn of(self, dates: DateRange) -> Vec<(NaiveDate, NaiveDate)> {
         let next = |start: &NaiveDate| self.after(*start);
-        std::iter::successors(Some(self.start(range.from)), next)
-            .take_while(|start| *start <= range.to)
+        std::iter::successors(Some(self.start(dates.from)), next)
+            .take_while(|start| *start <= dates.to)
             .map(|start| {
                 let last = self.after(start).and_then(|next| next.pred_opt());
                 (start, last.unwrap_or(start))
@@ -68,12 +68,12 @@ mod tests {
     #[test]
     fn periods_are_whole_and_all_that_the_days_are_in() {
         let day = |text: &str| text.parse::<NaiveDate>().unwrap();
-        let range = Range {
+        let dates = DateRange {
             from: day("2026-02-27"),
             to: day("2026-03-02"),
         };
         let of = |period: Period| -> Vec<String> {
-            let days = period.of(range).into_iter();
+            let days = period.of(dates).into_iter();
             days.map(|(first, last)| format!("{first} {last}"))
                 .collect()
         };

@@ -14,7 +14,7 @@ use utoipa::{
 };
 use uuid::Uuid;
 
-use crate::{problem::Problem, range::Range, reading::Reading};
+use crate::{date_range::DateRange, problem::Problem, reading::Reading};
 
 /// Bytes of rows in one answer; at least one row.
 pub(crate) const BYTES: usize = 512 << 10;
@@ -393,18 +393,18 @@ fn unwritable(error: serde_json::Error) -> Problem {
     Problem::Unavailable("the numbers cannot be told now")
 }
 
-/// The first of the days of a range that have events, in order, as many as fit into one answer; and, where
+/// The first of the days of a range of dates that have events, in order, as many as fit into one answer; and, where
 /// there are others, the last of these.
-pub(crate) async fn range(
+pub(crate) async fn days_with_events(
     reading: &mut Reading,
     child: ChildId,
-    range: Range,
+    dates: DateRange,
 ) -> Result<(Box<RawValue>, Option<NaiveDate>), Problem> {
     let sql = format!("SELECT {} FROM days_within($1, $2, $3, $4)", Day::COLUMNS);
     let mut found: Vec<Day> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(child.uuid())
-        .bind(range.from)
-        .bind(range.to)
+        .bind(dates.from)
+        .bind(dates.to)
         .bind(BYTES as i64)
         .fetch_all(&mut *reading.tx)
         .await?;

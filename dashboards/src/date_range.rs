@@ -6,10 +6,10 @@ use serde::{Deserialize as _, Deserializer, de::Error as _};
 use crate::problem::Problem;
 
 /// Days that one request may ask for: a leap year.
-pub(crate) const LONGEST: i64 = 366;
+pub(crate) const MAX_DAYS: i64 = 366;
 
-/// What is answered where nothing is asked for.
-const USUAL: u64 = 30;
+/// How many days are answered when the request names no first day.
+const DEFAULT_DAYS: u64 = 30;
 
 /// A day that is asked for: one that can be written as `2026-05-04`, and so is of a year that PostgreSQL has.
 pub(crate) fn day<'de, D: Deserializer<'de>>(from: D) -> Result<Option<NaiveDate>, D::Error> {
@@ -20,34 +20,37 @@ pub(crate) fn day<'de, D: Deserializer<'de>>(from: D) -> Result<Option<NaiveDate
     }
 }
 
-/// Days, the first and the last among them.
+/// The days from `from` to `to`. Both belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
+pub(crate) struct DateRange {
     pub(crate) from: NaiveDate,
     pub(crate) to: NaiveDate,
 }
 
-impl Range {
-    /// To the child's day `today`, and thirty days of it, unless something else was asked for.
+impl DateRange {
+    /// The days that were asked for. Without `to` the last one is `today`, the child's local date. Without `from`
+    /// there are thirty days.
     pub(crate) fn of(
         from: Option<NaiveDate>,
         to: Option<NaiveDate>,
         today: NaiveDate,
     ) -> Result<Self, Problem> {
         let to = to.unwrap_or(today);
-        let usual = to.checked_sub_days(Days::new(USUAL - 1)).unwrap_or(to);
+        let usual = to
+            .checked_sub_days(Days::new(DEFAULT_DAYS - 1))
+            .unwrap_or(to);
         let from = from.unwrap_or(usual);
         if from > to {
             return Err(Problem::InvalidParameter("`from` is after `to`".into()));
         }
-        if (to - from).num_days() >= LONGEST {
-            let why = format!("{LONGEST} days at most: ask for the others in another request");
+        if (to - from).num_days() >= MAX_DAYS {
+            let why = format!("{MAX_DAYS} days at most: ask for the others in another request");
             return Err(Problem::InvalidParameter(why.into()));
         }
         Ok(Self { from, to })
     }
 
-    /// What of it comes after a day; nothing where `from` is after `to`.
+    /// The days of it that come after `day`. It is empty when its `from` is after its `to`.
     pub(crate) fn after(self, day: Option<NaiveDate>) -> Self {
         let next = day.map(|day| day.succ_opt().unwrap_or(day));
         let from = next.map_or(self.from, |next| next.max(self.from));
@@ -62,20 +65,20 @@ mod tests {
     #[test]
     fn a_range_has_both_ends_and_is_bounded() {
         let day = |text: &str| text.parse::<NaiveDate>().unwrap();
-        let range = |from: Option<&str>, to: Option<&str>| {
-            Range::of(from.map(day), to.map(day), day("2026-05-31"))
+        let dates = |from: Option<&str>, to: Option<&str>| {
+            DateRange::of(from.map(day), to.map(day), day("2026-05-31"))
         };
-        let usual = range(None, None).unwrap();
+        let usual = dates(None, None).unwrap();
         assert_eq!(
             (usual.from, usual.to),
             (day("2026-05-02"), day("2026-05-31"))
         );
-        let early = range(None, Some("2026-01-30")).unwrap();
+        let early = dates(None, Some("2026-01-30")).unwrap();
         assert_eq!(early.from, day("2026-01-01"));
-        assert!(range(Some("2026-05-31"), None).is_ok());
-        assert!(range(Some("2024-01-01"), Some("2024-12-31")).is_ok());
-        assert!(range(Some("2024-01-01"), Some("2025-01-01")).is_err());
-        assert!(range(Some("2026-06-01"), None).is_err());
+        assert!(dates(Some("2026-05-31"), None).is_ok());
+        assert!(dates(Some("2024-01-01"), Some("2024-12-31")).is_ok());
+        assert!(dates(Some("2024-01-01"), Some("2025-01-01")).is_err());
+        assert!(dates(Some("2026-06-01"), None).is_err());
 
         let after = |day: &str| usual.after(Some(day.parse().unwrap()));
         assert_eq!(usual.after(None), usual);
