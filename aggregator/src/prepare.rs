@@ -15,9 +15,9 @@ use rivulet_quarantine::Share;
 
 use crate::rollup::Rollup;
 
-/// An event of the batch, the one of its copies that counts.
+/// An event of the batch. Of the copies of an event that the batch has, only one is here: the one that counts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Event {
+pub(crate) struct DistinctEvent {
     pub(crate) identity: Identity,
     /// The UTC day of `received_at`.
     pub(crate) seen_on: NaiveDate,
@@ -28,7 +28,7 @@ pub(crate) struct Event {
     record: usize,
 }
 
-impl Event {
+impl DistinctEvent {
     /// Whether it arrived near its id-day, which then has a partition of its own.
     pub(crate) fn is_timely(&self) -> bool {
         self.identity.is_timely(self.seen_on)
@@ -52,7 +52,7 @@ pub(crate) struct Prepared {
     /// Largest `received_at` of each part, Unix milliseconds; 0 if none of it could be read.
     pub(crate) received_at: Vec<i64>,
     /// Sorted by identity: the order of the dedup table's index, and of its locks.
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<DistinctEvent>,
     pub(crate) rollup: Rollup,
     pub(crate) poison: Vec<Poison>,
 }
@@ -68,7 +68,7 @@ impl Prepared {
                 match Record::decode(of.event_type, &raw.payload) {
                     Ok(event) => {
                         received_at[part] = received_at[part].max(event.received_at);
-                        let found = Event {
+                        let found = DistinctEvent {
                             identity: event.identity(),
                             seen_on: utc_day(event.received_at),
                             withheld: !event.analytics,

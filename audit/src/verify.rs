@@ -146,11 +146,12 @@ pub struct Finding {
 struct Seen {
     offset: i64,
     hour: i64,
-    event: Option<Event>,
+    event: Option<LoggedEvent>,
 }
 
+/// What a record in the log says of its event.
 #[derive(Clone, Copy)]
-struct Event {
+struct LoggedEvent {
     id: Uuid,
     child: ChildId,
     identity: Identity,
@@ -197,9 +198,9 @@ pub async fn verify(stores: &Stores, hours: Range<i64>) -> Result<Report, Error>
     Ok(audit.report())
 }
 
-fn read(kind: EventType, payload: &[u8]) -> Option<Event> {
+fn read(kind: EventType, payload: &[u8]) -> Option<LoggedEvent> {
     let record = Record::read(kind, payload).ok()?;
-    Some(Event {
+    Some(LoggedEvent {
         id: record.id,
         child: record.child_id,
         identity: record.identity(),
@@ -391,7 +392,7 @@ impl<'a> Audit<'a> {
         let stored = &self.stored[range];
         let range = &self.ranges[range];
         let mut suspects = Vec::new();
-        let mut elsewhere: Vec<(&Seen, Event)> = Vec::new();
+        let mut elsewhere: Vec<(&Seen, LoggedEvent)> = Vec::new();
         for seen in passed {
             let has_row = stored.contains(seen.offset);
             match seen.event {

@@ -26,7 +26,7 @@ use sqlx::{AssertSqlSafe, PgConnection, postgres::PgBindIterExt as _};
 use uuid::Uuid;
 
 use super::partitions;
-use crate::prepare::Event;
+use crate::prepare::DistinctEvent;
 
 const REMEMBER: &str = "
     INSERT INTO event_seen (day, seen_on, key)
@@ -46,7 +46,7 @@ const FEW: usize = 1_000;
 /// The id-days of the events that have no partition, and get none while this transaction lasts.
 pub(super) async fn days_apart(
     conn: &mut PgConnection,
-    events: &[Event],
+    events: &[DistinctEvent],
 ) -> Result<AHashSet<NaiveDate>, sqlx::Error> {
     let days = |timely: bool| {
         let of = events
@@ -71,13 +71,13 @@ pub(super) async fn days_apart(
 /// Those of the events, sorted by identity, that were counted before.
 pub(super) async fn counted(
     conn: &mut PgConnection,
-    events: &[Event],
+    events: &[DistinctEvent],
     apart: &AHashSet<NaiveDate>,
 ) -> Result<AHashSet<Identity>, sqlx::Error> {
     let mut counted = AHashSet::new();
     // Whether they are apart: the days that have a partition, and keys of the others.
-    let mut days: Vec<&[Event]> = Vec::new();
-    let mut keys: Vec<&Event> = Vec::new();
+    let mut days: Vec<&[DistinctEvent]> = Vec::new();
+    let mut keys: Vec<&DistinctEvent> = Vec::new();
     for of_day in events.chunk_by(|a, b| a.identity.day == b.identity.day) {
         let day = of_day[0].identity.day;
         if apart.contains(&day) || day == RESET_CLOCK_DAY {
@@ -89,7 +89,7 @@ pub(super) async fn counted(
     }
     // Few events are apart, and fewer of those have an id of these very milliseconds: reading them costs next
     // to nothing.
-    let key = |event: &Event| Uuid::from_bytes(event.identity.key);
+    let key = |event: &DistinctEvent| Uuid::from_bytes(event.identity.key);
     let found: Vec<(i64, Uuid)> = if days.is_empty() || sabotaged("both-places") {
         Vec::new()
     } else {
@@ -130,7 +130,7 @@ pub(super) async fn counted(
 async fn of_keys<'e>(
     conn: &mut PgConnection,
     day: NaiveDate,
-    events: impl ExactSizeIterator<Item = &'e Event>,
+    events: impl ExactSizeIterator<Item = &'e DistinctEvent>,
 ) -> Result<impl Iterator<Item = Identity>, sqlx::Error> {
     // The partition by its name: through the parent every partition would be planned for.
     let sql = format!(
@@ -151,13 +151,13 @@ async fn of_keys<'e>(
 /// Remembers the events, none of which was counted before.
 pub(super) async fn remember(
     conn: &mut PgConnection,
-    events: &[Event],
+    events: &[DistinctEvent],
     apart: &AHashSet<NaiveDate>,
 ) -> Result<(), sqlx::Error> {
     if events.is_empty() {
         return Ok(());
     }
-    let place = |event: &Event| match event.identity.day {
+    let place = |event: &DistinctEvent| match event.identity.day {
         day if apart.contains(&day) => RESET_CLOCK_DAY,
         day => day,
     };
