@@ -21,7 +21,7 @@ use sqlx::PgPool;
 
 pub use metrics::METRICS;
 pub use rebuild::{Children, NotRecounted, Rebuilt, rebuild};
-pub use trace::{Copy, Fate, Trace, trace};
+pub use trace::{Copy, RecordStatus, Trace, trace};
 pub use verify::{Account, Finding, Report, Row, Side, verify};
 
 /// The three stores that are compared.

@@ -40,15 +40,15 @@ pub struct Copy {
     /// When it was accepted, where the record can be read.
     pub received_at: Option<DateTime<Utc>>,
     /// What the aggregator made of it.
-    pub rollups: Fate,
+    pub rollups: RecordStatus,
     /// What the sink made of it.
-    pub history: Fate,
+    pub history: RecordStatus,
 }
 
 /// What a consumer made of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fate {
+pub enum RecordStatus {
     /// It has not come to it yet.
     Waiting,
     /// It took effect: counted in the rollups, a row of the history.
@@ -184,12 +184,12 @@ async fn judge(
             rollups: if passed(ROLLUPS) {
                 in_rollups(stores, range, found, &traces[index].copies).await?
             } else {
-                Fate::Waiting
+                RecordStatus::Waiting
             },
             history: if passed(HISTORY) {
                 in_history(stores, range, found, row).await?
             } else {
-                Fate::Waiting
+                RecordStatus::Waiting
             },
         };
         traces[index].copies.push(copy);
@@ -202,19 +202,21 @@ async fn in_rollups(
     range: &OffsetRange,
     found: &Found,
     earlier: &[Copy],
-) -> Result<Fate, Error> {
+) -> Result<RecordStatus, Error> {
     if let Some(reason) = set_aside(stores, ROLLUPS, range, found).await? {
-        return Ok(Fate::Quarantined(reason));
+        return Ok(RecordStatus::Quarantined(reason));
     }
     let Some(record) = found.record else {
-        return Ok(Fate::Unaccounted);
+        return Ok(RecordStatus::Unaccounted);
     };
     let uncounted = stores::uncounted(&stores.pool, [record.identity].into_iter()).await?;
-    let counted = earlier.iter().find(|copy| copy.rollups == Fate::Counted);
+    let counted = earlier
+        .iter()
+        .find(|copy| copy.rollups == RecordStatus::Counted);
     Ok(match counted {
-        _ if !uncounted.is_empty() => Fate::Unaccounted,
-        None => Fate::Counted,
-        Some(copy) => Fate::DuplicateOf(copy.offset),
+        _ if !uncounted.is_empty() => RecordStatus::Unaccounted,
+        None => RecordStatus::Counted,
+        Some(copy) => RecordStatus::DuplicateOf(copy.offset),
     })
 }
 
@@ -223,21 +225,21 @@ async fn in_history(
     range: &OffsetRange,
     found: &Found,
     row: Option<&Stored>,
-) -> Result<Fate, Error> {
+) -> Result<RecordStatus, Error> {
     if let Some(row) = row {
         let offset = row.kafka_offset.cast_signed();
         let is_of =
             row.topic_incarnation == range.incarnation && row.kafka_partition == range.partition;
         if is_of && offset == found.offset {
-            return Ok(Fate::Counted);
+            return Ok(RecordStatus::Counted);
         }
-        return Ok(Fate::DuplicateOf(offset));
+        return Ok(RecordStatus::DuplicateOf(offset));
     }
     if let Some(reason) = set_aside(stores, HISTORY, range, found).await? {
-        return Ok(Fate::Quarantined(reason));
+        return Ok(RecordStatus::Quarantined(reason));
     }
     let Some(record) = found.record else {
-        return Ok(Fate::Unaccounted);
+        return Ok(RecordStatus::Unaccounted);
     };
     let event = [(record.child, record.identity)];
     if !record.analytics
@@ -245,9 +247,9 @@ async fn in_history(
             .await?
             .is_empty()
     {
-        return Ok(Fate::Withheld);
+        return Ok(RecordStatus::Withheld);
     }
-    Ok(Fate::Unaccounted)
+    Ok(RecordStatus::Unaccounted)
 }
 
 /// What the quarantine says of it.

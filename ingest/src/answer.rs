@@ -8,15 +8,15 @@ use rivulet_web::RequestId;
 
 use crate::shares::{Held, Reservation};
 
-/// What became of one event.
+/// What the answer says of one event.
 pub(crate) struct Line<'a> {
     pub(crate) id: Option<Cow<'a, str>>,
     pub(crate) warnings: Vec<String>,
-    pub(crate) fate: Fate,
+    pub(crate) outcome: Outcome,
 }
 
-/// Accepted, rejected for good, or not stored.
-pub(crate) enum Fate {
+/// What became of one event: it was accepted, rejected for good, or not stored.
+pub(crate) enum Outcome {
     Accepted(EventType),
     /// Accepted, and for now on this node's disk.
     Spilled(EventType),
@@ -73,7 +73,7 @@ pub(crate) fn write(
     out.extend_from_slice(b",\"results\":[");
     let mut first = true;
     for (index, line) in lines.iter().enumerate() {
-        let plain = matches!(line.fate, Fate::Accepted(_)) && line.warnings.is_empty();
+        let plain = matches!(line.outcome, Outcome::Accepted(_)) && line.warnings.is_empty();
         if plain && !summary.verbose {
             continue;
         }
@@ -98,13 +98,13 @@ fn result(out: &mut Vec<u8>, index: usize, line: &Line<'_>) {
         Some(id) => string(out, id),
         None => out.extend_from_slice(b"null"),
     }
-    match &line.fate {
-        Fate::Accepted(_) => out.extend_from_slice(b",\"outcome\":\"accepted\""),
-        Fate::Spilled(_) => {
+    match &line.outcome {
+        Outcome::Accepted(_) => out.extend_from_slice(b",\"outcome\":\"accepted\""),
+        Outcome::Spilled(_) => {
             out.extend_from_slice(b",\"outcome\":\"accepted\",\"durability\":\"spilled\"")
         }
-        Fate::Retry(_) => out.extend_from_slice(b",\"outcome\":\"retry\""),
-        Fate::Rejected(rejection) => {
+        Outcome::Retry(_) => out.extend_from_slice(b",\"outcome\":\"retry\""),
+        Outcome::Rejected(rejection) => {
             out.extend_from_slice(b",\"outcome\":\"rejected\",\"code\":\"");
             out.extend_from_slice(rejection.code.as_str().as_bytes());
             out.push(b'"');

@@ -105,7 +105,7 @@ pub(crate) struct EventOutcome {
     /// Its `id` as it was sent; null where that is no string of at most 64 bytes.
     #[schema(required = true)]
     id: Option<String>,
-    outcome: Fate,
+    outcome: Outcome,
     /// With `accepted`, where Kafka is down and the event is safe on this server's disk until it is back.
     #[schema(required = false)]
     durability: Durability,
@@ -126,9 +126,10 @@ pub(crate) struct EventOutcome {
 /// `accepted`: it is durable, forget it. `rejected`: it will never succeed, do not send it again.
 /// `retry`: it was not stored, send it again after `Retry-After`.
 #[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
+// The name in the document is older than the one here; SDKs that are generated from it have a type of that name.
+#[schema(as = Fate, rename_all = "snake_case")]
 #[expect(dead_code, reason = "only its schema is used")]
-enum Fate {
+enum Outcome {
     Accepted,
     Rejected,
     Retry,

@@ -19,7 +19,7 @@ use rivulet_web::RequestId;
 
 use crate::{
     account::{Account, SHORT, Slice},
-    answer::{self, Fate, Line, Sent, Summary},
+    answer::{self, Line, Outcome, Sent, Summary},
     body::Media,
     clock::unix_millis_now,
     described::{Batch, NDJSON, OfEvents, Receipt, SentAt},
@@ -298,8 +298,8 @@ async fn store<'a>(
     let mut place = |slice: &Slice| {
         in_steps(slice, events.by_ref(), |(index, parsed)| {
             buffer.clear();
-            let fate = match parsed.outcome {
-                Err(rejection) => Ok(Fate::Rejected(rejection)),
+            let outcome = match parsed.outcome {
+                Err(rejection) => Ok(Outcome::Rejected(rejection)),
                 Ok(event) => {
                     let known = &by.known[by.children.of_event[index] as usize];
                     match admitted(by.family, &event, known) {
@@ -312,15 +312,15 @@ async fn store<'a>(
                             &mut sending,
                             &mut buffer,
                         ),
-                        Err(fate) => Ok(fate),
+                        Err(outcome) => Ok(outcome),
                     }
                 }
             };
-            match fate {
-                Ok(fate) => lines.push(Line {
+            match outcome {
+                Ok(outcome) => lines.push(Line {
                     id: parsed.id,
                     warnings: parsed.warnings,
-                    fate,
+                    outcome,
                 }),
                 Err(problem) => failed = Some(problem),
             }
@@ -344,10 +344,10 @@ async fn store<'a>(
 
     let mut tally = Tally::default();
     for line in &lines {
-        match &line.fate {
-            Fate::Accepted(kind) | Fate::Spilled(kind) => tally.accepted(*kind),
-            Fate::Retry(kind) => tally.retry(*kind),
-            Fate::Rejected(rejection) => tally.rejected(rejection.code),
+        match &line.outcome {
+            Outcome::Accepted(kind) | Outcome::Spilled(kind) => tally.accepted(*kind),
+            Outcome::Retry(kind) => tally.retry(*kind),
+            Outcome::Rejected(rejection) => tally.rejected(rejection.code),
         }
     }
     Ok((lines, tally))
@@ -357,9 +357,9 @@ async fn store<'a>(
 async fn settle(app: &App, failed: Vec<Failed>, received_at: i64, lines: &mut [Line<'_>]) {
     let (mut spilled, mut records) = (Vec::new(), Vec::new());
     for Failed { index, record } in failed {
-        let fate = &mut lines[index as usize].fate;
-        if let Fate::Accepted(kind) = *fate {
-            *fate = Fate::Retry(kind);
+        let outcome = &mut lines[index as usize].outcome;
+        if let Outcome::Accepted(kind) = *outcome {
+            *outcome = Outcome::Retry(kind);
         }
         if let Some(record) = record {
             spilled.push(index);
@@ -370,9 +370,9 @@ async fn settle(app: &App, failed: Vec<Failed>, received_at: i64, lines: &mut [L
         && spill.keep(received_at, records).await
     {
         for index in spilled {
-            let fate = &mut lines[index as usize].fate;
-            if let Fate::Retry(kind) = *fate {
-                *fate = Fate::Spilled(kind);
+            let outcome = &mut lines[index as usize].outcome;
+            if let Outcome::Retry(kind) = *outcome {
+                *outcome = Outcome::Spilled(kind);
             }
         }
     }
@@ -383,21 +383,21 @@ fn admitted<'r>(
     family: Option<ParentId>,
     event: &Event<'_>,
     known: &'r Known,
-) -> Result<&'r Registration, Fate> {
+) -> Result<&'r Registration, Outcome> {
     let kind = event.event_type();
     match known {
-        Known::Unavailable => Err(Fate::Retry(kind)),
+        Known::Unavailable => Err(Outcome::Retry(kind)),
         Known::Cached(registration) => {
             // It would be refused, but the registry could not be read again.
-            admit(family, Some(registration), kind).map_err(|_| Fate::Retry(kind))
+            admit(family, Some(registration), kind).map_err(|_| Outcome::Retry(kind))
         }
         Known::Read(registration) => {
-            admit(family, registration.as_ref(), kind).map_err(Fate::Rejected)
+            admit(family, registration.as_ref(), kind).map_err(Outcome::Rejected)
         }
     }
 }
 
-/// The event's fate, `Accepted` provided that Kafka acknowledges it.
+/// The event's outcome, `Accepted` provided that Kafka acknowledges it.
 fn hand_over(
     app: &App,
     event: Event<'_>,
@@ -406,14 +406,14 @@ fn hand_over(
     index: usize,
     sending: &mut Sending<'_>,
     buffer: &mut Vec<u8>,
-) -> Result<Fate, Problem> {
+) -> Result<Outcome, Problem> {
     let (kind, child) = (event.event_type(), event.child_id);
     let record = match event.place(clocks, registration) {
         Ok(record) => record,
-        Err(rejection) => return Ok(Fate::Rejected(rejection)),
+        Err(rejection) => return Ok(Outcome::Rejected(rejection)),
     };
     if !app.producer.is_up() && app.spill.is_none() {
-        return Ok(Fate::Retry(kind));
+        return Ok(Outcome::Retry(kind));
     }
     buffer.clear();
     record.encode(buffer).map_err(|error| {
@@ -421,5 +421,5 @@ fn hand_over(
         Problem::Internal
     })?;
     sending.send(index as u32, kind, child, buffer);
-    Ok(Fate::Accepted(kind))
+    Ok(Outcome::Accepted(kind))
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Days, Utc};
 use clap::Args;
-use rivulet_audit::{Fate, Trace as Found};
+use rivulet_audit::{RecordStatus, Trace as Found};
 use uuid::Uuid;
 
 use super::verify::Services;
@@ -86,13 +86,15 @@ fn print(trace: &Found) {
     }
 }
 
-fn told(fate: &Fate, counted: &str) -> String {
-    match fate {
-        Fate::Waiting => "waiting: the consumer has not come to it yet".to_owned(),
-        Fate::Counted => counted.to_owned(),
-        Fate::DuplicateOf(offset) => format!("a copy of offset {offset}, which is {counted}"),
-        Fate::Withheld => "withheld: `analytics` was not granted".to_owned(),
-        Fate::Quarantined(reason) => reason.clone(),
-        Fate::Unaccounted => "UNACCOUNTED: it was passed and is nowhere".to_owned(),
+fn told(status: &RecordStatus, counted: &str) -> String {
+    match status {
+        RecordStatus::Waiting => "waiting: the consumer has not come to it yet".to_owned(),
+        RecordStatus::Counted => counted.to_owned(),
+        RecordStatus::DuplicateOf(offset) => {
+            format!("a copy of offset {offset}, which is {counted}")
+        }
+        RecordStatus::Withheld => "withheld: `analytics` was not granted".to_owned(),
+        RecordStatus::Quarantined(reason) => reason.clone(),
+        RecordStatus::Unaccounted => "UNACCOUNTED: it was passed and is nowhere".to_owned(),
     }
 }
