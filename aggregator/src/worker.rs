@@ -104,7 +104,7 @@ impl Worker {
                 self.health.well(&mut self.fails);
                 return Ok(End::Done);
             }
-            if !self.breaker.admits(&batch.shares()).await {
+            if !self.breaker.allows(&batch.shares()).await {
                 self.handle.still_trying();
                 if !self.waited(Breaker::LOOK_AGAIN).await {
                     return Ok(End::Stopped);

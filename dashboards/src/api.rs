@@ -19,7 +19,7 @@ use utoipa::{IntoParams, openapi::OpenApi};
 
 use crate::{
     answers::Daily,
-    app::{App, Id, NoParameters, admit, answer, open},
+    app::{App, Id, NoParameters, answer, authenticate, open},
     cursor::{self, FOREIGN, Position},
     date_range::{self, DateRange},
     described::{Conditional, OfChild, Refusals, Unchanged},
@@ -89,7 +89,7 @@ pub(crate) fn router(
 /// else about it.
 async fn refused(app: &App, parts: &Parts, problem: Problem) -> Response {
     let problem = match parts.uri.path().starts_with("/v1/") {
-        true => admit(app, parts).await.err().unwrap_or(problem),
+        true => authenticate(app, parts).await.err().unwrap_or(problem),
         false => problem,
     };
     problem.into_response()

@@ -52,7 +52,7 @@ pub(crate) async fn open<P: DeserializeOwned>(
     parts: &Parts,
     id: Id,
 ) -> Result<(P, ChildId, Reading), Problem> {
-    let viewer = admit(app, parts).await?;
+    let viewer = authenticate(app, parts).await?;
     let asked = parameters(parts)?;
     let child = ChildId::new(uuid(id)?);
     let place = app.shares.take(viewer, parts.extensions.get()).await?;
@@ -61,8 +61,8 @@ pub(crate) async fn open<P: DeserializeOwned>(
     Ok((asked, child, reading.holding(place)))
 }
 
-/// Who asks, if they have not asked too much.
-pub(crate) async fn admit(app: &App, parts: &Parts) -> Result<Viewer, Problem> {
+/// Finds out who asks, and counts the request against their rate limit. From then on the connection is kept.
+pub(crate) async fn authenticate(app: &App, parts: &Parts) -> Result<Viewer, Problem> {
     let viewer = viewer(app, &parts.headers).await?;
     let taken = match &viewer {
         Viewer::Product(key) => app.limiter.take(key, 1),

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     answers::{CHILDREN, Family},
-    app::{App, Id, admit, answer, parameters, uuid},
+    app::{App, Id, answer, authenticate, parameters, uuid},
     cursor::{self, FOREIGN, Position},
     described::{Conditional, OfFamily, Refusals, Unchanged},
     period::monday,
@@ -51,7 +51,7 @@ struct FamilyParameters {
 )]
 pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     answer(&parts.headers, async {
-        let viewer = admit(&app, &parts).await?;
+        let viewer = authenticate(&app, &parts).await?;
         let asked: FamilyParameters = parameters(&parts)?;
         let parent = ParentId::new(uuid(id)?);
         let after = match asked.after {

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::metrics::{LIVE_LISTENERS, LIVE_UPDATES};
 use crate::{
-    app::{App, Id, NoParameters, admit, parameters, uuid, viewer},
+    app::{App, Id, NoParameters, authenticate, parameters, uuid, viewer},
     described::{LastEventId, OfChild, OfFamily, Refusals},
     feed::{News, PAUSE, Watch, pace},
     problem::Problem,
@@ -63,7 +63,7 @@ const CHILDREN: i64 = 256;
 )]
 pub(crate) async fn child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let open = async {
-        let viewer = admit(&app, &parts).await?;
+        let viewer = authenticate(&app, &parts).await?;
         let NoParameters {} = parameters(&parts)?;
         let child = ChildId::new(uuid(id)?);
         let _place = app.shares.take(viewer, parts.extensions.get()).await?;
@@ -95,7 +95,7 @@ pub(crate) async fn child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> 
 )]
 pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let open = async {
-        let viewer = admit(&app, &parts).await?;
+        let viewer = authenticate(&app, &parts).await?;
         let NoParameters {} = parameters(&parts)?;
         let parent = ParentId::new(uuid(id)?);
         let request = parts.extensions.get();

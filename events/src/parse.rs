@@ -19,7 +19,7 @@ use crate::{
 /// The longest `id` that is repeated in the answer of an event whose `id` is no UUID.
 const ECHOED_ID_BYTES: usize = 64;
 
-/// A valid event, not yet admitted, placed in time or given its day.
+/// A valid event, not yet checked against the registry, and without event time, local date and identity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event<'a> {
     /// The client's idempotency key.

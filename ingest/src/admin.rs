@@ -16,9 +16,9 @@ use uuid::Uuid;
 use crate::{
     account::SHORT,
     described::{Child, OfDelete, OfGet, OfPut, Parent, RegisteredChild, RegisteredParent},
+    open_request::{OpenRequest, ReceivedRequest},
     problem::Problem,
     state::App,
-    visit::{Admitted, Visit},
 };
 
 /// The id in the path, as far as it can be read: what cannot be is refused by us, once we know who asks.
@@ -38,7 +38,7 @@ type Id = Result<Path<String>, PathRejection>;
 )]
 pub(crate) async fn put_parent(State(app): State<Arc<App>>, id: Id, request: Request) -> Response {
     let put = async {
-        let (_visit, id, object) = declared(&app, id, request).await?;
+        let (_request, id, object) = declared(&app, id, request).await?;
         let timezone = declarations::timezone(&object)?;
         let consents = declarations::consents(&object)?;
         let streaks = declarations::streaks(&object)?;
@@ -62,7 +62,7 @@ pub(crate) async fn put_parent(State(app): State<Arc<App>>, id: Id, request: Req
 )]
 pub(crate) async fn put_child(State(app): State<Arc<App>>, id: Id, request: Request) -> Response {
     let put = async {
-        let (_visit, id, object) = declared(&app, id, request).await?;
+        let (_request, id, object) = declared(&app, id, request).await?;
         let parent = declarations::parent_id(&object)?;
         let age_group = declarations::age_group(&object)?;
         families::put_child(&app.pool, ChildId::new(id), parent, age_group).await?;
@@ -84,7 +84,7 @@ pub(crate) async fn put_child(State(app): State<Arc<App>>, id: Id, request: Requ
 )]
 pub(crate) async fn delete_parent(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let delete = async {
-        let _visit = app.visit(&parts, Some(Scope::Admin)).await?;
+        let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
         families::delete_parent(&app.pool, ParentId::new(read_id(id)?)).await?;
         Ok(())
     };
@@ -104,7 +104,7 @@ pub(crate) async fn delete_parent(State(app): State<Arc<App>>, id: Id, parts: Pa
 )]
 pub(crate) async fn delete_child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let delete = async {
-        let _visit = app.visit(&parts, Some(Scope::Admin)).await?;
+        let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
         families::delete_child(&app.pool, ChildId::new(read_id(id)?)).await?;
         Ok(())
     };
@@ -124,7 +124,7 @@ pub(crate) async fn delete_child(State(app): State<Arc<App>>, id: Id, parts: Par
 )]
 pub(crate) async fn get_parent(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let get = async {
-        let _visit = app.visit(&parts, Some(Scope::Admin)).await?;
+        let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
         Ok(families::parent(&app.pool, ParentId::new(read_id(id)?)).await?)
     };
     told(get.await)
@@ -143,7 +143,7 @@ pub(crate) async fn get_parent(State(app): State<Arc<App>>, id: Id, parts: Parts
 )]
 pub(crate) async fn get_child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let get = async {
-        let _visit = app.visit(&parts, Some(Scope::Admin)).await?;
+        let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
         Ok(families::child(&app.pool, ChildId::new(read_id(id)?)).await?)
     };
     told(get.await)
@@ -154,23 +154,23 @@ async fn declared(
     app: &App,
     id: Id,
     request: Request<Body>,
-) -> Result<(Visit<'_>, Uuid, Map<String, Value>), Problem> {
+) -> Result<(OpenRequest<'_>, Uuid, Map<String, Value>), Problem> {
     let (parts, body) = request.into_parts();
-    let admitted = app
-        .admit(&parts, body, Scope::Admin, "application/json")
+    let received = app
+        .receive(&parts, body, Scope::Admin, "application/json")
         .await?;
-    let Admitted {
-        mut visit, held, ..
-    } = admitted;
+    let ReceivedRequest {
+        mut request, body, ..
+    } = received;
     let id = read_id(id)?;
-    let is_long = held.bytes.len() > SHORT;
-    let read = visit
+    let is_long = body.bytes.len() > SHORT;
+    let read = request
         .account
-        .work(is_long, |_| Poll::Ready(object(&held.bytes)));
+        .work(is_long, |_| Poll::Ready(object(&body.bytes)));
     let object = read
         .await?
         .map_err(|why| Problem::InvalidBody(format!("the body cannot be read: {why}").into()))?;
-    Ok((visit, id, object))
+    Ok((request, id, object))
 }
 
 fn read_id(id: Id) -> Result<Uuid, Problem> {

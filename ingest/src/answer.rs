@@ -35,10 +35,10 @@ pub(crate) struct Summary<'r> {
     pub(crate) verbose: bool,
 }
 
-/// An answer until it is sent, with its request's place among those at work.
+/// An answer. Until it is sent, its request counts as in progress.
 pub(crate) struct Sent {
     pub(crate) json: Held,
-    pub(crate) _place: Reservation,
+    pub(crate) _in_progress: Reservation,
 }
 
 impl AsRef<[u8]> for Sent {

@@ -24,13 +24,13 @@ use crate::{
     clock::unix_millis_now,
     described::{Batch, NDJSON, OfEvents, Receipt, SentAt},
     metrics::Tally,
+    open_request::{OpenRequest, ReceivedRequest},
     problem::Problem,
     producer::{Failed, Room, Sending},
     reading::{in_steps, is_doubtful, read},
     sender::SenderId,
     shares::Reservation,
     state::App,
-    visit::{Admitted, Visit},
 };
 
 const X_SENT_AT: HeaderName = HeaderName::from_static("x-sent-at");
@@ -73,37 +73,37 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
 
 async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem> {
     let accepts = "application/json or application/x-ndjson";
-    let Admitted {
-        visit,
+    let ReceivedRequest {
+        request,
         media,
-        mut held,
-    } = app.admit(parts, body, Scope::Ingest, accepts).await?;
-    let Visit {
+        mut body,
+    } = app.receive(parts, body, Scope::Ingest, accepts).await?;
+    let OpenRequest {
         sender,
         mut account,
-        place,
+        in_progress,
         head: _head,
-    } = visit;
+    } = request;
     let received_at = unix_millis_now();
     let header_sent_at = match parts.headers.get(X_SENT_AT) {
         None => None,
         Some(value) => Some(read_time(value).ok_or(Problem::InvalidSentAt)?),
     };
-    app.metrics.body_bytes.increment(held.bytes.len() as u64);
+    app.metrics.body_bytes.increment(body.bytes.len() as u64);
 
-    let mut found = read(&mut account, media, &held.bytes).await;
+    let mut found = read(&mut account, media, &body.bytes).await;
     if is_doubtful(&found) {
         drop(found);
-        let is_long = held.bytes.len() > SHORT;
+        let is_long = body.bytes.len() > SHORT;
         let repair = |_: &Slice| {
             match media {
-                Media::Json => repair::json(&mut held.bytes),
-                Media::Ndjson => repair::ndjson(&mut held.bytes),
+                Media::Json => repair::json(&mut body.bytes),
+                Media::Ndjson => repair::ndjson(&mut body.bytes),
             };
             Poll::Ready(())
         };
         account.work(is_long, repair).await?;
-        found = read(&mut account, media, &held.bytes).await;
+        found = read(&mut account, media, &body.bytes).await;
     }
     let (body_sent_at, parsed) = found?;
     app.metrics.request_events.record(parsed.len() as f64);
@@ -119,7 +119,7 @@ async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem>
     let send = span.map(|span| span.child("send", SpanKind::Producer));
     let room = room_for(app, sender.id(), &parsed);
     let sending = app.producer.begin(send.as_ref(), room);
-    let is_long = held.bytes.len() > SHORT;
+    let is_long = body.bytes.len() > SHORT;
     let events = Placing {
         family,
         children: &children,
@@ -164,7 +164,7 @@ async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem>
     };
     let answer = Sent {
         json: answer::write(&summary, &lines, account.reserve()),
-        _place: place,
+        _in_progress: in_progress,
     };
     let mut response = Response::new(Body::from(Bytes::from_owner(answer)));
     let headers = response.headers_mut();
@@ -227,9 +227,10 @@ impl Children {
     }
 }
 
-/// Whether this event may be taken. To who speaks for one family, the children of another are not
-/// registered: that they exist is not theirs to know.
-fn admit(
+/// Checks whether an event of this type may be taken from this child. A sender that speaks for one family gets the
+/// same answer for a child of another family as for one that is not registered: it must not learn that the child
+/// exists.
+fn check_registration(
     family: Option<ParentId>,
     child: Option<&Registration>,
     kind: EventType,
@@ -251,7 +252,7 @@ async fn ask_registry(
     for (parsed, child) in parsed.iter().zip(&children.of_event) {
         if let Ok(event) = &parsed.outcome
             && let Known::Cached(registration) = &known[*child as usize]
-            && admit(family, Some(registration), event.event_type()).is_err()
+            && check_registration(family, Some(registration), event.event_type()).is_err()
         {
             doubtful.push(*child);
         }
@@ -273,7 +274,7 @@ async fn ask_registry(
     known
 }
 
-/// By what events are admitted and placed.
+/// What decides whether an event is taken, and what goes into its record.
 struct Placing<'p> {
     family: Option<ParentId>,
     children: &'p Children,
@@ -302,7 +303,7 @@ async fn store<'a>(
                 Err(rejection) => Ok(Outcome::Rejected(rejection)),
                 Ok(event) => {
                     let known = &by.known[by.children.of_event[index] as usize];
-                    match admitted(by.family, &event, known) {
+                    match registration_for(by.family, &event, known) {
                         Ok(registration) => hand_over(
                             app,
                             event,
@@ -378,8 +379,8 @@ async fn settle(app: &App, failed: Vec<Failed>, received_at: i64, lines: &mut [L
     }
 }
 
-/// The child's registration, where that lets the event in.
-fn admitted<'r>(
+/// Returns the child's registration, or why the event cannot be taken now.
+fn registration_for<'r>(
     family: Option<ParentId>,
     event: &Event<'_>,
     known: &'r Known,
@@ -389,10 +390,10 @@ fn admitted<'r>(
         Known::Unavailable => Err(Outcome::Retry(kind)),
         Known::Cached(registration) => {
             // It would be refused, but the registry could not be read again.
-            admit(family, Some(registration), kind).map_err(|_| Outcome::Retry(kind))
+            check_registration(family, Some(registration), kind).map_err(|_| Outcome::Retry(kind))
         }
         Known::Read(registration) => {
-            admit(family, registration.as_ref(), kind).map_err(Outcome::Rejected)
+            check_registration(family, registration.as_ref(), kind).map_err(Outcome::Rejected)
         }
     }
 }

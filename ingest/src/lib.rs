@@ -23,6 +23,7 @@ mod event_schema;
 mod events;
 mod inflate;
 mod metrics;
+mod open_request;
 mod openapi;
 mod problem;
 mod producer;
@@ -34,7 +35,6 @@ mod shares;
 mod spill;
 mod state;
 mod turns;
-mod visit;
 
 pub use config::{Config, InvalidConfig};
 pub use metrics::METRICS;

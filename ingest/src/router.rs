@@ -72,7 +72,11 @@ pub(crate) fn router(
 async fn refused(app: &App, request: Request, problem: Problem) -> Response {
     let (parts, body) = request.into_parts();
     let problem = match parts.uri.path().starts_with("/v1/") {
-        true => app.visit(&parts, None).await.err().unwrap_or(problem),
+        true => app
+            .open_request(&parts, None)
+            .await
+            .err()
+            .unwrap_or(problem),
         false => problem,
     };
     if !body::expects_continue(&parts.headers) {

@@ -89,7 +89,7 @@ impl Breaker {
 
     /// Whether a batch may be committed. After a "no" nothing of it may be, and the same is to be
     /// asked again [a little later](Self::LOOK_AGAIN).
-    pub async fn admits(&self, batch: &[Share<'_>]) -> bool {
+    pub async fn allows(&self, batch: &[Share<'_>]) -> bool {
         let Some(trouble) = self.trouble(batch) else {
             return true;
         };
@@ -110,7 +110,7 @@ impl Breaker {
         }
     }
 
-    /// A batch that was admitted is committed.
+    /// To be called when a batch that was allowed has been committed.
     pub async fn committed(&self, batch: &[Share<'_>]) {
         for topic in self.count(batch) {
             if let Err(error) = pauses::forget(&self.pool, self.consumer, &topic).await {
@@ -160,8 +160,8 @@ impl Breaker {
             unfit,
             code,
         } = &trouble;
-        // Known from here on: a batch of it that was admitted before is yet to be committed, and a topic
-        // that is met for the first time is told to be well.
+        // The topic must be known from here on. A batch of it that was allowed before may still be committed, and the
+        // first batch of an unknown topic would set its gauge to 0.
         state.topics.entry(topic.clone()).or_default();
         self.gauge(topic, 1.0);
         self.readiness.fail(

@@ -66,7 +66,7 @@ async fn deliver_in(span: Option<&Span>, deliverer: &Deliverer, mut range: Range
         unfit,
         code: code.as_deref(),
     };
-    if !admitted(deliverer, &range, share).await {
+    if !wait_until_allowed(deliverer, &range, share).await {
         return Outcome::Lost;
     }
     let begin = step("begin", "postgresql");
@@ -105,7 +105,7 @@ async fn deliver_in(span: Option<&Span>, deliverer: &Deliverer, mut range: Range
         if let Some(record) = poisonous.first() {
             share.unfit += poisonous.len() as u64;
             let code = Some(&*record.code);
-            if !admitted(deliverer, &range, Share { code, ..share }).await {
+            if !wait_until_allowed(deliverer, &range, Share { code, ..share }).await {
                 return Outcome::Lost;
             }
         }
@@ -128,10 +128,11 @@ async fn deliver_in(span: Option<&Span>, deliverer: &Deliverer, mut range: Range
     Outcome::Done
 }
 
-/// Waits for as long as too many records are unfit. `false`: the partition has gone elsewhere.
-async fn admitted(deliverer: &Deliverer, range: &Range, share: Share<'_>) -> bool {
+/// Waits for as long as the breaker has stopped the sink. Returns `false` if another instance has got the
+/// partition meanwhile.
+async fn wait_until_allowed(deliverer: &Deliverer, range: &Range, share: Share<'_>) -> bool {
     while deliverer.handle.is_current(&range.part) {
-        if deliverer.breaker.admits(&[share]).await {
+        if deliverer.breaker.allows(&[share]).await {
             return true;
         }
         deliverer.handle.still_trying();

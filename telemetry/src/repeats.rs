@@ -63,14 +63,14 @@ impl Kind {
     }
 
     /// Whether a line may be written; if not, it is counted.
-    fn admits(&mut self, now: Instant) -> bool {
-        let admitted = now >= self.free_at && (self.suppressed == 0 || self.counted);
-        if admitted {
+    fn allows(&mut self, now: Instant) -> bool {
+        let allowed = now >= self.free_at && (self.suppressed == 0 || self.counted);
+        if allowed {
             (self.free_at, self.counted) = (now + PERIOD, false);
         } else {
             self.suppressed += 1;
         }
-        admitted
+        allowed
     }
 
     /// How many lines are to be told of, if it is time to.
@@ -192,7 +192,7 @@ struct State {
 }
 
 impl State {
-    fn admits(&mut self, metadata: &'static Metadata<'static>, text: &str, now: Instant) -> bool {
+    fn allows(&mut self, metadata: &'static Metadata<'static>, text: &str, now: Instant) -> bool {
         let place = self
             .places
             .entry(metadata.callsite())
@@ -202,9 +202,9 @@ impl State {
                 kinds: Vec::new(),
                 others: Kind::new("", now),
             });
-        let admitted = place.kind(text, now).admits(now);
-        self.pending |= !admitted;
-        admitted
+        let allowed = place.kind(text, now).allows(now);
+        self.pending |= !allowed;
+        allowed
     }
 
     /// The counts for which it is time; all where no time is given.
@@ -261,12 +261,12 @@ pub(crate) struct Repeats {
 }
 
 impl Repeats {
-    fn admits(&self, event: &Event<'_>, now: Instant) -> bool {
+    fn allows(&self, event: &Event<'_>, now: Instant) -> bool {
         let mut text = Text::default();
         event.record(&mut text);
         let mut state = self.shared.state.lock();
         let (was_pending, has_teller) = (state.pending, state.has_teller);
-        let admitted = state.admits(event.metadata(), &text.0, now);
+        let allowed = state.allows(event.metadata(), &text.0, now);
         if state.pending && !was_pending {
             state.has_teller = true;
             drop(state);
@@ -279,7 +279,7 @@ impl Repeats {
                 let _ = teller.spawn(move || shared.keep_telling());
             }
         }
-        admitted
+        allowed
     }
 
     /// Tells every count there is.
@@ -295,7 +295,7 @@ impl<S: Subscriber> Layer<S> for Repeats {
         // What is below is only there where an operator asks for it.
         *metadata.level() > Level::WARN
             || metadata.name() == COUNT
-            || self.admits(event, Instant::now())
+            || self.allows(event, Instant::now())
     }
 }
 

@@ -24,12 +24,12 @@ impl Consumer {
             unfit,
             code: (unfit > 0).then_some("unknown_version"),
         };
-        let admitted = self.breaker.admits(&[share]).await;
-        if admitted {
+        let allowed = self.breaker.allows(&[share]).await;
+        if allowed {
             self.breaker.committed(&[share]).await;
         }
-        assert_eq!(admitted, self.readiness.is_ready());
-        admitted
+        assert_eq!(allowed, self.readiness.is_ready());
+        allowed
     }
 }
 
@@ -67,12 +67,12 @@ async fn a_trickle_goes_by_and_a_flood_stops_everything() {
         unfit: 0,
         code: None,
     };
-    assert!(!consumer.breaker.admits(&[other]).await);
+    assert!(!consumer.breaker.allows(&[other]).await);
 }
 
 /// Tasks share a breaker: one may commit what it was allowed to after another had to stop.
 #[tokio::test]
-async fn what_was_admitted_before_does_not_hide_the_stop() {
+async fn what_was_allowed_before_does_not_hide_the_stop() {
     let metrics = rivulet_telemetry::metrics(&[]).unwrap();
     let bed = bed().await;
     let breaker = Consumer::start(&bed, 0.1).breaker;
@@ -82,8 +82,8 @@ async fn what_was_admitted_before_does_not_hide_the_stop() {
         unfit: records,
         code: Some("unknown_version"),
     };
-    assert!(breaker.admits(&[share(12)]).await);
-    assert!(!breaker.admits(&[share(5_000)]).await);
+    assert!(breaker.allows(&[share(12)]).await);
+    assert!(!breaker.allows(&[share(5_000)]).await);
     breaker.committed(&[share(12)]).await;
     let told = metrics.render();
     assert!(

@@ -18,7 +18,7 @@ fn written(at: impl IntoIterator<Item = u32>, until: u32) -> Vec<(u32, String)> 
     for ms in 0..until {
         let now = start + MS * ms;
         while lines.next_if(|at| *at == ms).is_some() {
-            if kind.admits(now) {
+            if kind.allows(now) {
                 written.push((ms, "line".to_owned()));
             }
         }

@@ -1,4 +1,4 @@
-//! A request whose sender is known: what it holds, and what it costs.
+//! A request that passed the checks of its sender: who sent it, what it costs, and what it holds.
 
 use std::sync::Arc;
 
@@ -15,40 +15,40 @@ use crate::{
     state::App,
 };
 
-/// A request that may be worked on, as long as it is.
-pub(crate) struct Visit<'a> {
+/// A request whose sender may send it. It holds its reservations until it is dropped.
+pub(crate) struct OpenRequest<'a> {
     pub(crate) sender: Sender,
     pub(crate) account: Account<'a>,
-    /// Among the requests of all senders that are at work.
-    pub(crate) place: Reservation,
-    /// Its head, which is held until the end.
+    /// Counts it among the requests that its sender has in progress.
+    pub(crate) in_progress: Reservation,
+    /// The memory that its head takes.
     pub(crate) head: Reservation,
 }
 
-/// The same with its body.
-pub(crate) struct Admitted<'a> {
-    pub(crate) visit: Visit<'a>,
+/// An open request and its body.
+pub(crate) struct ReceivedRequest<'a> {
+    pub(crate) request: OpenRequest<'a>,
     pub(crate) media: Media,
-    pub(crate) held: Held,
+    pub(crate) body: Held,
 }
 
 impl App {
-    /// Lets a request in whose sender has a good credential, of this scope where one is needed, does not owe
-    /// anything, and has not as much at work already as leaves room for others. From then on its connection is
-    /// kept, and it costs a token.
-    pub(crate) async fn visit(
+    /// Opens a request if its sender has a good credential, with the scope `needed` where there is one, owes no
+    /// tokens, and has not more than its share in progress. From then on the connection is kept open, and the
+    /// request costs a token.
+    pub(crate) async fn open_request(
         &self,
         parts: &Parts,
         needed: Option<Scope>,
-    ) -> Result<Visit<'_>, Problem> {
+    ) -> Result<OpenRequest<'_>, Problem> {
         let sender = auth::sender(self, &parts.headers).await?;
         let id = sender.id();
         let account = Account::open(self, id)?;
         if let Some(needed) = needed {
             sender.require(self, &parts.headers, needed)?;
         }
-        let mut place = Reservation::none(Arc::clone(&self.requests), id);
-        if !place.grow(1) {
+        let mut in_progress = Reservation::none(Arc::clone(&self.requests), id);
+        if !in_progress.grow(1) {
             return Err(self.over_share("requests"));
         }
         let mut head = Reservation::none(Arc::clone(&self.bytes), id);
@@ -58,48 +58,53 @@ impl App {
         if let Some(hold) = parts.extensions.get::<Hold>() {
             hold.keep();
         }
-        Ok(Visit {
+        Ok(OpenRequest {
             sender,
             account,
-            place,
+            in_progress,
             head,
         })
     }
 
-    /// The same for a request with a body: first who sends it, then what the body claims to be, and only then
-    /// is it read. `accepts` is for people, and for JSON alone when it names nothing else.
-    pub(crate) async fn admit(
+    /// Opens a request and reads its body. The body is read last: first the sender is checked, then the type and
+    /// the encoding that the head gives. `accepts` names the types that are taken, for people; NDJSON is taken only
+    /// if it is named there.
+    pub(crate) async fn receive(
         &self,
         parts: &Parts,
         mut body: Body,
         scope: Scope,
         accepts: &'static str,
-    ) -> Result<Admitted<'_>, Problem> {
+    ) -> Result<ReceivedRequest<'_>, Problem> {
         let headers = &parts.headers;
         let mut is_read = false;
-        let admitted = async {
-            let mut visit = self.visit(parts, Some(scope)).await?;
+        let received = async {
+            let mut request = self.open_request(parts, Some(scope)).await?;
             let media = body::media(headers)
                 .filter(|media| *media == Media::Json || accepts.contains("ndjson"))
                 .ok_or(Problem::UnsupportedMediaType(accepts))?;
             let encoding = body::encoding(headers)?;
             is_read = true;
-            let held = body::read(&mut visit.account, &mut body, encoding).await?;
-            Ok(Admitted { visit, media, held })
+            let body = body::read(&mut request.account, &mut body, encoding).await?;
+            Ok(ReceivedRequest {
+                request,
+                media,
+                body,
+            })
         }
         .await;
-        // Whoever was refused has given everything back by now, and soon the connection, too.
-        if let Err(problem) = &admitted {
+        // A request that was refused has released its reservations here. `discard` releases the connection too.
+        if let Err(problem) = &received {
             let is_slow = matches!(problem, Problem::Timeout(_));
             let waits = !is_read && body::expects_continue(headers);
             if !is_slow && !waits {
                 self.discard(parts, body).await;
             }
         }
-        admitted
+        received
     }
 
-    /// Reads on for a moment after a refusal, from a connection that is not kept for it.
+    /// After a refusal, reads what the client still sends for a moment. The connection is not kept open for that.
     pub(crate) async fn discard(&self, parts: &Parts, body: Body) {
         if let Some(hold) = parts.extensions.get::<Hold>() {
             hold.release();
@@ -108,7 +113,7 @@ impl App {
     }
 }
 
-/// What a request's head takes, as it was sent.
+/// The bytes of a request's head, as it was sent.
 fn bytes_of(parts: &Parts) -> usize {
     let address = parts.uri.path().len() + parts.uri.query().map_or(0, str::len);
     let fields = parts.headers.iter();
