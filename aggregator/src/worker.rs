@@ -112,7 +112,7 @@ impl Worker {
                 continue;
             }
             let started = Instant::now();
-            let commit = span.map(|span| span.store("commit", "postgresql"));
+            let commit = span.map(|span| span.database_call("commit", "postgresql"));
             let attempt = tokio::time::timeout(limit, self.store.commit(&mut batch, limit)).await;
             let ended = |reason| end(commit, reason);
             let error = match attempt {

@@ -154,7 +154,7 @@ impl Reading {
 }
 
 fn span(request: &Span) -> Span {
-    request.store("read", "postgresql")
+    request.database_call("read", "postgresql")
 }
 
 impl Viewer {

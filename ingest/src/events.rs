@@ -65,13 +65,14 @@ const X_SENT_AT: HeaderName = HeaderName::from_static("x-sent-at");
 )]
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    match take(&app, &parts, body).await {
+    match process(&app, &parts, body).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem> {
+/// Leads a request through all steps, from its body to its answer.
+async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem> {
     let accepts = "application/json or application/x-ndjson";
     let ReceivedRequest {
         request,
@@ -118,15 +119,20 @@ async fn take(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem>
     let span = parts.extensions.get::<Span>();
     let send = span.map(|span| span.child("send", SpanKind::Producer));
     let room = room_for(app, sender.id(), &parsed);
-    let sending = app.producer.begin(send.as_ref(), room);
+    let mut sending = app.producer.begin(send.as_ref(), room);
     let is_long = body.bytes.len() > SHORT;
-    let events = Placing {
+    let context = Context {
         family,
         children: &children,
         known: &known,
         clocks: &clocks,
     };
-    let (lines, tally) = store(&mut account, is_long, events, parsed, sending).await?;
+    let mut lines = send_events(&mut account, is_long, &context, parsed, &mut sending).await?;
+    let failed = wait_for_acks(app, sending).await;
+    if !failed.is_empty() {
+        spill_failed(app, failed, received_at, &mut lines).await;
+    }
+    let tally = tally(&lines);
     app.metrics.events(&tally);
 
     let totals @ (accepted, rejected, retry) = tally.totals();
@@ -274,43 +280,43 @@ async fn ask_registry(
     known
 }
 
-/// What decides whether an event is taken, and what goes into its record.
-struct Placing<'p> {
+/// What a request's events have in common: it decides whether each of them is taken, and goes into the records.
+struct Context<'p> {
     family: Option<ParentId>,
     children: &'p Children,
     known: &'p [Known],
     clocks: &'p Clocks,
 }
 
-/// Admits, places and encodes each event, hands it to Kafka, and waits for all of them. What Kafka did
-/// not take is spilled, where that is switched on.
-async fn store<'a>(
+/// Judges each event, and hands the records of those that may be taken to Kafka's producer. Returns what the answer
+/// says of each event, provided that Kafka acknowledges all of the records.
+async fn send_events<'a>(
     account: &mut Account<'_>,
     is_long: bool,
-    by: Placing<'_>,
+    context: &Context<'_>,
     parsed: Vec<Parsed<'a>>,
-    mut sending: Sending<'_>,
-) -> Result<(Vec<Line<'a>>, Tally), Problem> {
+    sending: &mut Sending<'_>,
+) -> Result<Vec<Line<'a>>, Problem> {
     let app = account.app();
     let mut buffer = Vec::with_capacity(1 << 10);
     let mut lines = Vec::with_capacity(parsed.len());
     let mut failed = None;
     let mut events = parsed.into_iter().enumerate();
-    let mut place = |slice: &Slice| {
+    let mut send = |slice: &Slice| {
         in_steps(slice, events.by_ref(), |(index, parsed)| {
             buffer.clear();
             let outcome = match parsed.outcome {
                 Err(rejection) => Ok(Outcome::Rejected(rejection)),
                 Ok(event) => {
-                    let known = &by.known[by.children.of_event[index] as usize];
-                    match registration_for(by.family, &event, known) {
-                        Ok(registration) => hand_over(
+                    let known = &context.known[context.children.of_event[index] as usize];
+                    match registration_for(context.family, &event, known) {
+                        Ok(registration) => send_event(
                             app,
                             event,
                             registration,
-                            by.clocks,
+                            context.clocks,
                             index,
-                            &mut sending,
+                            sending,
                             &mut buffer,
                         ),
                         Err(outcome) => Ok(outcome),
@@ -329,33 +335,38 @@ async fn store<'a>(
         })
     };
     match is_long {
-        true => account.work(true, place).await?,
+        true => account.work(true, send).await?,
         // Not worth two looks at the clock.
-        false => drop(place(&Slice::Short(usize::MAX))),
+        false => drop(send(&Slice::Short(usize::MAX))),
     }
-    if let Some(problem) = failed {
-        return Err(problem);
+    match failed {
+        None => Ok(lines),
+        Some(problem) => Err(problem),
     }
-    let handed_over = Instant::now();
-    let failed = sending.wait().await;
-    app.metrics.acks.record(handed_over.elapsed());
-    if !failed.is_empty() {
-        settle(app, failed, by.clocks.received_at, &mut lines).await;
-    }
+}
 
+/// Waits until Kafka has answered for every record of the request. Returns those that it does not have.
+async fn wait_for_acks(app: &App, sending: Sending<'_>) -> Vec<Failed> {
+    let began = Instant::now();
+    let failed = sending.wait().await;
+    app.metrics.acks.record(began.elapsed());
+    failed
+}
+
+fn tally(lines: &[Line<'_>]) -> Tally {
     let mut tally = Tally::default();
-    for line in &lines {
+    for line in lines {
         match &line.outcome {
             Outcome::Accepted(kind) | Outcome::Spilled(kind) => tally.accepted(*kind),
             Outcome::Retry(kind) => tally.retry(*kind),
             Outcome::Rejected(rejection) => tally.rejected(rejection.code),
         }
     }
-    Ok((lines, tally))
+    tally
 }
 
-/// Spills what Kafka did not take and may take later, and says what became of each event.
-async fn settle(app: &App, failed: Vec<Failed>, received_at: i64, lines: &mut [Line<'_>]) {
+/// Spills the records that Kafka did not take and may take later. Corrects what the answer says of their events.
+async fn spill_failed(app: &App, failed: Vec<Failed>, received_at: i64, lines: &mut [Line<'_>]) {
     let (mut spilled, mut records) = (Vec::new(), Vec::new());
     for Failed { index, record } in failed {
         let outcome = &mut lines[index as usize].outcome;
@@ -398,8 +409,8 @@ fn registration_for<'r>(
     }
 }
 
-/// The event's outcome, `Accepted` provided that Kafka acknowledges it.
-fn hand_over(
+/// Makes the event's record and hands it to Kafka's producer. `Accepted` is true only once Kafka acknowledges it.
+fn send_event(
     app: &App,
     event: Event<'_>,
     registration: &Registration,

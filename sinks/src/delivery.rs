@@ -55,7 +55,7 @@ pub(crate) async fn deliver(deliverer: Arc<Deliverer>, mut range: Range) -> Outc
 }
 
 async fn deliver_in(span: Option<&Span>, deliverer: &Deliverer, mut range: Range) -> Outcome {
-    let step = |name, database| span.map(|span| span.store(name, database));
+    let step = |name, database| span.map(|span| span.database_call(name, database));
     let rows = std::mem::take(&mut range.rows).freeze();
     let topic = Arc::clone(&range.part.topic);
     let unfit = range.quarantined.len() as u64;

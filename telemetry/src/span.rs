@@ -120,9 +120,9 @@ impl Span {
         Self::start(tracing, builder, &self.0)
     }
 
-    /// Of a part of the work that is a database's, by OpenTelemetry's name for that.
+    /// Of a call to a database. `database` is its name in OpenTelemetry's conventions.
     #[must_use]
-    pub fn store(&self, name: &'static str, database: &'static str) -> Self {
+    pub fn database_call(&self, name: &'static str, database: &'static str) -> Self {
         let span = self.child(name, SpanKind::Client);
         span.set("db.system.name", database);
         span
