@@ -169,8 +169,8 @@ fn record(json: &str, who: &Registration, now: i64) -> Result<(EventType, Uuid, 
         received_at: now,
         sent_at: None,
     };
-    let Ok(record) = event.place(&clocks, who) else {
-        bail!("the benchmark's event has no place")
+    let Ok(record) = event.into_record(&clocks, who) else {
+        bail!("the benchmark's event is rejected")
     };
     let mut payload = Vec::with_capacity(512);
     record.encode(&mut payload)?;

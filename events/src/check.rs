@@ -20,7 +20,7 @@ const DAY_MS: i64 = 86_400_000;
 /// Years that a server's clock may show, the second excluded. ClickHouse's type for days ends in June of that.
 const YEARS: [i32; 2] = [2020, 2149];
 
-/// How far `event_time` may lie from `received_at`, in days: further than [placing](crate::place) lets it.
+/// How far `event_time` may lie from `received_at`, in days: further than [`crate::event_time`] lets it.
 const DAYS_FROM_RECEIPT: RangeInclusive<i64> = -60 * DAY_MS..=2 * DAY_MS;
 
 /// How far `local_date` may lie from the UTC date of `event_time`, in days: further than in any zone.

@@ -1,10 +1,10 @@
 //! The contract (docs/contract.md) as types: events, validation, local day, the Kafka record. No I/O, no clock.
 //!
-//! Bytes come in as a request body ([`batch`]), each element becomes an [`Event`] or a
-//! [`Rejection`] ([`parse`]), is admitted by what the registry says of the child
-//! ([`admission`]), gets its time, day and identity ([`place`]) and leaves as a
-//! [`Record`] ([`record`]), the one thing the consumers ever see. They read no other than
-//! ingest can have written. What the parser cannot read of a body is made readable in place first ([`repair`]).
+//! Bytes come in as a request body ([`batch`]). Each element becomes an [`Event`] or a [`Rejection`] ([`parse`]). What the
+//! registry says of the child decides whether the event is taken ([`admission`]). The event becomes a [`Record`] with its
+//! event time, local date and identity ([`event_time`]), which is all that the consumers ever see ([`record`]). They
+//! take no record that ingest cannot have written. What the parser cannot read of a body is first made readable in
+//! place ([`repair`]).
 
 pub mod admission;
 mod audio;
@@ -14,10 +14,10 @@ pub mod changes;
 mod check;
 pub mod contract;
 pub mod data;
+pub mod event_time;
 mod fields;
 pub mod ids;
 pub mod parse;
-pub mod place;
 pub mod record;
 pub mod rejection;
 pub mod repair;
@@ -31,9 +31,9 @@ pub use data::{
     Data, Device, EventType, Interaction, InteractionAction, Message, Role, Session, SessionAction,
     Speech,
 };
+pub use event_time::Clocks;
 pub use ids::{ChildId, Identity, ParentId};
 pub use parse::{Event, Parsed};
-pub use place::Clocks;
 pub use record::{AttributeValue, DecodeError, Record};
 pub use rejection::{Code, Rejection};
 pub use rules::Implausible;

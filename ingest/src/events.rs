@@ -212,7 +212,7 @@ struct Children {
 impl Children {
     fn of(parsed: &[Parsed<'_>]) -> Self {
         let mut ids: Vec<ChildId> = Vec::new();
-        let mut places: HashMap<ChildId, u32, RandomState> = HashMap::default();
+        let mut indexes: HashMap<ChildId, u32, RandomState> = HashMap::default();
         let mut last = 0;
         let of_event = parsed
             .iter()
@@ -221,7 +221,7 @@ impl Children {
                 if let Ok(event) = &parsed.outcome
                     && ids.get(last as usize) != Some(&event.child_id)
                 {
-                    last = *places.entry(event.child_id).or_insert_with(|| {
+                    last = *indexes.entry(event.child_id).or_insert_with(|| {
                         ids.push(event.child_id);
                         (ids.len() - 1) as u32
                     });
@@ -420,7 +420,7 @@ fn send_event(
     buffer: &mut Vec<u8>,
 ) -> Result<Outcome, Problem> {
     let (kind, child) = (event.event_type(), event.child_id);
-    let record = match event.place(clocks, registration) {
+    let record = match event.into_record(clocks, registration) {
         Ok(record) => record,
         Err(rejection) => return Ok(Outcome::Rejected(rejection)),
     };

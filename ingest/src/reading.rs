@@ -14,7 +14,7 @@ use crate::{
     problem::Problem,
 };
 
-/// Bytes of events that are read or placed between two looks at whether a turn is over.
+/// Bytes of events that are worked on before the next look at whether the turn is over.
 const STEP: usize = 16 << 10;
 
 /// The events of a body, as it has them.

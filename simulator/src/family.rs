@@ -271,7 +271,7 @@ fn clock(rng: &mut ChaCha8Rng) -> (i64, bool) {
         78..=83 => (-rng.random_range(2 * MINUTE..12 * HOUR), true),
         84..=88 => (rng.random_range(2 * MINUTE..12 * HOUR), true),
         89..=91 => (-rng.random_range(DAY..3 * DAY), true),
-        // Reset to when the tablet was made: the id-day is 1970-01-01, `sent_at` places the events.
+        // Reset to when the tablet was made: the id-day is 1970-01-01, `sent_at` corrects their event times.
         92..=93 => (-rng.random_range(2_200 * DAY..2_400 * DAY), true),
         // Days, weeks or years off, so that the id-day is far from the day of arrival.
         94..=95 => match rng.random_range(0..4) {

@@ -76,7 +76,7 @@ fn record(event: &Value) -> Value {
         received_at: RECEIVED_AT,
         sent_at: None,
     };
-    let record = event.place(&clocks, &family("Europe/Rome")).unwrap();
+    let record = event.into_record(&clocks, &family("Europe/Rome")).unwrap();
     serde_json::to_value(record).unwrap()
 }
 
@@ -455,7 +455,7 @@ fn consumers_take_whatever_ingest_takes() {
         let text = event.to_string();
         let parsed = parse::event(&text, parse::Limits::default()).outcome;
         let parsed = parsed.unwrap_or_else(|rejection| panic!("{text}: {rejection:?}"));
-        let record = parsed.place(&clocks, &family).unwrap();
+        let record = parsed.into_record(&clocks, &family).unwrap();
         let mut wire = Vec::new();
         record.encode(&mut wire).unwrap();
         let read = Record::decode(record.event_type, &wire);

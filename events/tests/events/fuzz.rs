@@ -109,7 +109,7 @@ fn ingest(json: &str, sent_at: Option<i64>) -> Option<Vec<u8>> {
         received_at: RECEIVED_AT,
         sent_at,
     };
-    let record = event.place(&clocks, &family()).ok()?;
+    let record = event.into_record(&clocks, &family()).ok()?;
     let mut wire = Vec::new();
     record.encode(&mut wire).unwrap();
     assert!(!wire.contains(&0), "a NUL would stop PostgreSQL");

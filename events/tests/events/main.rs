@@ -1,4 +1,4 @@
-//! The contract on its events: parsed, placed and checked. No service is needed.
+//! The contract on its events: parsed, made into records and checked. No service is needed.
 
 #![allow(
     clippy::expect_used,
@@ -7,8 +7,8 @@
 )]
 
 mod checking;
+mod event_time;
 mod fuzz;
 mod parsing;
-mod placing;
 mod reference;
 mod versions;

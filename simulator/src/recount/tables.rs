@@ -10,7 +10,7 @@ use super::{ChildInfo, id_day, identity, occurred_at};
 /// Rows of a table by their primary key, its parts separated by `|`; column names to values.
 pub type Rows = BTreeMap<String, Map<String, Value>>;
 
-/// An event with its place in time, ready to be counted.
+/// An event with its event time and local date, ready to be counted.
 #[derive(Clone, Debug)]
 pub struct Counted<'a> {
     /// As sent.

@@ -113,7 +113,7 @@ async fn events(State(server): State<Arc<Server>>, headers: HeaderMap, body: Byt
             .and_then(|event| {
                 let who = children.get(&event.child_id.uuid().to_string());
                 let who = Registration::admit(who, event.event_type())?;
-                event.place(&clocks, who)
+                event.into_record(&clocks, who)
             });
         results.push(match taken {
             Ok(record) => {

@@ -1,4 +1,7 @@
-//! An event's place in time: skew, clamp, accept window, id-day and the child's local date.
+//! From an event to its record: the event time, the id-day and the child's local date.
+//!
+//! The device's clock is corrected for its skew. An event slightly ahead of the server's clock is pulled back, and one
+//! outside of the accepted window is rejected.
 
 use crate::{
     admission::Registration,
@@ -51,11 +54,11 @@ impl Clocks {
 }
 
 impl<'a> Event<'a> {
-    /// Fixes the event's time, day and identity for ever.
+    /// Makes the event's record. This fixes its event time, its local date and its identity for ever.
     ///
     /// # Errors
     /// `too_old` or `in_future`.
-    pub fn place(self, clocks: &Clocks, who: &Registration) -> Result<Record<'a>, Rejection> {
+    pub fn into_record(self, clocks: &Clocks, who: &Registration) -> Result<Record<'a>, Rejection> {
         let event_time = clocks.event_time(self.occurred_at)?;
         let identity = Identity::of(self.event_type(), self.child_id, self.id, self.occurred_at);
         if clocks.sent_at.is_none() && !identity.is_timely(date_of(clocks.received_at)) {
@@ -98,5 +101,5 @@ fn in_future(message: String) -> Rejection {
     Rejection::at(Code::InFuture, "/occurred_at", message + SENT_AT)
 }
 
-/// What places the events of a clock that is off, whether it is ahead or behind.
+/// What a client can do if its clock is wrong, whether it is ahead or behind.
 const SENT_AT: &str = "; send `sent_at` if the device's clock is off";

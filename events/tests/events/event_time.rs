@@ -47,7 +47,7 @@ fn v7(time: &str) -> String {
     Uuid::from_u128(millis << 80 | 0x7123_8456_0000_0000_0000).to_string()
 }
 
-fn place(
+fn times_of(
     id: &str,
     occurred_at: &str,
     received_at: &str,
@@ -63,7 +63,7 @@ fn place(
         .outcome
         .unwrap();
     let record = event
-        .place(&clocks, &family(zone))
+        .into_record(&clocks, &family(zone))
         .map_err(|rejection| rejection.code)?;
     Ok((record.event_time, record.local_date, record.identity().day))
 }
@@ -97,8 +97,8 @@ fn days_follow_the_childs_zone() {
         ("2026-05-04T18:14:59Z", "Asia/Kathmandu", "2026-05-04"),
         ("2026-05-04T18:15:00Z", "Asia/Kathmandu", "2026-05-05"),
     ] {
-        let placed = place(&v7(time), time, time, None, zone).unwrap();
-        assert_eq!(placed.1, day(local), "{time} {zone}");
+        let times = times_of(&v7(time), time, time, None, zone).unwrap();
+        assert_eq!(times.1, day(local), "{time} {zone}");
     }
     // The rules of 2026: British Columbia and Alberta stay on summer time, Morocco on winter time.
     for (time, zone, local) in [
@@ -106,8 +106,8 @@ fn days_follow_the_childs_zone() {
         ("2026-11-20T06:30:00Z", "America/Edmonton", "2026-11-20"),
         ("2026-11-20T23:30:00Z", "Africa/Casablanca", "2026-11-20"),
     ] {
-        let placed = place(&v7(time), time, time, None, zone).unwrap();
-        assert_eq!(placed.1, day(local), "{time} {zone}");
+        let times = times_of(&v7(time), time, time, None, zone).unwrap();
+        assert_eq!(times.1, day(local), "{time} {zone}");
     }
     // Samoa skipped 2011-12-30; the rule holds there too, though the accept window does not reach it.
     let samoa = family("Pacific/Apia").timezone;
@@ -125,7 +125,7 @@ fn days_follow_the_childs_zone() {
 fn a_clock_that_is_off_is_corrected() {
     let now = "2026-05-04T12:00:00Z";
     let at = |occurred: &str, sent: Option<&str>| {
-        place(&v7("2026-05-04T11:00:00Z"), occurred, now, sent, "UTC").map(|placed| placed.0)
+        times_of(&v7("2026-05-04T11:00:00Z"), occurred, now, sent, "UTC").map(|times| times.0)
     };
     assert_eq!(
         at("2026-05-04T11:00:00Z", None),
@@ -172,7 +172,7 @@ fn the_id_day_is_what_the_client_repeats() {
     let now = "2026-05-04T12:00:00Z";
     let recent = "2026-05-04T11:00:00Z";
     let of = |id: &str, occurred: &str, sent: Option<&str>| {
-        place(id, occurred, now, sent, "UTC").map(|placed| placed.2)
+        times_of(id, occurred, now, sent, "UTC").map(|times| times.2)
     };
     assert_eq!(
         of(&v7("2026-05-03T23:59:59Z"), recent, None),
@@ -200,7 +200,7 @@ fn the_id_day_is_what_the_client_repeats() {
         of(&v7("2026-05-06T00:00:00Z"), recent, None),
         Err(Code::InFuture)
     );
-    // A reset clock: sent_at places the event, the id-day is one for all of them.
+    // A reset clock: sent_at corrects the event time, the id-day is one for all of them.
     assert_eq!(
         of(V4, "2024-12-31T23:59:59Z", Some("2025-01-01T00:59:59Z")),
         Ok(RESET_CLOCK_DAY)
@@ -293,7 +293,7 @@ fn the_id_day_is_what_the_client_repeats() {
     assert_eq!(
         of(V4, "1970-01-01T00:00:00Z", None),
         Err(Code::TooOld),
-        "no sent_at to place it"
+        "no sent_at to correct it"
     );
 }
 
@@ -351,7 +351,9 @@ fn records_survive_the_wire() {
         received_at: ms("2026-05-04T12:00:00Z"),
         sent_at: None,
     };
-    let record = event.place(&clocks, &family("Asia/Kathmandu")).unwrap();
+    let record = event
+        .into_record(&clocks, &family("Asia/Kathmandu"))
+        .unwrap();
     let mut wire = Vec::new();
     record.encode(&mut wire).unwrap();
     assert!(wire.starts_with(br#"{"v":1,"type":"interaction","#));
