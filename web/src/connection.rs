@@ -35,23 +35,23 @@ use crate::metrics::{
     CONNECTIONS, CONNECTIONS_EVICTED, REQUEST_SECONDS, REQUESTS, TLS_HANDSHAKES_FAILED,
 };
 use crate::{
-    Hold, Peer, Problem, RequestId, connections::Place, document, request_id, seconds,
+    Hold, Peer, Problem, RequestId, connections::Slot, document, request_id, seconds,
     worded::Worded,
 };
 
 /// Bytes of a request's head; more is answered 431. Also what a connection buffers at most of what it is sent.
 pub const CONNECTION_BUFFER: usize = 32 << 10;
 
-/// When to come again after all places were at work.
+/// How long a client that was refused because all slots are busy should wait before it tries again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
-/// A connection in its place.
+/// A connection with its slot.
 pub(crate) struct Connection {
     pub(crate) requests: Requests,
     pub(crate) peer: Peer,
     pub(crate) header_timeout: Duration,
     pub(crate) watcher: Watcher,
-    pub(crate) place: Place,
+    pub(crate) slot: Slot,
     pub(crate) _open: Open,
 }
 
@@ -61,28 +61,28 @@ pub(crate) struct Requests {
     pub(crate) role: &'static str,
     pub(crate) inner: TowerToHyperService<Router>,
     pub(crate) route: fn(&str) -> &'static str,
-    /// For those that come when every place is at work: whoever asks for anything but the role's health is
-    /// sent away.
+    /// Set for a connection that came when all slots were busy: it is answered only when it asks for the role's
+    /// health, and refused otherwise.
     pub(crate) only_health: bool,
 }
 
 impl Connection {
-    /// Serves what comes until the connection ends, or has to make room.
+    /// Serves the requests until the connection ends, or is closed for a new one.
     pub(crate) async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let Self {
             requests,
             peer,
             header_timeout,
             watcher,
-            place,
+            slot,
             _open,
         } = self;
         let role = requests.role;
-        let http = watcher.watch(http(requests, peer, header_timeout, &place, stream));
+        let http = watcher.watch(http(requests, peer, header_timeout, &slot, stream));
         tokio::select! {
             // A client that went away or was too slow is its own affair.
             _ = http => {}
-            () = place.given_up() => evicted(role),
+            () = slot.evicted() => evicted(role),
         }
     }
 
@@ -97,7 +97,7 @@ impl Connection {
         let handshake = tokio::time::timeout(self.header_timeout, tls.accept(stream));
         let stream = tokio::select! {
             shaken = handshake => shaken,
-            () = self.place.given_up() => return evicted(role),
+            () = self.slot.evicted() => return evicted(role),
             // Nothing was asked for yet.
             () = stopping.cancelled() => return,
         };
@@ -119,19 +119,19 @@ fn http(
     requests: Requests,
     peer: Peer,
     header_timeout: Duration,
-    place: &Place,
+    slot: &Slot,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> {
     let role = requests.role;
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let hold = place.hold();
+        let hold = slot.hold();
         request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(hold.clone());
         requests.clone().observed(request, hold)
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
-        // Who has asked may stop sending. Whether they are gone is asked of the peer.
+        // A client may close its sending side after its request. `Peer` finds out whether it is gone.
         .half_close(true)
         .header_read_timeout(header_timeout)
         .max_buf_size(CONNECTION_BUFFER)
@@ -206,7 +206,7 @@ fn is_health(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz")
 }
 
-/// For who comes when every place is at work.
+/// The answer to a client that came when all slots were busy.
 fn full() -> Response {
     let mut response = document(
         StatusCode::SERVICE_UNAVAILABLE,

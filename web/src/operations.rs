@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Config, Port, TlsError};
 
-/// Few ask, and none of them for long: beyond it the oldest makes room.
+/// Few clients ask, and none of them for long. A connection beyond this number replaces the oldest.
 const CONNECTIONS: usize = 64;
 
 /// Longer than between two probes, so that these need not connect each time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Serves [`Operations::of_process`], in plain text, until `shutdown`. It has few places, all its own, and none is
-/// kept from a newcomer: whoever asks is answered.
+/// Serves [`Operations::of_process`], in plain text, until `shutdown`. It has a few slots of its own, and a new
+/// connection always gets one of them, so whoever asks is answered.
 ///
 /// # Errors
 /// None but by name: there is no certificate that could not be served.

@@ -13,12 +13,12 @@ use crate::metrics::CONNECTIONS_REFUSED;
 use crate::{
     Peer, TlsError, TlsFiles,
     connection::{Connection, Open, Requests},
-    connections::{Connections, Newcomer, Place},
+    connections::{Connections, Newcomer, Slot},
     tls::{self, Certificate},
 };
 
-/// Places beside all others, for those who come when every other is at work: enough for whoever asks how the
-/// role is.
+/// Slots in addition to all others, for connections that come when all others are busy: enough for everything that
+/// asks for the health of the role.
 const RESERVE: usize = 64;
 
 /// What a client may hold, and for how long.
@@ -26,9 +26,9 @@ const RESERVE: usize = 64;
 pub struct Config {
     /// The certificate of the port, which speaks plain text without it.
     pub tls: Option<TlsFiles>,
-    /// Open connections. Beyond it a new one takes the place of one that has no request, or none that its
-    /// role [keeps](crate::Hold::keep). Where there is none, 64 more are let in, to be told of the role's health
-    /// or to be sent away.
+    /// Open connections. Beyond this number a new one replaces one that has no request, or none that its
+    /// role [keeps](crate::Hold::keep). Where there is none, 64 more are accepted, which are told the role's health
+    /// and refused anything else.
     pub max_connections: usize,
     /// Open connections of one address (of one /64, where that is IPv6); beyond it new ones are
     /// closed at once. A load balancer in front is one address.
@@ -160,14 +160,14 @@ impl Port {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => match self.connections.take(from.ip()) {
-                    Newcomer::In(place) => self.connection(stream, place, false),
+                    Newcomer::Accepted(slot) => self.connection(stream, slot, false),
                     Newcomer::Refused => {
                         let role = self.requests.role;
                         CONNECTIONS_REFUSED.with([role]).increment(1);
                     }
                     Newcomer::Full => {
-                        if let Newcomer::In(place) = self.reserve.take(from.ip()) {
-                            self.connection(stream, place, true);
+                        if let Newcomer::Accepted(slot) = self.reserve.take(from.ip()) {
+                            self.connection(stream, slot, true);
                         }
                     }
                 },
@@ -194,7 +194,7 @@ impl Port {
         }
     }
 
-    fn connection(&self, stream: TcpStream, place: Place, only_health: bool) {
+    fn connection(&self, stream: TcpStream, slot: Slot, only_health: bool) {
         // Answers are one write each; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         // Reading has limits of its own, for a request's head and for its body.
@@ -210,7 +210,7 @@ impl Port {
             peer,
             header_timeout: self.config.header_timeout,
             watcher: self.running.watcher(),
-            place,
+            slot,
             _open: Open::count(self.requests.role),
         };
         match &self.tls {
