@@ -24,14 +24,14 @@ pub(crate) struct Position {
 }
 
 /// Consumer, topic and partition.
-pub(crate) type Place = (String, String, i32);
+pub(crate) type ConsumerPartition = (String, String, i32);
 
 /// Positions and ledger at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
-    pub(crate) positions: AHashMap<Place, Position>,
-    /// By place and hour since 1970, of the incarnation that the position is of.
-    pub(crate) ledger: AHashMap<(Place, i64), Account>,
+    pub(crate) positions: AHashMap<ConsumerPartition, Position>,
+    /// By partition and by hour since 1970. Only of the incarnation that the consumer has a position in.
+    pub(crate) ledger: AHashMap<(ConsumerPartition, i64), Account>,
 }
 
 /// The books, with the hours in `since..until`.
@@ -225,18 +225,18 @@ impl Offsets {
         }
     }
 
-    fn place(&self, offset: i64) -> (usize, u64) {
+    fn bit_of(&self, offset: i64) -> (usize, u64) {
         let at = (offset - self.from).unsigned_abs() as usize;
         (at / 64, 1 << (at % 64))
     }
 
     fn insert(&mut self, offset: i64) {
-        let (word, bit) = self.place(offset);
+        let (word, bit) = self.bit_of(offset);
         self.bits[word] |= bit;
     }
 
     pub(crate) fn contains(&self, offset: i64) -> bool {
-        let (word, bit) = self.place(offset);
+        let (word, bit) = self.bit_of(offset);
         self.bits[word] & bit != 0
     }
 }

@@ -169,8 +169,8 @@ async fn judge(
                 && Some(row.id_day) == found.record.map(|record| record.identity.day)
         });
         let passed = |consumer: &str| {
-            let place = (consumer.to_owned(), range.topic.clone(), range.partition);
-            books.positions.get(&place).is_some_and(|position| {
+            let partition = (consumer.to_owned(), range.topic.clone(), range.partition);
+            books.positions.get(&partition).is_some_and(|position| {
                 position.incarnation == range.incarnation && found.offset < position.next_offset
             })
         };

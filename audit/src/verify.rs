@@ -304,8 +304,8 @@ impl<'a> Audit<'a> {
         let mut notes = Vec::new();
         for range in ranges {
             for consumer in Consumer::ALL.map(Consumer::name) {
-                let place = (consumer.to_owned(), range.topic.clone(), range.partition);
-                let why = match books.positions.get(&place) {
+                let partition = (consumer.to_owned(), range.topic.clone(), range.partition);
+                let why = match books.positions.get(&partition) {
                     None => "has never opened it",
                     Some(position) if position.incarnation != range.incarnation => {
                         "is in a topic of this name that is gone: it was deleted and created again"
@@ -331,12 +331,12 @@ impl<'a> Audit<'a> {
     }
 
     fn desk(&self, consumer: Consumer, range: &OffsetRange) -> Desk<'a> {
-        let place = (
+        let partition = (
             consumer.name().to_owned(),
             range.topic.clone(),
             range.partition,
         );
-        let position = self.books.positions.get(&place);
+        let position = self.books.positions.get(&partition);
         Desk {
             position: position.filter(|position| position.incarnation == range.incarnation),
         }
@@ -443,10 +443,9 @@ impl<'a> Audit<'a> {
         range: usize,
         suspects: Vec<(&Seen, &'static str)>,
     ) -> Result<(), Error> {
-        let place = &self.ranges[range];
+        let of = &self.ranges[range];
         let offsets: Vec<i64> = suspects.iter().map(|(seen, _)| seen.offset).collect();
-        let excused =
-            stores::quarantined(&self.stores.pool, consumer.name(), place, &offsets).await?;
+        let excused = stores::quarantined(&self.stores.pool, consumer.name(), of, &offsets).await?;
         for (seen, problem) in suspects {
             if excused.contains_key(&seen.offset) {
                 continue;
@@ -456,8 +455,8 @@ impl<'a> Audit<'a> {
             if self.findings.len() < LISTED {
                 self.findings.push(Finding {
                     consumer: consumer.name(),
-                    topic: place.topic.clone(),
-                    partition: place.partition,
+                    topic: of.topic.clone(),
+                    partition: of.partition,
                     hour: start(seen.hour),
                     offset: Some(seen.offset),
                     event_id: seen.event.map(|event| event.id),
@@ -510,12 +509,12 @@ impl<'a> Audit<'a> {
         hour: i64,
         counts: &Counts,
     ) -> Side {
-        let place = (
+        let partition = (
             consumer.name().to_owned(),
             range.topic.clone(),
             range.partition,
         );
-        let account = self.books.ledger.get(&(place, hour));
+        let account = self.books.ledger.get(&(partition, hour));
         let account = account.copied().unwrap_or_default();
         let mut side = Side {
             counted: account.counted,

@@ -47,11 +47,11 @@ pub async fn adopt(
     .fetch_all(pool)
     .await
     .map_err(Error::Database)?;
-    let places: Vec<_> = positions
+    let partitions: Vec<_> = positions
         .iter()
         .map(|(_, topic, partition, ..)| (topic.clone(), *partition))
         .collect();
-    let logs = logs(cluster, topics, places).await?;
+    let logs = logs(cluster, topics, partitions).await?;
     let mut adopted = Vec::new();
     for ((consumer, topic, partition, incarnation, next, pending), log) in
         positions.into_iter().zip(logs)
@@ -117,7 +117,7 @@ pub async fn adopt(
 async fn logs(
     cluster: &Cluster,
     topics: &[String],
-    places: Vec<(String, i32)>,
+    partitions: Vec<(String, i32)>,
 ) -> Result<Vec<Option<(String, i64, i64)>>, Error> {
     let config = cluster.client_config();
     let topics = topics.to_vec();
@@ -134,7 +134,7 @@ async fn logs(
                 Ok(Some((incarnation.clone(), low, high)))
             }
         };
-        places.into_iter().map(log).collect()
+        partitions.into_iter().map(log).collect()
     };
     tokio::task::spawn_blocking(ask)
         .await

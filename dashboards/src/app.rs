@@ -36,7 +36,7 @@ pub(crate) struct App {
     /// What each of them may have of the pool.
     pub(crate) shares: Shares,
     pub(crate) feeds: Arc<Feeds>,
-    /// Places for live streams.
+    /// A permit for each live stream.
     pub(crate) listeners: Arc<Semaphore>,
     /// Ends live streams.
     pub(crate) stopping: CancellationToken,
@@ -55,10 +55,10 @@ pub(crate) async fn open<P: DeserializeOwned>(
     let viewer = authenticate(app, parts).await?;
     let asked = parameters(parts)?;
     let child = ChildId::new(uuid(id)?);
-    let place = app.shares.take(viewer, parts.extensions.get()).await?;
+    let permit = app.shares.take(viewer, parts.extensions.get()).await?;
     let request = parts.extensions.get();
     let reading = Reading::child(&app.pool, viewer, child, Utc::now(), request).await?;
-    Ok((asked, child, reading.holding(place)))
+    Ok((asked, child, reading.holding(permit)))
 }
 
 /// Finds out who asks, and counts the request against their rate limit. From then on the connection is kept.

@@ -59,7 +59,7 @@ pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) ->
             Some(Position::Child(created_at, id)) => Some((created_at, id)),
             Some(_) => return Err(FOREIGN),
         };
-        let place = app.shares.take(viewer, parts.extensions.get()).await?;
+        let permit = app.shares.take(viewer, parts.extensions.get()).await?;
         let most = CHILDREN as i64 + 1;
         let (reading, members) = Reading::family(
             &app.pool,
@@ -71,7 +71,7 @@ pub(crate) async fn family(State(app): State<Arc<App>>, id: Id, parts: Parts) ->
             parts.extensions.get(),
         )
         .await?;
-        let mut reading = reading.holding(place);
+        let mut reading = reading.holding(permit);
         let this_week = monday(reading.today);
         let shown = &members[..members.len().min(CHILDREN)];
         let children = children(&mut reading, shown, this_week).await?;

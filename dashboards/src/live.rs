@@ -126,9 +126,9 @@ fn answer(app: &Arc<App>, parts: &Parts, open: Result<Open, Problem>) -> Respons
         (Ok(_), None) => return rivulet_web::internal(),
     };
     let asked = &parts.headers;
-    let place = Arc::clone(&app.listeners).try_acquire_owned().ok();
+    let permit = Arc::clone(&app.listeners).try_acquire_owned().ok();
     let watch = app.feeds.watch(viewer, family, children);
-    let (Some(place), Some(watch)) = (place, watch) else {
+    let (Some(permit), Some(watch)) = (permit, watch) else {
         return Problem::Unavailable("too many listen here already").into_response();
     };
     let last = asked.get("last-event-id");
@@ -148,7 +148,7 @@ fn answer(app: &Arc<App>, parts: &Parts, open: Result<Open, Problem>) -> Respons
         quiet_since: now,
         not_before: now,
         paid_until: now,
-        _listening: Listening::count(place),
+        _listening: Listening::count(permit),
     };
     let pieces = stream::unfold(live, async |mut live| {
         let piece = live.next().await?;
@@ -270,9 +270,9 @@ impl Live {
 struct Listening(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
 impl Listening {
-    fn count(place: OwnedSemaphorePermit) -> Self {
+    fn count(permit: OwnedSemaphorePermit) -> Self {
         LIVE_LISTENERS.increment(1.0);
-        Self(place)
+        Self(permit)
     }
 }
 

@@ -7,7 +7,7 @@ use rivulet_zones::Zone;
 use sqlx::{FromRow, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use crate::{problem::Problem, share::Place, viewer::Viewer};
+use crate::{problem::Problem, share::Permit, viewer::Viewer};
 
 /// A query may take three seconds, whoever waits for it: it would hold a connection that others need. Those
 /// here take milliseconds, as they go along a key and stop, however much there is of a child. No statistics of
@@ -33,7 +33,7 @@ pub(crate) struct Reading {
     /// Ends with it, where the request is traced.
     _span: Option<Span>,
     /// The caller's claim to the connection.
-    _place: Option<Place>,
+    _permit: Option<Permit>,
 }
 
 /// A child of a family.
@@ -140,14 +140,14 @@ impl Reading {
             today: now.with_timezone(&timezone).date_naive(),
             streaks,
             _span: span,
-            _place: None,
+            _permit: None,
         })
     }
 
     /// For as long as it lasts.
-    pub(crate) fn holding(self, place: Place) -> Self {
+    pub(crate) fn holding(self, permit: Permit) -> Self {
         Self {
-            _place: Some(place),
+            _permit: Some(permit),
             ..self
         }
     }

@@ -57,16 +57,16 @@ macro_rules! row {
     };
 }
 
-/// A column by its place.
+/// Reads a column by its index.
 trait Column: Sized {
-    fn of(row: &PgRow, place: usize) -> Result<Self, sqlx::Error>;
+    fn of(row: &PgRow, index: usize) -> Result<Self, sqlx::Error>;
 }
 
 macro_rules! column {
     ($($type:ty),+) => {$(
         impl Column for $type {
-            fn of(row: &PgRow, place: usize) -> Result<Self, sqlx::Error> {
-                row.try_get(place)
+            fn of(row: &PgRow, index: usize) -> Result<Self, sqlx::Error> {
+                row.try_get(index)
             }
         }
     )+};
@@ -76,14 +76,14 @@ column!(NaiveDate, DateTime<Utc>, String, Vec<String>, bool, f64);
 
 impl Column for u64 {
     /// Counts and sums are never negative.
-    fn of(row: &PgRow, place: usize) -> Result<Self, sqlx::Error> {
-        row.try_get(place).map(i64::unsigned_abs)
+    fn of(row: &PgRow, index: usize) -> Result<Self, sqlx::Error> {
+        row.try_get(index).map(i64::unsigned_abs)
     }
 }
 
 impl Column for Option<u64> {
-    fn of(row: &PgRow, place: usize) -> Result<Self, sqlx::Error> {
-        let number: Option<i64> = row.try_get(place)?;
+    fn of(row: &PgRow, index: usize) -> Result<Self, sqlx::Error> {
+        let number: Option<i64> = row.try_get(index)?;
         Ok(number.map(i64::unsigned_abs))
     }
 }

@@ -30,8 +30,8 @@ pub(crate) struct Shares {
     callers: Mutex<AHashMap<Viewer, Arc<Semaphore>>>,
 }
 
-/// A caller's claim to a connection, until it is dropped.
-pub(crate) type Place = OwnedSemaphorePermit;
+/// Lets a request of a caller use one of the connections, until it is dropped.
+pub(crate) type Permit = OwnedSemaphorePermit;
 
 impl Shares {
     /// Half of the connections for a product, which asks for many families, and a quarter for a parent.
@@ -45,16 +45,20 @@ impl Shares {
         }
     }
 
-    /// Waits for a place, for as long as somebody is there to be answered.
-    pub(crate) async fn take(&self, viewer: Viewer, peer: Option<&Peer>) -> Result<Place, Problem> {
+    /// Waits for a permit, for as long as the client is connected.
+    pub(crate) async fn take(
+        &self,
+        viewer: Viewer,
+        peer: Option<&Peer>,
+    ) -> Result<Permit, Problem> {
         let share = match viewer {
             Viewer::Product(_) => self.product,
             Viewer::Parent(_) => self.parent,
         };
-        let places = {
+        let permits = {
             let mut callers = self.callers.lock();
-            let places = callers.entry(viewer);
-            Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(share))))
+            let permits = callers.entry(viewer);
+            Arc::clone(permits.or_insert_with(|| Arc::new(Semaphore::new(share))))
         };
         let is_gone = async {
             match peer {
@@ -62,12 +66,12 @@ impl Shares {
                 None => std::future::pending().await,
             }
         };
-        let place = tokio::select! {
+        let permit = tokio::select! {
             biased;
-            place = timeout(self.patience, places.acquire_owned()) => place.ok().and_then(Result::ok),
+            permit = timeout(self.patience, permits.acquire_owned()) => permit.ok().and_then(Result::ok),
             () = is_gone => None,
         };
-        place.ok_or_else(|| {
+        permit.ok_or_else(|| {
             refused_read("share");
             TOO_MANY
         })
@@ -75,9 +79,9 @@ impl Shares {
 
     /// Forgets callers of whom nothing is being answered.
     pub(crate) fn tidy(&self) {
-        // Whoever waits or has a place holds the semaphore too.
+        // Whoever waits or has a permit holds the semaphore too.
         let mut callers = self.callers.lock();
-        callers.retain(|_, places| Arc::strong_count(places) > 1);
+        callers.retain(|_, permits| Arc::strong_count(permits) > 1);
         callers.shrink_to_fit();
     }
 }
@@ -106,8 +110,8 @@ mod tests {
         ));
         drop(shares.take(other, None).await.unwrap());
         let mut product = Vec::new();
-        while let Ok(place) = shares.take(Viewer::Product([0; 32]), None).await {
-            product.push(place);
+        while let Ok(permit) = shares.take(Viewer::Product([0; 32]), None).await {
+            product.push(permit);
         }
         assert_eq!(product.len(), 4);
         shares.tidy();

@@ -53,15 +53,15 @@ pub enum Step {
     Advanced,
     /// Looked which events were counted before. The others it remembers and adds, one after the
     /// other in this order; of so many it has locked the rows.
-    Adding(Vec<Identity>, usize, Place),
+    Adding(Vec<Identity>, usize, Partition),
 }
 
-/// Where a transaction remembers identities.
+/// The partition of the table `event_seen` in which a transaction remembers identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// In the day's partition, which it uses until its end.
+pub enum Partition {
+    /// The day's own. The transaction uses it until its end.
     OfDay,
-    /// Apart: the day had no partition, and gets none before its end.
+    /// The partition that all days without one share. The day gets none before the end of the transaction.
     Apart,
 }
 
@@ -182,15 +182,15 @@ impl Aggregator {
         batch: Batch,
         rows: &[Identity],
         at: usize,
-        place: Place,
+        partition: Partition,
     ) {
         let race = self.has(Protection::UniqueIndex)
             && self.has(Protection::Dedup)
-            && state.database.seen(place).contains(&rows[at]);
+            && state.database.seen(partition).contains(&rows[at]);
         state.owners[owner] = if race {
             Owner::Prepared(batch)
         } else {
-            Owner::Committing(batch, Step::Adding(rows.to_vec(), at + 1, place))
+            Owner::Committing(batch, Step::Adding(rows.to_vec(), at + 1, partition))
         };
     }
 
@@ -203,29 +203,29 @@ impl Aggregator {
     /// Which of a batch's events are new, and where they will be remembered; `None` where the partition that it
     /// needs was dropped since it was made.
     fn counted(&self, database: &Database, batch: Batch) -> Option<Step> {
-        let place = match (database.day_is_made, Self::is_timely(batch)) {
-            (true, _) => Place::OfDay,
-            (false, false) => Place::Apart,
+        let partition = match (database.day_is_made, Self::is_timely(batch)) {
+            (true, _) => Partition::OfDay,
+            (false, false) => Partition::Apart,
             (false, true) => return None,
         };
         let mut fresh = self.identities(batch);
         if self.has(Protection::Dedup) {
-            let places = match self.has(Protection::BothPlaces) {
-                true => &[Place::OfDay, Place::Apart][..],
-                false => &[place],
+            let partitions = match self.has(Protection::BothPartitions) {
+                true => &[Partition::OfDay, Partition::Apart][..],
+                false => &[partition],
             };
             fresh.retain(|identity| {
-                let seen = |place: &Place| database.seen(*place).contains(identity);
-                !places.iter().any(seen)
+                let seen = |partition: &Partition| database.seen(*partition).contains(identity);
+                !partitions.iter().any(seen)
             });
         }
-        Some(Step::Adding(fresh, 0, place))
+        Some(Step::Adding(fresh, 0, partition))
     }
 
     /// A transaction relies on the day's partition: that it is there, or that it is not.
-    fn uses(&self, state: &State, place: Place) -> bool {
-        let uses = |owner: &Owner| matches!(owner, Owner::Committing(_, Step::Adding(.., held)) if *held == place);
-        (place == Place::OfDay || self.has(Protection::PartitionsLock))
+    fn uses(&self, state: &State, partition: Partition) -> bool {
+        let uses = |owner: &Owner| matches!(owner, Owner::Committing(_, Step::Adding(.., held)) if *held == partition);
+        (partition == Partition::OfDay || self.has(Protection::PartitionsLock))
             && state.owners.iter().any(uses)
     }
 
@@ -289,18 +289,18 @@ fn is_exact(database: &Database) -> bool {
 }
 
 impl Database {
-    const fn seen(&self, place: Place) -> &BTreeSet<Identity> {
-        match place {
-            Place::OfDay => &self.of_day,
-            Place::Apart => &self.apart,
+    const fn seen(&self, partition: Partition) -> &BTreeSet<Identity> {
+        match partition {
+            Partition::OfDay => &self.of_day,
+            Partition::Apart => &self.apart,
         }
     }
 
-    fn add(&mut self, fresh: &[Identity], place: Place) {
+    fn add(&mut self, fresh: &[Identity], partition: Partition) {
         for identity in fresh {
-            match place {
-                Place::OfDay => self.of_day.insert(*identity),
-                Place::Apart => self.apart.insert(*identity),
+            match partition {
+                Partition::OfDay => self.of_day.insert(*identity),
+                Partition::Apart => self.apart.insert(*identity),
             };
             let added = self.rollup.entry(identity.event).or_default();
             *added = (*added + 1).min(3);
@@ -369,14 +369,14 @@ impl Model for Aggregator {
             }
             Action::Make(owner) => match last.owners[owner] {
                 Owner::Prepared(batch)
-                    if Self::is_timely(batch) && !self.uses(last, Place::Apart) =>
+                    if Self::is_timely(batch) && !self.uses(last, Partition::Apart) =>
                 {
                     state.database.day_is_made = true;
                 }
                 _ => return None,
             },
             Action::Drop => {
-                if !last.database.day_is_made || self.uses(last, Place::OfDay) {
+                if !last.database.day_is_made || self.uses(last, Partition::OfDay) {
                     return None;
                 }
                 state.database.day_is_made = false;
@@ -404,19 +404,20 @@ impl Model for Aggregator {
                 };
             }
             Action::Add(owner) => match &last.owners[owner] {
-                Owner::Committing(batch, Step::Adding(rows, locked, place))
+                Owner::Committing(batch, Step::Adding(rows, locked, partition))
                     if !self.waits(last, owner) =>
                 {
-                    self.add(&mut state, owner, *batch, rows, *locked, *place);
+                    self.add(&mut state, owner, *batch, rows, *locked, *partition);
                 }
                 _ => return None,
             },
             Action::Commit(owner) | Action::CommitUnheard(owner) => {
-                let Owner::Committing(batch, Step::Adding(fresh, _, place)) = &last.owners[owner]
+                let Owner::Committing(batch, Step::Adding(fresh, _, partition)) =
+                    &last.owners[owner]
                 else {
                     return None;
                 };
-                state.database.add(fresh, *place);
+                state.database.add(fresh, *partition);
                 if self.has(Protection::OneTransaction) {
                     state.database.next_offset[batch.partition] = batch.next;
                 }

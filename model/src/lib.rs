@@ -23,7 +23,7 @@ pub enum Protection {
     /// The unique index of `event_seen`: a copy that another transaction counts meanwhile is noticed.
     UniqueIndex,
     /// `seen::counted`: an identity is looked for with its day and apart, wherever it would be remembered now.
-    BothPlaces,
+    BothPartitions,
     /// `partitions::seen_days`: the partition of a day that was not there is not made under a transaction.
     PartitionsLock,
     /// `partitions::drop_seen_before`: what arrived late is not forgotten with its day.

@@ -9,8 +9,8 @@ use std::{fmt::Debug, hash::Hash};
 
 use rivulet_model::{
     Protection::{
-        self, BothPlaces, CompareAndSet, Dedup, IdDay, InsertFirst, MovedOnDrop, OneTransaction,
-        PartitionsLock, PendingEnd, SessionTimeout, SortedKeys, Token, UniqueIndex,
+        self, BothPartitions, CompareAndSet, Dedup, IdDay, InsertFirst, MovedOnDrop,
+        OneTransaction, PartitionsLock, PendingEnd, SessionTimeout, SortedKeys, Token, UniqueIndex,
     },
     aggregator::Aggregator,
     sink::Sink,
@@ -77,7 +77,7 @@ fn the_aggregator_needs_each_protection() {
         (CompareAndSet, "what was consumed is counted"),
         (Dedup, "no event is counted twice"),
         (UniqueIndex, "no event is counted twice"),
-        (BothPlaces, "no event is counted twice"),
+        (BothPartitions, "no event is counted twice"),
         (PartitionsLock, "no event is counted twice"),
         (MovedOnDrop, "no event is counted twice"),
         (IdDay, "no event is counted twice"),

@@ -40,9 +40,9 @@ pub struct Replay {
     pub dry_run: bool,
 }
 
-/// Where a record came from.
+/// What tells a record of Kafka from all others.
 #[derive(Clone, Debug, FromRow)]
-struct Place {
+struct RecordId {
     topic: String,
     partition: i32,
     kafka_offset: i64,
@@ -79,19 +79,19 @@ pub async fn replay(pool: &PgPool, cluster: &Cluster, replay: &Replay) -> Result
         let chunk = i64::from(replay.rate.get().div_ceil(4).min(CHUNK));
         let taken = i64::try_from(outcome.records).unwrap_or(i64::MAX);
         let left = replay.limit.map_or(chunk, |limit| chunk.min(limit - taken));
-        let places = places(pool, &replay.selection, began, after.as_ref(), left).await?;
-        let Some(last) = places.last() else {
+        let ids = next_ids(pool, &replay.selection, began, after.as_ref(), left).await?;
+        let Some(last) = ids.last() else {
             return Ok(outcome);
         };
         after = Some(last.clone());
-        let of: BTreeSet<_> = places.iter().map(|place| place.topic.clone()).collect();
+        let of: BTreeSet<_> = ids.iter().map(|id| id.topic.clone()).collect();
         if !of.is_subset(&topics) {
             check_topics(&producer, cluster, &of).await?;
             topics.extend(of);
         }
 
         let mut transaction = pool.begin().await?;
-        let mut held = lock(&mut transaction, &places).await?;
+        let mut held = lock(&mut transaction, &ids).await?;
         let mut too_old = BTreeSet::new();
         for Held { row, record } in &held {
             let kind = cluster.event_type(&row.topic);
@@ -156,29 +156,29 @@ fn is_forgotten(event: &Record<'_>, until: NaiveDate) -> bool {
     day < until
 }
 
-/// The next records after `after`, in the order of where they came from.
-async fn places(
+/// The next records after `after`, in the order of topic, partition, offset and incarnation.
+async fn next_ids(
     pool: &PgPool,
     selection: &Selection,
     began: DateTime<Utc>,
-    after: Option<&Place>,
+    after: Option<&RecordId>,
     limit: i64,
-) -> Result<Vec<Place>, Error> {
+) -> Result<Vec<RecordId>, Error> {
     let mut query = QueryBuilder::<Postgres>::new(
         "SELECT DISTINCT topic, partition, kafka_offset, topic_incarnation FROM quarantine",
     );
     selection.push_where(&mut query);
     query.push(" AND quarantined_at <= ").push_bind(began);
-    if let Some(place) = after {
+    if let Some(id) = after {
         query
             .push(" AND (topic, partition, kafka_offset, topic_incarnation) > (")
-            .push_bind(&place.topic)
+            .push_bind(&id.topic)
             .push(", ")
-            .push_bind(place.partition)
+            .push_bind(id.partition)
             .push(", ")
-            .push_bind(place.kafka_offset)
+            .push_bind(id.kafka_offset)
             .push(", ")
-            .push_bind(&place.topic_incarnation)
+            .push_bind(&id.topic_incarnation)
             .push(")");
     }
     query
@@ -190,13 +190,10 @@ async fn places(
 /// Every consumer's row of these records, locked: another replay finds them gone.
 async fn lock(
     transaction: &mut Transaction<'_, Postgres>,
-    places: &[Place],
+    ids: &[RecordId],
 ) -> Result<Vec<Held>, Error> {
-    let topics: Vec<_> = places.iter().map(|place| &*place.topic).collect();
-    let incarnations: Vec<_> = places
-        .iter()
-        .map(|place| &*place.topic_incarnation)
-        .collect();
+    let topics: Vec<_> = ids.iter().map(|id| &*id.topic).collect();
+    let incarnations: Vec<_> = ids.iter().map(|id| &*id.topic_incarnation).collect();
     Ok(sqlx::query_as(
         "SELECT consumer, topic, partition, kafka_offset, topic_incarnation, code, record
          FROM quarantine
@@ -206,18 +203,8 @@ async fn lock(
          FOR UPDATE",
     )
     .bind(topics)
-    .bind(
-        places
-            .iter()
-            .map(|place| place.partition)
-            .collect::<Vec<_>>(),
-    )
-    .bind(
-        places
-            .iter()
-            .map(|place| place.kafka_offset)
-            .collect::<Vec<_>>(),
-    )
+    .bind(ids.iter().map(|id| id.partition).collect::<Vec<_>>())
+    .bind(ids.iter().map(|id| id.kafka_offset).collect::<Vec<_>>())
     .bind(incarnations)
     .fetch_all(&mut **transaction)
     .await?)

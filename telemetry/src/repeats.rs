@@ -31,8 +31,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// for so long, before it is a count again.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// So many texts of one place in the code are kinds by themselves; all others of it are one more. So what is kept
-/// is bounded by the code.
+/// So many texts of one call site are kinds by themselves. All its other texts together are one more kind. So the
+/// memory is bounded by the number of call sites.
 const TEXTS: usize = 16;
 
 /// Bytes of a text that tell it from others.
@@ -93,9 +93,9 @@ impl Kind {
     }
 }
 
-/// A place in the code that logs.
+/// A place in the code that logs: one call of a macro of `tracing`.
 #[derive(Debug)]
-struct Place {
+struct CallSite {
     metadata: &'static Metadata<'static>,
     /// Of the lines that tell how many are left out.
     of_counts: Option<&'static Metadata<'static>>,
@@ -103,7 +103,7 @@ struct Place {
     others: Kind,
 }
 
-impl Place {
+impl CallSite {
     fn kind(&mut self, text: &str, now: Instant) -> &mut Kind {
         if let Some(at) = self.kinds.iter().position(|kind| *kind.text == *text) {
             return &mut self.kinds[at];
@@ -146,14 +146,14 @@ impl Count {
     }
 }
 
-/// Where the count of a place's lines seems to come from. Made once a place that had to be bounded, for good:
-/// `tracing` takes nothing that could go.
-struct Seeming {
+/// The call site that the line of a count seems to come from, beside the real one. There is one for each call site
+/// whose lines were ever suppressed, and it is never freed: `tracing` needs call sites that live as long as the process.
+struct CountCallsite {
     of: &'static Metadata<'static>,
     metadata: OnceLock<Metadata<'static>>,
 }
 
-impl Seeming {
+impl CountCallsite {
     fn metadata_for(of: &'static Metadata<'static>) -> &'static Metadata<'static> {
         let this: &'static Self = Box::leak(Box::new(Self {
             of,
@@ -174,7 +174,7 @@ impl Seeming {
     }
 }
 
-impl Callsite for Seeming {
+impl Callsite for CountCallsite {
     fn set_interest(&self, _: Interest) {}
 
     fn metadata(&self) -> &Metadata<'_> {
@@ -184,7 +184,7 @@ impl Callsite for Seeming {
 
 #[derive(Debug, Default)]
 struct State {
-    places: HashMap<Identifier, Place>,
+    call_sites: HashMap<Identifier, CallSite>,
     /// There are counts to tell.
     pending: bool,
     /// Somebody tells them.
@@ -193,16 +193,16 @@ struct State {
 
 impl State {
     fn allows(&mut self, metadata: &'static Metadata<'static>, text: &str, now: Instant) -> bool {
-        let place = self
-            .places
+        let call_site = self
+            .call_sites
             .entry(metadata.callsite())
-            .or_insert_with(|| Place {
+            .or_insert_with(|| CallSite {
                 metadata,
                 of_counts: None,
                 kinds: Vec::new(),
                 others: Kind::new("", now),
             });
-        let allowed = place.kind(text, now).allows(now);
+        let allowed = call_site.kind(text, now).allows(now);
         self.pending |= !allowed;
         allowed
     }
@@ -211,13 +211,13 @@ impl State {
     fn due(&mut self, now: Option<Instant>) -> Vec<Count> {
         let mut due = Vec::new();
         self.pending = false;
-        for place in self.places.values_mut() {
-            for kind in place.kinds.iter_mut().chain([&mut place.others]) {
+        for call_site in self.call_sites.values_mut() {
+            for kind in call_site.kinds.iter_mut().chain([&mut call_site.others]) {
                 let now = now.unwrap_or(kind.free_at + LOOK);
                 if let Some(suppressed) = kind.due(now) {
-                    let metadata = place
+                    let metadata = call_site
                         .of_counts
-                        .get_or_insert_with(|| Seeming::metadata_for(place.metadata));
+                        .get_or_insert_with(|| CountCallsite::metadata_for(call_site.metadata));
                     due.push(Count {
                         metadata,
                         text: kind.text.clone(),

@@ -11,7 +11,7 @@
 //! dropped by age; so one identity may be looked for when its day is not there yet, there, and gone.
 //! Copies meet all the same:
 //!
-//! - Both places are looked into, the day's first: what is moved when a day is dropped has then been
+//! - Both partitions are looked into, the day's first: what is moved when a day is dropped has then been
 //!   moved.
 //! - Who finds no partition for a day keeps it from being made until the end of the transaction. Otherwise
 //!   another transaction could remember a copy there meanwhile, and no index would notice.
@@ -90,7 +90,7 @@ pub(super) async fn counted(
     // Few events are apart, and fewer of those have an id of these very milliseconds: reading them costs next
     // to nothing.
     let key = |event: &DistinctEvent| Uuid::from_bytes(event.identity.key);
-    let found: Vec<(i64, Uuid)> = if days.is_empty() || sabotaged("both-places") {
+    let found: Vec<(i64, Uuid)> = if days.is_empty() || sabotaged("both-partitions") {
         Vec::new()
     } else {
         sqlx::query_as(APART_BETWEEN)
@@ -157,7 +157,7 @@ pub(super) async fn remember(
     if events.is_empty() {
         return Ok(());
     }
-    let place = |event: &DistinctEvent| match event.identity.day {
+    let partition_of = |event: &DistinctEvent| match event.identity.day {
         day if apart.contains(&day) => RESET_CLOCK_DAY,
         day => day,
     };
@@ -165,7 +165,7 @@ pub(super) async fn remember(
         .iter()
         .map(|event| Uuid::from_bytes(event.identity.key));
     sqlx::query(REMEMBER)
-        .bind(events.iter().map(place).bind_iter())
+        .bind(events.iter().map(partition_of).bind_iter())
         .bind(events.iter().map(|event| event.seen_on).bind_iter())
         .bind(keys.bind_iter())
         .execute(conn)

@@ -14,19 +14,19 @@ use rivulet_sandbox::{Sandbox, Service, TestBed};
 
 /// A directory for a sandbox that shares the checkout's downloads; its servers are stopped and
 /// its files gone when the test ends, however it ends.
-struct Place(PathBuf);
+struct TestFolder(PathBuf);
 
-impl Place {
+impl TestFolder {
     fn new(name: &str) -> Self {
         let dir =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        let place = Self(dir);
-        place.sandbox();
-        let tools = place.0.join("tools");
+        let folder = Self(dir);
+        folder.sandbox();
+        let tools = folder.0.join("tools");
         fs::remove_dir(&tools).unwrap();
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         symlink(checkout.join(".dev/tools").canonicalize().unwrap(), tools).unwrap();
-        place
+        folder
     }
 
     fn sandbox(&self) -> Sandbox {
@@ -48,7 +48,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TestFolder {
     fn drop(&mut self) {
         self.command(&["down", "--wipe"], &[]);
         // Where root's checkout is out of the servers' reach, the directory is a link.
@@ -81,8 +81,8 @@ fn port(address: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_is_repaired_moves_aside_and_leaves_nothing() {
-    let place = Place::new("life");
-    let sandbox = place.sandbox();
+    let folder = TestFolder::new("life");
+    let sandbox = folder.sandbox();
     let nothing_named = BTreeMap::new();
     let stack = sandbox.up(&nothing_named).await.unwrap();
     let pids = |sandbox: &Sandbox| Service::ALL.map(|service| sandbox.pid(service).unwrap());
@@ -104,7 +104,7 @@ async fn a_sandbox_is_repaired_moves_aside_and_leaves_nothing() {
         .execute(&pool)
         .await
         .unwrap();
-    let again = place.sandbox();
+    let again = folder.sandbox();
     again.up(&nothing_named).await.unwrap();
     assert_eq!(pids(&again), first);
     let databases: Vec<String> = sqlx::query_scalar("SELECT datname::text FROM pg_database")
@@ -127,7 +127,7 @@ async fn a_sandbox_is_repaired_moves_aside_and_leaves_nothing() {
     sqlx::query(table).execute(&pool).await.unwrap();
     signal("-KILL", first[0]);
     signal("-STOP", first[2]);
-    let sandbox = place.sandbox();
+    let sandbox = folder.sandbox();
     let stack = sandbox.up(&nothing_named).await.unwrap();
     let second = pids(&sandbox);
     assert_ne!(second[0], first[0]);
@@ -142,7 +142,7 @@ async fn a_sandbox_is_repaired_moves_aside_and_leaves_nothing() {
     assert!(second.iter().all(|pid| !exists(*pid)));
     let taken = [port(&stack.database_url), port(&stack.kafka_brokers)];
     let _others = taken.map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
-    let moved = place.sandbox().up(&nothing_named).await.unwrap();
+    let moved = folder.sandbox().up(&nothing_named).await.unwrap();
     assert!(!taken.contains(&port(&moved.database_url)));
     assert!(!taken.contains(&port(&moved.kafka_brokers)));
     assert_eq!(moved.clickhouse_url, stack.clickhouse_url);
@@ -154,24 +154,24 @@ async fn a_sandbox_is_repaired_moves_aside_and_leaves_nothing() {
         .unwrap();
     assert_eq!(n, 7);
     let printed = BTreeMap::from([(Service::Postgres, stack.database_url.clone())]);
-    assert!(place.sandbox().external(&printed).is_empty());
+    assert!(folder.sandbox().external(&printed).is_empty());
 
     // The record is lost: `down` finds them all the same.
-    let sandbox = place.sandbox();
+    let sandbox = folder.sandbox();
     let third = pids(&sandbox);
-    fs::remove_file(place.0.join("state.json")).unwrap();
+    fs::remove_file(folder.0.join("state.json")).unwrap();
     if cfg!(target_os = "linux") {
-        place.sandbox().down(true).await.unwrap();
+        folder.sandbox().down(true).await.unwrap();
         assert!(third.iter().all(|pid| !exists(*pid)));
-        assert!(!place.0.join("postgres").exists());
+        assert!(!folder.0.join("postgres").exists());
     }
 }
 
 #[test]
 fn a_run_uses_only_its_own_services_and_stops_them_again() {
-    let place = Place::new("run");
+    let folder = TestFolder::new("run");
     let foreign = [("DATABASE_URL", "postgres://somebody@db.example/production")];
-    let refused = place.command(&["run", "--", "true"], &foreign);
+    let refused = folder.command(&["run", "--", "true"], &foreign);
     assert!(!refused.status.success());
     let message = String::from_utf8(refused.stderr).unwrap();
     assert!(
@@ -180,7 +180,7 @@ fn a_run_uses_only_its_own_services_and_stops_them_again() {
     );
 
     let script = "echo $KAFKA_BROKERS; exit 3";
-    let ran = place.command(&["run", "--", "sh", "-c", script], &[]);
+    let ran = folder.command(&["run", "--", "sh", "-c", script], &[]);
     assert_eq!(
         ran.status.code(),
         Some(3),
@@ -192,7 +192,7 @@ fn a_run_uses_only_its_own_services_and_stops_them_again() {
             .unwrap()
             .starts_with("127.0.0.1:")
     );
-    let sandbox = place.sandbox();
+    let sandbox = folder.sandbox();
     assert!(
         Service::ALL
             .iter()
@@ -200,14 +200,14 @@ fn a_run_uses_only_its_own_services_and_stops_them_again() {
     );
 
     // A start that fails says why.
-    let config = place.0.join("postgres/data/postgresql.conf");
+    let config = folder.0.join("postgres/data/postgresql.conf");
     fs::write(config, "no_such_setting = on\n").unwrap();
-    let failed = place.command(&["up", "--services"], &[]);
+    let failed = folder.command(&["up", "--services"], &[]);
     assert!(!failed.status.success());
     let message = String::from_utf8(failed.stderr).unwrap();
     assert!(message.contains("no_such_setting"), "{message}");
     // The others are up, and `down` stops them.
-    let pid = place.sandbox().pid(Service::Kafka).unwrap();
-    assert!(place.command(&["down"], &[]).status.success());
+    let pid = folder.sandbox().pid(Service::Kafka).unwrap();
+    assert!(folder.command(&["down"], &[]).status.success());
     assert!(!exists(pid));
 }

@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 use rivulet_sandbox::{Sandbox, Service, TestBed};
 use rivulet_simulator::{Config, run};
-use rivulet_tests::{Link, Mode, Place, Rivulet, Role, check};
+use rivulet_tests::{Link, Mode, OwnServices, Rivulet, Role, check};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
@@ -72,13 +72,13 @@ struct Campaign {
     postgres: Link,
     clickhouse: Link,
     sandbox: Sandbox,
-    place: Place,
+    services: OwnServices,
 }
 
 impl Campaign {
     async fn start(seed: u64) -> Self {
-        let place = Place::new(&format!("faults-{seed}")).unwrap();
-        let sandbox = place.sandbox().unwrap();
+        let services = OwnServices::new(&format!("faults-{seed}")).unwrap();
+        let sandbox = services.sandbox().unwrap();
         let stack = sandbox.up(&BTreeMap::new()).await.unwrap();
         let bed = TestBed::on(stack).await.unwrap();
         let (postgres, database_url) = linked(&bed.database_url).await;
@@ -91,7 +91,7 @@ impl Campaign {
         let rivulet = Rivulet::new(bed, &env).await.unwrap();
         let mut roles = Vec::new();
         for node in ["a", "b"] {
-            let spill = place.path(&format!("spill-{node}"));
+            let spill = services.path(&format!("spill-{node}"));
             let spill = [("RIVULET_SPILL_DIR", spill.display().to_string())];
             roles.push(rivulet.start_with("ingest", &spill).await.unwrap());
         }
@@ -106,7 +106,7 @@ impl Campaign {
             postgres,
             clickhouse,
             sandbox,
-            place,
+            services,
         }
     }
 
@@ -293,14 +293,14 @@ impl Campaign {
     async fn back_up_postgres(&mut self) -> PathBuf {
         self.kill(Service::Postgres);
         self.gone(Service::Postgres).await;
-        let backup = self.place.path("backup");
+        let backup = self.services.path("backup");
         copy(&self.data(), &backup);
         self.sandbox.up(&BTreeMap::new()).await.unwrap();
         backup
     }
 
     fn data(&self) -> PathBuf {
-        self.place.path("postgres/data")
+        self.services.path("postgres/data")
     }
 }
 

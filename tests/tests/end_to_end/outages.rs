@@ -11,7 +11,7 @@ use std::{
 use chrono::Utc;
 use rivulet_sandbox::{Service, TestBed};
 use rivulet_simulator::{Config, run};
-use rivulet_tests::{Place, Rivulet, check};
+use rivulet_tests::{OwnServices, Rivulet, check};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +28,8 @@ async fn memory_is_flat_while_a_service_is_down() {
         minutes.parse().expect("RIVULET_OUTAGE_MINUTES is a number")
     });
     let outage = Duration::from_secs_f64(60.0 * minutes);
-    let place = Place::new("outages").unwrap();
-    let sandbox = place.sandbox().unwrap();
+    let services = OwnServices::new("outages").unwrap();
+    let sandbox = services.sandbox().unwrap();
     let bed = TestBed::on(sandbox.up(&BTreeMap::new()).await.unwrap()).await;
     let rivulet = Rivulet::new(bed.unwrap(), &[("RIVULET_RATE", "2000")])
         .await

@@ -6,15 +6,15 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::Utc;
 use rivulet_sandbox::{Service, TestBed};
 use rivulet_simulator::{Config, run};
-use rivulet_tests::{Place, Rivulet, check};
+use rivulet_tests::{OwnServices, Rivulet, check};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_restart_under_load_and_every_role_lives_through_it() {
     let _turn = crate::turn::of(module_path!());
-    let place = Place::new("restarts").unwrap();
-    let sandbox = place.sandbox().unwrap();
+    let services = OwnServices::new("restarts").unwrap();
+    let sandbox = services.sandbox().unwrap();
     let stack = sandbox.up(&BTreeMap::new()).await.unwrap();
     let bed = TestBed::on(stack).await.unwrap();
     let rivulet = Rivulet::new(bed, &[("RIVULET_RATE", "2000")])

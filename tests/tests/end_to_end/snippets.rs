@@ -14,7 +14,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use rivulet_sandbox::Service;
-use rivulet_tests::Place;
+use rivulet_tests::OwnServices;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use tokio::process::Command;
@@ -156,9 +156,9 @@ struct Shell {
 }
 
 impl Shell {
-    fn new(place: &Place) -> Self {
+    fn new(services: &OwnServices) -> Self {
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let folder = place.path("paste");
+        let folder = services.path("paste");
         fs::create_dir_all(folder.join("bin")).unwrap();
         let script = format!(
             "#!/bin/sh\n[ \"$1\" != env ] || exec '{}' env\n\
@@ -176,7 +176,7 @@ impl Shell {
         fs::write(folder.join(".curlrc"), "fail-with-body\n").unwrap();
         Self {
             folder,
-            dev: place.path(""),
+            dev: services.path(""),
         }
     }
 
@@ -281,11 +281,11 @@ fn documents() -> BTreeMap<String, String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_documents_say_to_paste_works() {
     let _turn = crate::turn::of(module_path!());
-    let place = Place::new("snippets").unwrap();
-    let sandbox = place.sandbox().unwrap();
+    let services = OwnServices::new("snippets").unwrap();
+    let sandbox = services.sandbox().unwrap();
     sandbox.up(&BTreeMap::new()).await.unwrap();
     let guide = sandbox.up_roles(false).await.unwrap();
-    let shell = Shell::new(&place);
+    let shell = Shell::new(&services);
 
     let mut wrong = Vec::new();
     // What `up` prints to paste is indented.
@@ -354,25 +354,25 @@ async fn what_the_documents_say_to_paste_works() {
     ] {
         assert!(shell.run(broken).await.is_err(), "{broken}");
     }
-    a_family_for_the_shell(&place, &shell).await;
+    a_family_for_the_shell(&services, &shell).await;
 }
 
 /// `./dev env` names a family, and its parent's token, which outlives the services.
-async fn a_family_for_the_shell(place: &Place, shell: &Shell) {
+async fn a_family_for_the_shell(services: &OwnServices, shell: &Shell) {
     let own = "curl -sS \"$RIVULET_API_URL/v1/families/$PARENT\" -H \"Authorization: Bearer $RIVULET_PARENT_TOKEN\"";
     let said = shell.run(own).await.unwrap();
     let family: Value = serde_json::from_str(&said).unwrap();
     let child = shell.run("printf %s \"$CHILD\"").await.unwrap();
     assert_eq!(family["children"][0]["child_id"], *child, "{family}");
 
-    place.sandbox().unwrap().down(false).await.unwrap();
+    services.sandbox().unwrap().down(false).await.unwrap();
     let all = "printf %s \"$DATABASE_URL$CLICKHOUSE_URL$KAFKA_BROKERS$RIVULET_INGEST_URL$RIVULET_API_URL\
                $RIVULET_INGEST_KEY$RIVULET_ADMIN_KEY$RIVULET_READ_KEY$CHILD$PARENT$RIVULET_PARENT_TOKEN\"";
     let first = shell.run(all).await.unwrap();
     assert_eq!(shell.run(all).await.unwrap(), first);
 
     // Nearly over, it is made anew; and before that, whoever got it last had a day of it left.
-    let state = place.path("state.json");
+    let state = services.path("state.json");
     let age = |seconds: i64| {
         let mut record: Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
         record["parent_token"]["expires_at"] = (chrono::Utc::now().timestamp() + seconds).into();

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::Utc;
 use rivulet_sandbox::{Service, TestBed};
 use rivulet_simulator::{Config, run};
-use rivulet_tests::{Place, Rivulet, Role, check};
+use rivulet_tests::{OwnServices, Rivulet, Role, check};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
@@ -16,11 +16,11 @@ const WAITING: &str = "rivulet_ingest_spill_records";
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_spilled_is_counted_once_whoever_is_killed() {
     let _turn = crate::turn::of(module_path!());
-    let place = Place::new("spill").unwrap();
-    let sandbox = place.sandbox().unwrap();
+    let services = OwnServices::new("spill").unwrap();
+    let sandbox = services.sandbox().unwrap();
     let stack = sandbox.up(&BTreeMap::new()).await.unwrap();
     let bed = TestBed::on(stack).await.unwrap();
-    let dir = place.path("spilled");
+    let dir = services.path("spilled");
     let env = [
         ("RIVULET_RATE", "2000"),
         ("RIVULET_SPILL_DIR", dir.to_str().unwrap()),

@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result};
 use rivulet_sandbox::Sandbox;
 
 /// A directory for services that share the checkout's downloads. They end with it.
-pub struct Place(PathBuf);
+pub struct OwnServices(PathBuf);
 
-impl Place {
+impl OwnServices {
     /// # Errors
     /// The directory cannot be made.
     pub fn new(name: &str) -> Result<Self> {
@@ -20,14 +20,14 @@ impl Place {
         // target/debug/deps/TEST, and Cargo's directory for tests is target/tmp.
         let test = std::env::current_exe()?;
         let target = test.ancestors().nth(3).context("no target directory")?;
-        let place = Self(target.join("tmp").join(name));
-        place.sandbox()?;
-        let tools = place.0.join("tools");
+        let services = Self(target.join("tmp").join(name));
+        services.sandbox()?;
+        let tools = services.0.join("tools");
         fs::remove_dir(&tools)?;
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
         let tools_of = checkout.context("no checkout")?.join(".dev/tools");
         symlink(tools_of.canonicalize()?, tools)?;
-        Ok(place)
+        Ok(services)
     }
 
     /// # Errors
@@ -36,14 +36,14 @@ impl Place {
         Sandbox::at(&self.0)
     }
 
-    /// A path that is gone with the place.
+    /// A path that is gone with the services.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
 
-impl Drop for Place {
+impl Drop for OwnServices {
     fn drop(&mut self) {
         if let Ok(sandbox) = self.sandbox() {
             // A runtime of its own: the test's may be the one that this blocks.
