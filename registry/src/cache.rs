@@ -15,10 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::LOOKUPS;
 use crate::{
+    entries::{CacheEntries, Confirmation},
     keys::Grant,
     listen,
     shared::{Known, READ_TIMEOUT, Read, Shared, Unavailable},
-    slots::{Confirmation, Slots},
 };
 
 /// An answer confirmed less than this ago is given without asking PostgreSQL. With `READ_TIMEOUT`
@@ -63,7 +63,7 @@ impl Registry {
         let (reads, waiting) = mpsc::channel(READS_WAITING);
         let shared = Arc::new(Shared {
             pool,
-            slots: Slots::new(config.capacity),
+            entries: CacheEntries::new(config.capacity),
             confirmation: Mutex::new(Confirmation::new(Instant::now())),
             keys: RwLock::new(None),
             reading_keys: tokio::sync::Mutex::new(()),
@@ -91,7 +91,7 @@ impl Registry {
         for (index, child) in children.iter().enumerate() {
             let mut answer = Known::Unavailable;
             let mut age = Duration::MAX;
-            if let Some((registration, as_of)) = shared.slots.get(*child) {
+            if let Some((registration, as_of)) = shared.entries.get(*child) {
                 age = now.saturating_duration_since(confirmation.of(as_of));
                 if age <= shared.max_stale {
                     answer = Known::Cached(registration);

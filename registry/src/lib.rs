@@ -20,6 +20,7 @@
 
 mod cache;
 pub mod declarations;
+mod entries;
 pub mod families;
 mod import;
 mod json;
@@ -28,7 +29,6 @@ mod limits;
 mod listen;
 mod metrics;
 mod shared;
-mod slots;
 
 pub use cache::{CacheConfig, FRESH, Registry};
 pub use import::{ImportError, Imported, import};

@@ -77,7 +77,7 @@ async fn listen(shared: &Shared, lost: &mut bool) -> Result<Infallible, sqlx::Er
         match notice.channel() {
             CHILDREN_CHANNEL => {
                 if let Ok(id) = notice.payload().parse() {
-                    shared.slots.forget(id);
+                    shared.entries.forget(id);
                     INVALIDATIONS.increment(1);
                 }
             }

@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use crate::metrics::READS;
 use crate::{
+    entries::{AsOf, CacheEntries, Confirmation},
     keys::Grant,
-    slots::{AsOf, Confirmation, Slots},
 };
 
 /// How long one read of PostgreSQL may take.
@@ -53,7 +53,7 @@ pub struct Unavailable;
 /// What the cache, the connection that hears of changes and the task that reads have in common.
 pub(crate) struct Shared {
     pub(crate) pool: PgPool,
-    pub(crate) slots: Slots,
+    pub(crate) entries: CacheEntries,
     pub(crate) confirmation: Mutex<Confirmation>,
     pub(crate) keys: RwLock<Option<Keys>>,
     pub(crate) reading_keys: tokio::sync::Mutex<()>,
@@ -210,7 +210,7 @@ impl Shared {
         let as_of = self.confirmation.lock().as_of(Instant::now());
         let tickets: Vec<_> = children
             .iter()
-            .map(|id| self.slots.begin_read(*id))
+            .map(|id| self.entries.begin_read(*id))
             .collect();
         type Row = (Uuid, Uuid, String, String, bool, bool, bool, bool);
         let rows: Vec<Row> = self
@@ -253,7 +253,7 @@ impl Shared {
                 Some(Known::Read(registration)) => *registration,
                 _ => None,
             };
-            self.slots.finish_read(*id, ticket, registration, as_of);
+            self.entries.finish_read(*id, ticket, registration, as_of);
         }
         Ok(found)
     }

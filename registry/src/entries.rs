@@ -76,27 +76,27 @@ impl Confirmation {
 pub(crate) struct Ticket(u64);
 
 #[derive(Clone, Copy)]
-struct Slot {
+struct CacheEntry {
     ticket: u64,
     value: Option<(Registration, AsOf)>,
 }
 
 struct Shard {
     next_ticket: u64,
-    slots: LruCache<Uuid, Slot, RandomState>,
+    entries: LruCache<Uuid, CacheEntry, RandomState>,
 }
 
 /// The cache proper. It knows no clock and no database.
-pub(crate) struct Slots(Box<[Mutex<Shard>]>);
+pub(crate) struct CacheEntries(Box<[Mutex<Shard>]>);
 
-impl Slots {
+impl CacheEntries {
     /// Holds about `capacity` children; the longest unused make room.
     pub(crate) fn new(capacity: usize) -> Self {
         let shard = || {
-            let slots = LruCache::with_hasher(capacity.div_ceil(SHARDS), RandomState::new());
+            let entries = LruCache::with_hasher(capacity.div_ceil(SHARDS), RandomState::new());
             Mutex::new(Shard {
                 next_ticket: 0,
-                slots,
+                entries,
             })
         };
         Self((0..SHARDS).map(|_| shard()).collect())
@@ -109,19 +109,22 @@ impl Slots {
 
     pub(crate) fn get(&self, child: ChildId) -> Option<(Registration, AsOf)> {
         let mut shard = self.shard(child.uuid()).lock();
-        shard.slots.get(&child.uuid()).and_then(|slot| slot.value)
+        shard
+            .entries
+            .get(&child.uuid())
+            .and_then(|entry| entry.value)
     }
 
     /// Call it before the query is sent.
     pub(crate) fn begin_read(&self, id: Uuid) -> Ticket {
         let mut shard = self.shard(id).lock();
-        if let Some(slot) = shard.slots.peek(&id) {
-            return Ticket(slot.ticket);
+        if let Some(entry) = shard.entries.peek(&id) {
+            return Ticket(entry.ticket);
         }
         let ticket = shard.next_ticket;
         shard.next_ticket += 1;
         let value = None;
-        shard.slots.insert(id, Slot { ticket, value });
+        shard.entries.insert(id, CacheEntry { ticket, value });
         Ticket(ticket)
     }
 
@@ -134,12 +137,12 @@ impl Slots {
         as_of: AsOf,
     ) {
         let mut shard = self.shard(id).lock();
-        match shard.slots.peek_mut(&id) {
-            Some(slot) if slot.ticket == ticket.0 => {
+        match shard.entries.peek_mut(&id) {
+            Some(entry) if entry.ticket == ticket.0 => {
                 if let Some(found) = found {
-                    slot.value = Some((found, as_of));
+                    entry.value = Some((found, as_of));
                 } else {
-                    shard.slots.remove(&id);
+                    shard.entries.remove(&id);
                 }
             }
             _ => {}
@@ -148,7 +151,7 @@ impl Slots {
 
     /// The child changed: what is known of it, and what a running read will find, is out of date.
     pub(crate) fn forget(&self, id: Uuid) {
-        self.shard(id).lock().slots.remove(&id);
+        self.shard(id).lock().entries.remove(&id);
     }
 }
 
@@ -173,48 +176,48 @@ mod tests {
         }
     }
 
-    fn consent(slots: &Slots, id: Uuid) -> Option<bool> {
-        slots.get(ChildId::new(id)).map(|(found, _)| found.coppa)
+    fn consent(entries: &CacheEntries, id: Uuid) -> Option<bool> {
+        entries.get(ChildId::new(id)).map(|(found, _)| found.coppa)
     }
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn a_notice_during_a_read_keeps_its_result_out() {
-        let slots = Slots::new(100);
+        let entries = CacheEntries::new(100);
         let as_of = Confirmation::new(Instant::now()).as_of(Instant::now());
         let id = Uuid::from_u128(7);
 
-        let ticket = slots.begin_read(id);
-        slots.forget(id);
-        slots.finish_read(id, ticket, Some(registration(true)), as_of);
-        assert_eq!(consent(&slots, id), None);
+        let ticket = entries.begin_read(id);
+        entries.forget(id);
+        entries.finish_read(id, ticket, Some(registration(true)), as_of);
+        assert_eq!(consent(&entries, id), None);
 
         // Another read began after the notice; the late first one must not spoil it either.
-        let late = slots.begin_read(id);
-        slots.forget(id);
-        let fresh = slots.begin_read(id);
-        slots.finish_read(id, fresh, Some(registration(false)), as_of);
-        slots.finish_read(id, late, Some(registration(true)), as_of);
-        assert_eq!(consent(&slots, id), Some(false));
+        let late = entries.begin_read(id);
+        entries.forget(id);
+        let fresh = entries.begin_read(id);
+        entries.finish_read(id, fresh, Some(registration(false)), as_of);
+        entries.finish_read(id, late, Some(registration(true)), as_of);
+        assert_eq!(consent(&entries, id), Some(false));
     }
 
     #[test]
     fn a_full_cache_drops_the_longest_unused_and_unknown_children_take_no_room() {
-        let slots = Slots::new(SHARDS * 2);
+        let entries = CacheEntries::new(SHARDS * 2);
         let as_of = Confirmation::new(Instant::now()).as_of(Instant::now());
         let in_one_shard = |n: u128| Uuid::from_u128(n << 64);
         for n in 1..=2 {
-            let ticket = slots.begin_read(in_one_shard(n));
-            slots.finish_read(in_one_shard(n), ticket, Some(registration(true)), as_of);
+            let ticket = entries.begin_read(in_one_shard(n));
+            entries.finish_read(in_one_shard(n), ticket, Some(registration(true)), as_of);
         }
-        assert_eq!(consent(&slots, in_one_shard(1)), Some(true));
+        assert_eq!(consent(&entries, in_one_shard(1)), Some(true));
         for n in 3..=50 {
-            let ticket = slots.begin_read(in_one_shard(n));
-            slots.finish_read(in_one_shard(n), ticket, None, as_of);
+            let ticket = entries.begin_read(in_one_shard(n));
+            entries.finish_read(in_one_shard(n), ticket, None, as_of);
         }
-        assert_eq!(consent(&slots, in_one_shard(1)), Some(true));
-        assert_eq!(consent(&slots, in_one_shard(2)), None);
+        assert_eq!(consent(&entries, in_one_shard(1)), Some(true));
+        assert_eq!(consent(&entries, in_one_shard(2)), None);
     }
 
     #[test]
