@@ -1,13 +1,12 @@
-//! Do the books balance? What the consumers stored, compared with the log in Kafka, record by record.
+//! Compares what the consumers stored with the log in Kafka, record by record.
 //!
-//! Two questions are asked of each consumer, and neither takes its word for the answer:
+//! It asks two questions of each consumer. Neither answer rests on what the consumer reports of itself:
 //!
-//! - **Bookkeeping.** The records of a partition and hour that it passed, as the log has them, are what
-//!   `consumer_ledger` says it counted, took for copies or set aside. A batch that was skipped or applied
-//!   twice shows here.
-//! - **Existence.** Each record that it passed is where it should be: its identity in `event_seen`, its
-//!   row in ClickHouse or its identity among the withheld, or the record in `quarantine`. What was
-//!   removed or never arrived shows here.
+//! - **Bookkeeping.** Does the log have as many records of a partition and hour as `consumer_ledger` says that the
+//!   consumer counted, took for copies or set aside? A batch that was skipped or applied twice shows here.
+//! - **Existence.** Is each record that the consumer passed where it should be? That is its identity in `event_seen`, its
+//!   row in ClickHouse or its identity among the withheld, or the record in `quarantine`. What was removed or never
+//!   arrived shows here.
 
 mod log;
 mod metrics;
@@ -31,7 +30,7 @@ pub struct Stores {
     pub cluster: Cluster,
     /// The rollups, and the positions and ledger of both consumers.
     pub pool: PgPool,
-    /// The history.
+    /// Where the history is.
     pub clickhouse: clickhouse::Client,
 }
 
@@ -70,7 +69,7 @@ pub enum Error {
     Thread(#[from] tokio::task::JoinError),
 }
 
-/// The name of the consumer of the rollups, in `kafka_positions` and `consumer_ledger`.
+/// The aggregator's name in `kafka_positions` and `consumer_ledger`: the consumer that makes the rollups.
 pub const ROLLUPS: &str = rivulet_aggregator::CONSUMER;
-/// The same of the history.
+/// The sink's name there: the consumer that makes the history, which is what ClickHouse has.
 pub const HISTORY: &str = rivulet_sinks::CONSUMER;

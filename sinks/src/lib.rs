@@ -1,4 +1,4 @@
-//! Kafka to ClickHouse history, the same blocks whatever happens.
+//! The sink: reads events from Kafka and inserts them into ClickHouse, always in the same blocks, whatever happens.
 //!
 //! Each partition's records are gathered into a *range* of offsets ([`range`]), encoded on the way
 //! ([`row`]). A range is begun in PostgreSQL, inserted into ClickHouse as one block under a token
@@ -29,13 +29,17 @@ pub use health::CHECK;
 pub use metrics::METRICS;
 pub use sink::run;
 
-/// The name of the sink's positions in PostgreSQL.
+/// The name of the sink as a consumer: of its positions, its ledger and its quarantine in PostgreSQL.
+///
+/// It is `history`, and the consumer group is `rivulet-history`, because the sink had that name first. Both are stored, in
+/// PostgreSQL and in Kafka. To rename them, every operator would have to migrate both while the sink is stopped, and would
+/// gain nothing by it.
 pub const CONSUMER: &str = "history";
 
 /// How the sink batches, waits and gives up.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Kafka consumer group.
+    /// Kafka consumer group. For why it is not called after the sink, see [`CONSUMER`].
     pub group: String,
     /// Records after which a range goes; below 4 194 304.
     pub max_records: usize,
