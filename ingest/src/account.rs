@@ -1,5 +1,5 @@
-//! What a request costs its sender: a token an event, at least one, and one for each tenth of a millisecond of
-//! CPU that its body takes.
+//! What a request costs its sender: a token for each event, or for each tenth of a millisecond of CPU time that its
+//! body takes, whichever is more, and at least one.
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
@@ -10,14 +10,14 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use crate::metrics::EXTRA_TOKENS;
 use crate::{problem::Problem, sender::SenderId, shares::Reservation, state::App, turns::Turns};
 
-/// The CPU time that a token pays for. An honest event takes less than a tenth of it, so that what is charged is
-/// the number of events; who has 5 000 tokens a second has half a processor.
+/// The CPU time that a token pays for. An honest event takes less than a tenth of it, so honest senders pay only for
+/// the number of their events. A sender that has 5 000 tokens a second can use half a processor.
 const CPU_OF_TOKEN: Duration = Duration::from_micros(100);
 
-/// Work on so many bytes is done where it comes up; more of it, in turns.
+/// Work on a body of up to this many bytes is done at once. Work on a longer body waits for a turn.
 pub(crate) const SHORT: usize = 64 << 10;
 
-/// How long a turn is, as CPU time, before others have theirs.
+/// How much CPU time a turn has before the next sender gets its turn.
 const TURN: Duration = Duration::from_millis(10);
 
 /// What one request owes and has paid.
@@ -30,21 +30,21 @@ pub(crate) struct Account<'a> {
     cpu: Duration,
     /// Its events are paid for.
     has_paid_events: bool,
-    /// Its events were too many: of a request that did not pass nothing is taken but what it cost.
+    /// The rate limit refused the request. Such a request pays only for the work that was done for it.
     is_throttled: bool,
     had_turn: bool,
 }
 
 /// How long a step of some work may go on.
 pub(crate) enum Slice {
-    /// Until it has made so many bytes.
+    /// Until it has written this many bytes.
     Short(usize),
     /// Until this thread has spent so much CPU time.
     Turn(Duration),
 }
 
 impl Slice {
-    /// Whether to stop here, for now; `made`: the bytes so far.
+    /// Whether the step should stop here for now. `made` is the number of bytes that it has written so far.
     pub(crate) fn is_over(&self, made: usize) -> bool {
         match self {
             Self::Short(bytes) => made > *bytes,
@@ -74,7 +74,8 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Pays for the events of the request, all or none; for those of a body that is read again, not again.
+    /// Pays for the events of the request, for all of them or for none. A body that is read a second time is not paid
+    /// for again.
     pub(crate) fn pay(&mut self, events: usize) -> Result<(), Problem> {
         if self.has_paid_events {
             return Ok(());
@@ -90,9 +91,9 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Does work on the request's body, and charges the time. `step` does some of it, for as long as it is
-    /// given. What is `long` is done off the threads that serve connections, in turns with other senders; so is
-    /// what turns out to be.
+    /// Does work on the request's body, and charges the CPU time. `step` does some of the work, until the slice that it
+    /// is given is over. Work that is `long` is done in turns with other senders, off the threads that serve
+    /// connections. So is work that turns out to be long.
     ///
     /// # Errors
     /// Too many requests of this sender wait for a turn, or it owes more than it has.
@@ -132,7 +133,7 @@ impl<'a> Account<'a> {
         done
     }
 
-    /// Takes what is missing to so many tokens, be it there or not.
+    /// Takes tokens until the request has paid `due` of them. If the sender has too few, it owes the rest.
     fn charge(&mut self, why: &'static str, due: usize) {
         let more = due.saturating_sub(self.paid);
         if more > 0 {
@@ -147,12 +148,12 @@ impl<'a> Account<'a> {
         Problem::RateLimited(throttled)
     }
 
-    /// The role that the request came to.
+    /// What all requests of the role share.
     pub(crate) const fn app(&self) -> &'a App {
         self.app
     }
 
-    /// For bytes that the request holds.
+    /// An empty reservation for bytes that the request will hold.
     pub(crate) fn reserve(&self) -> Reservation {
         Reservation::none(Arc::clone(&self.app.bytes), self.sender)
     }
@@ -180,10 +181,10 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Does work while the other tasks of this thread go on elsewhere.
+/// Does work that blocks the thread. The other tasks of the thread move to another thread first.
 fn off_worker<T>(work: impl FnOnce() -> T) -> T {
     match Handle::current().runtime_flavor() {
-        // There is no elsewhere.
+        // There is no other thread.
         RuntimeFlavor::CurrentThread => work(),
         _ => tokio::task::block_in_place(work),
     }

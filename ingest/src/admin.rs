@@ -21,7 +21,7 @@ use crate::{
     state::App,
 };
 
-/// The id in the path, as far as it can be read: what cannot be is refused by us, once we know who asks.
+/// The id in the path, or why it cannot be read. An id that cannot be read is refused only after it is known who asks.
 type Id = Result<Path<String>, PathRejection>;
 
 /// Register a family, or change it
@@ -149,7 +149,8 @@ pub(crate) async fn get_child(State(app): State<Arc<App>>, id: Id, parts: Parts)
     told(get.await)
 }
 
-/// The id of the path and the object of the body, once the key was found good.
+/// Opens a request that declares something: returns the id of the path and the object of the body, after the key was
+/// found good.
 async fn declared(
     app: &App,
     id: Id,
@@ -185,7 +186,7 @@ fn answer(done: Result<(), Problem>) -> Response {
     }
 }
 
-/// As JSON that nobody between may keep.
+/// The answer as JSON that no cache may keep.
 fn told(registered: Result<String, Problem>) -> Response {
     let mut response = match registered {
         Ok(json) => json.into_response(),

@@ -1,4 +1,4 @@
-//! Who sends a request, and may they?
+//! Finds out who sends a request, and what that sender may do.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -22,7 +22,7 @@ pub(crate) enum Sender {
     Family(ParentId),
 }
 
-/// The request's sender, whatever they may do.
+/// The request's sender. What it may do is not checked here.
 pub(crate) async fn sender(app: &App, headers: &HeaderMap) -> Result<Sender, Problem> {
     let credential = bearer(headers).ok_or(Problem::Unauthorized(None))?;
     if is_token(credential) {
@@ -33,8 +33,8 @@ pub(crate) async fn sender(app: &App, headers: &HeaderMap) -> Result<Sender, Pro
     }
 }
 
-/// Keys are never compared: the SHA-256 of what was sent is looked up among the hashes of all keys.
-/// How long that takes tells nothing of a key, for nobody can choose what a hash begins with.
+/// Keys are never compared with each other: the SHA-256 of the key that was sent is looked up among the hashes of all
+/// keys. The time that this takes tells nothing about a key, because nobody can choose what a hash begins with.
 async fn key(app: &App, key: &str) -> Result<(KeyHash, Arc<Grant>), Problem> {
     let hash = sha256(key);
     let grant = app.registry.key(&hash).await.map_err(|_| app.cut_off())?;
@@ -56,8 +56,8 @@ async fn family(app: &App, token: &str) -> Result<ParentId, Problem> {
     })
 }
 
-/// Browsers say where a page came from, and pages cannot change that. Whoever is no browser can
-/// claim anything: this keeps a key from being used in other people's pages, and no more.
+/// Checks the origin of the page that sends the request. Browsers send it, and pages cannot change it. Other clients
+/// can claim any origin, so this only keeps a key from being used in other people's pages.
 fn check_origin(app: &App, headers: &HeaderMap, sender: &Sender) -> Result<(), Problem> {
     let origin = headers.get(header::ORIGIN).map(|value| value.as_bytes());
     let everywhere = &app.config.origins;
@@ -79,7 +79,7 @@ fn check_origin(app: &App, headers: &HeaderMap, sender: &Sender) -> Result<(), P
 }
 
 impl Sender {
-    /// What tells them from others.
+    /// What tells this sender from all others.
     pub(crate) const fn id(&self) -> SenderId {
         match self {
             Self::Key(hash, _) => SenderId::Key(*hash),
@@ -87,7 +87,7 @@ impl Sender {
         }
     }
 
-    /// Whether they have this scope, and come from where they may.
+    /// Checks that the sender has this scope, and that the request comes from an origin that the key allows.
     pub(crate) fn require(
         &self,
         app: &App,
@@ -106,8 +106,8 @@ impl Sender {
         Err(Problem::Forbidden(why.into()))
     }
 
-    /// Whether they may post every one of these events. All or nothing: a key that is too narrow is
-    /// for its owner to mend, and no event may be lost meanwhile.
+    /// Checks that the sender may post every one of these events. If one is not allowed, the whole request is refused:
+    /// the owner of the key has to change its limits, and no event may be lost until then.
     pub(crate) fn may_post(&self, events: &[Parsed<'_>]) -> Result<(), Problem> {
         let Self::Key(_, grant) = self else {
             return Ok(());

@@ -20,16 +20,17 @@ use crate::{
     shares::Held,
 };
 
-/// What a body's first buffer holds at most, whatever `Content-Length` promises.
+/// The largest size of a body's first buffer, whatever `Content-Length` says.
 const FIRST_BUFFER: usize = 16 << 10;
 
-/// A compressed body of up to so many bytes is inflated where it is, unless much comes of it.
+/// A compressed body of up to this many bytes is inflated at once, without waiting for a turn, unless it inflates to
+/// many bytes.
 const SHORT_COMPRESSED: usize = 16 << 10;
 
 /// How long the rest of a refused body is read, so that its sender gets to see the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What the body is, by its headers.
+/// The type of the body, as its headers give it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Media {
     Json,
@@ -49,7 +50,7 @@ pub(crate) fn media(headers: &HeaderMap) -> Option<Media> {
     }
 }
 
-/// `Content-Encoding`; several of them are as unknown as a strange one.
+/// `Content-Encoding`. A list of several encodings is refused like an unknown one.
 pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
     let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
     let known = match (values.next(), values.next()) {
@@ -101,12 +102,12 @@ async fn receive(account: &Account<'_>, body: &mut Body) -> Result<Held, Problem
         bytes: Vec::new(),
         reservation: account.reserve(),
     };
-    // While it is being received, what the connection has of it besides.
+    // The memory of the connection's own buffer, which is needed too while the body is being received.
     let mut buffer = account.reserve();
     if !buffer.grow(CONNECTION_BUFFER) {
         return Err(account.app().over_share("bytes"));
     }
-    // A promise of many bytes reserves none of them until they come.
+    // A large `Content-Length` reserves no memory before the bytes come.
     let mut next_step = (declared as usize).min(FIRST_BUFFER);
     loop {
         let Ok(next) = timeout_at(deadline, next(body)).await else {
@@ -149,8 +150,8 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     }
 }
 
-/// Reads on for a moment after a refusal, so many bytes at most, and forgets it all: closing a connection on a
-/// sender that is still writing would throw away the answer with it.
+/// Reads and drops what comes for a moment after a refusal, at most `most` bytes. If the connection were closed while
+/// the sender is still writing, the answer would be lost.
 pub(crate) async fn discard(most: usize, mut body: Body) {
     let deadline = Instant::now() + LINGER;
     let mut left = most;
@@ -162,7 +163,8 @@ pub(crate) async fn discard(most: usize, mut body: Body) {
     }
 }
 
-/// The sender waits for a word before it sends its body; no body need be read to refuse it.
+/// Whether the sender waits for `100 Continue` before it sends its body. Such a request can be refused without reading
+/// the body.
 pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
     headers.contains_key(header::EXPECT)
 }

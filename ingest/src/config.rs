@@ -1,4 +1,4 @@
-//! What can be set, and which settings would break a promise.
+//! The settings of this role, and the checks that they keep what the role promises.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub struct Config {
     pub token_rate: u32,
     /// Events such a family may send at once after a pause.
     pub token_burst: u32,
-    /// Whose pages may post events; empty is everybody's.
+    /// The origins whose web pages may post events. Empty means all origins.
     pub origins: Vec<Origin>,
     /// The registry's cache.
     pub registry: CacheConfig,
@@ -102,7 +102,7 @@ impl Default for Config {
 #[error("{0}")]
 pub struct InvalidConfig(String);
 
-/// librdkafka looks for records whose time is over once a second, and needs a moment to say so.
+/// librdkafka looks once a second for records whose time is over, and needs a moment to report them.
 const EXPIRY_SLACK: Duration = Duration::from_secs(2);
 
 /// Kafka's default `message.max.bytes` is 1 MB; half of it leaves room for what a record adds.

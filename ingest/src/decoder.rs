@@ -1,4 +1,4 @@
-//! Decoders of compressed bodies, each of which can be left off after a few bytes.
+//! Decoders of compressed bodies. Each can stop after a few bytes and go on later.
 
 use std::{
     io::{self, BufRead, Read},
@@ -64,7 +64,7 @@ impl Encoding {
     }
 }
 
-/// What came of a piece.
+/// The result of decoding one piece.
 pub(crate) struct Piece {
     pub(crate) written: usize,
     pub(crate) is_last: bool,
@@ -79,9 +79,9 @@ impl From<io::Error> for Corrupt {
     }
 }
 
-/// A body as sent, of which some was read.
+/// A decoder, with the part of the body that it has not read yet.
 pub(crate) enum Decoder<'a> {
-    /// The member at hand, with those that have been.
+    /// The current member, and how many members there have been.
     Gzip(GzDecoder<Wire<'a>>, usize),
     Zlib(ZlibDecoder<Wire<'a>>),
     Deflate(DeflateDecoder<Wire<'a>>),
@@ -108,7 +108,7 @@ impl<'a> Decoder<'a> {
             // A body that is not compressed is not inflated; as a bare stream it would be corrupt.
             Encoding::Identity => return Err(Corrupt),
             Encoding::Gzip => Self::Gzip(GzDecoder::new(wire), 0),
-            // By the standard zlib, by custom of some clients the bare stream. Its first bytes tell.
+            // The standard says zlib. Some clients send the bare stream. The first bytes tell which it is.
             Encoding::Deflate if is_zlib(rest) => Self::Zlib(ZlibDecoder::new(wire)),
             Encoding::Deflate => Self::Deflate(DeflateDecoder::new(wire)),
             Encoding::Zstd => {
@@ -124,7 +124,7 @@ impl<'a> Decoder<'a> {
             }
             Encoding::Brotli => {
                 let held = Arc::new(AtomicUsize::new(0));
-                // Without large windows, which are no `br`.
+                // Large windows are switched off. They are not part of the encoding `br`.
                 let state = BrotliState::new_strict(
                     Counting::new(0, &held),
                     Counting::new(0, &held),
@@ -139,7 +139,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// What it holds now, its window above all.
+    /// How much memory it holds now. Most of it is the window.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Gzip(..) | Self::Zlib(_) | Self::Deflate(_) => FLATE_BYTES,
@@ -148,7 +148,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Reads some and writes some, as much as there is room at most.
+    /// Decodes one piece. It writes no more than fits into `out`.
     pub(crate) fn piece(&mut self, out: &mut [u8]) -> Result<Piece, Corrupt> {
         match self {
             Self::Gzip(decoder, members) => {
@@ -192,7 +192,7 @@ impl<'a> Decoder<'a> {
                         return Err(Corrupt);
                     }
                 } else if rest.is_empty() && written < room {
-                    // It wants more, and there is nothing more.
+                    // The decoder wants more input, and there is no more.
                     return Err(Corrupt);
                 }
                 Ok(Piece {
@@ -234,14 +234,14 @@ fn is_zlib(wire: &[u8]) -> bool {
         if method & 0x8f == 0x08 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31))
 }
 
-/// The next piece of a stream, the last where nothing comes any more.
+/// Reads the next piece of a stream. It is the last one if the decoder gives no more output.
 fn read(decoder: &mut impl Read, out: &mut [u8]) -> Result<Piece, Corrupt> {
     match decoder.read(out) {
         Ok(written) => Ok(Piece {
             written,
             is_last: written == 0,
         }),
-        // What was allowed for one piece made nothing.
+        // The input that was allowed for one piece gave no output.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Piece {
             written: 0,
             is_last: false,
@@ -250,8 +250,8 @@ fn read(decoder: &mut impl Read, out: &mut [u8]) -> Result<Piece, Corrupt> {
     }
 }
 
-/// The body as sent, given out in pieces: nothing of it would otherwise stop a decoder that reads on until it
-/// has something to say.
+/// The body as sent, handed to the decoder in pieces. A decoder reads on until it has output; without the pieces
+/// nothing would stop it.
 pub(crate) struct Wire<'a> {
     rest: &'a [u8],
     allowed: usize,
@@ -279,7 +279,7 @@ impl BufRead for Wire<'_> {
     }
 }
 
-/// Allocates for a Brotli decoder, and counts what it has.
+/// Allocates memory for a Brotli decoder, and counts how much the decoder has.
 pub(crate) struct Counting<T: Clone> {
     inner: HeapAlloc<T>,
     held: Arc<AtomicUsize>,

@@ -1,4 +1,4 @@
-//! From the spill to Kafka, once it is back.
+//! Sends what is in the spill to Kafka, once Kafka is back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ pub(crate) async fn drain(spill: Arc<Spill>, producer: Arc<Producer>, stop: Canc
     }
 }
 
-/// `false`: nothing could be done.
+/// Returns `false` if there was nothing that could be done.
 async fn drain_some(spill: &Spill, producer: &Producer, stop: &CancellationToken) -> bool {
     let state = spill.queue.state();
     if state.records == state.held_back || !producer.has_spare_room() {
@@ -58,7 +58,7 @@ async fn drain_some(spill: &Spill, producer: &Producer, stop: &CancellationToken
     if acknowledged.is_empty() {
         return false;
     }
-    // Not sent again just because the disk would not let go of them.
+    // Repeated until it succeeds. Otherwise records that Kafka has would be sent again.
     while spill.queue.remove(acknowledged.clone()).await.is_err() {
         let rest = tokio::time::sleep(Duration::from_secs(1));
         if stop.run_until_cancelled(rest).await.is_none() {

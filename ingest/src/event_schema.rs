@@ -1,9 +1,8 @@
-//! Events as JSON Schema, made from the declarations in `rivulet_events`. A test holds what comes of it against the
-//! parser.
+//! Events as JSON Schema, made from the declarations in `rivulet_events`. A test compares the schema with the parser.
 //!
-//! What makes clients of it is why the shapes are plain: no schema narrows another, whatever has a name
-//! is named here, numbers say how wide they are, and no event has a discriminator. What a plain shape
-//! cannot say, that an answer needs `is_correct`, is where generators do not look and validators do.
+//! The schemas are plain, because generators make clients from them: no schema narrows another, every schema that has a
+//! name is named here, numbers say how wide they are, and no event has a discriminator. One rule does not fit a plain
+//! schema: that an answer needs `is_correct`. It is written where validators look and generators do not.
 
 use rivulet_events::{
     Device, EventType,
@@ -56,7 +55,8 @@ pub(crate) fn schemas() -> Vec<(String, Schema)> {
         .collect()
 }
 
-/// Optional words have a name: what makes clients needs one to say that they may be absent.
+/// The name of a list of words, if a field with these words is optional. Generators of clients need a name to say that
+/// the field may be absent.
 fn named_words(field: &contract::Field) -> Option<(&'static str, &'static [&'static str])> {
     match field {
         contract::Field {
@@ -92,7 +92,7 @@ fn property(field: &'static contract::Field) -> Property {
         Rule::Word { words, .. } => one_word(words.iter().copied()),
     };
     let mut about = field.about.to_owned();
-    // What the schema does not say.
+    // What the schema itself does not say.
     match &field.need {
         Need::For { word, only, .. } => {
             let otherwise = if *only { ", else dropped" } else { "" };
@@ -123,7 +123,7 @@ fn optional(name: &'static str, about: &str, schema: Object) -> Property {
     }
 }
 
-/// What has a name of its own, or `null`.
+/// A schema that has a name of its own, or `null`.
 fn optional_of(name: &'static str, schema: &str) -> Property {
     let null = Object::with_type(Type::Null);
     let schema = Ref::from_schema_name(schema);
@@ -184,7 +184,7 @@ fn uuid() -> Object {
     string(KnownFormat::Uuid)
 }
 
-/// Of at most so many Unicode scalars.
+/// A string of at most `max` Unicode scalars.
 fn text(max: usize) -> Object {
     Object::builder()
         .schema_type(Type::String)
@@ -286,7 +286,7 @@ fn data(kind: EventType) -> Object {
     data
 }
 
-/// What each word of a field needs, where there are fields that only some words need. The field itself is
+/// For each word of a field, which fields it needs, if there are fields that only some words need. The field itself is
 /// always there.
 fn by_word(object: Declaration) -> serde_json::Map<String, Value> {
     let mut by_word = serde_json::Map::new();

@@ -185,7 +185,7 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
     Ok(response)
 }
 
-/// Room in Kafka's queue for as many records as there are valid events, if that is this sender's share.
+/// Reserves room in the producer's queue, one record for each valid event, if that is within the sender's share.
 fn room_for(app: &App, sender: SenderId, parsed: &[Parsed<'_>]) -> Room {
     let valid = parsed.iter().filter(|parsed| parsed.outcome.is_ok());
     let mut reservation = Reservation::none(Arc::clone(&app.records), sender);
@@ -205,7 +205,7 @@ fn read_time(value: &HeaderValue) -> Option<i64> {
 /// The distinct children of a request, and which of them each event is of.
 struct Children {
     ids: Vec<ChildId>,
-    /// By event; nothing is said for those that were refused already.
+    /// The index of each event's child. It means nothing for events that were rejected already.
     of_event: Vec<u32>,
 }
 
@@ -217,7 +217,7 @@ impl Children {
         let of_event = parsed
             .iter()
             .map(|parsed| {
-                // SDKs send one child's events together: mostly it is the one before.
+                // SDKs send the events of one child together, so mostly it is the child of the event before.
                 if let Ok(event) = &parsed.outcome
                     && ids.get(last as usize) != Some(&event.child_id)
                 {
@@ -245,8 +245,7 @@ fn check_registration(
     Registration::admit(child.filter(of_family), kind)
 }
 
-/// What is known of each child. Where an event would be refused by what is only remembered, the
-/// registry has been read again.
+/// What the registry knows of each child. Where a cached answer would refuse an event, PostgreSQL has been read again.
 async fn ask_registry(
     app: &App,
     family: Option<ParentId>,
@@ -336,7 +335,7 @@ async fn send_events<'a>(
     };
     match is_long {
         true => account.work(true, send).await?,
-        // Not worth two looks at the clock.
+        // This is too little work to measure its CPU time.
         false => drop(send(&Slice::Short(usize::MAX))),
     }
     match failed {
@@ -400,7 +399,7 @@ fn registration_for<'r>(
     match known {
         Known::Unavailable => Err(Outcome::Retry(kind)),
         Known::Cached(registration) => {
-            // It would be refused, but the registry could not be read again.
+            // The cached answer would refuse the event, but PostgreSQL could not be read again.
             check_registration(family, Some(registration), kind).map_err(|_| Outcome::Retry(kind))
         }
         Known::Read(registration) => {

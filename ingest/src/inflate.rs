@@ -1,7 +1,7 @@
-//! Compressed bodies: what may come, and inflating it without believing it.
+//! Inflates compressed bodies without trusting them.
 //!
-//! It is done piece by piece, so that it can be left off at any time: a few bytes may stand for many, or for
-//! none and much work. What a decoder itself holds, its window above all, is reserved like the body.
+//! It is done piece by piece, so that it can stop at any time: a few bytes may inflate to very many, or to none after
+//! much work. The memory of the decoder, most of it the window, is reserved like that of the body.
 
 use std::task::Poll;
 
@@ -31,7 +31,7 @@ pub(crate) enum InflateError {
 /// A body of which some has been inflated.
 pub(crate) struct Inflating<'a> {
     decoder: Decoder<'a>,
-    /// What the decoder holds.
+    /// The memory that the decoder holds.
     of_decoder: Reservation,
     of_decoder_bytes: usize,
     held: Held,
@@ -59,7 +59,7 @@ impl<'a> Inflating<'a> {
         })
     }
 
-    /// Goes on until the body is there, whole, or the slice is over.
+    /// Goes on until the whole body is inflated or the slice is over.
     pub(crate) fn go_on(&mut self, slice: &Slice) -> Poll<Result<(), InflateError>> {
         loop {
             match self.piece() {
@@ -75,7 +75,7 @@ impl<'a> Inflating<'a> {
         self.held
     }
 
-    /// Whether that was the end.
+    /// Inflates one piece. Returns whether it was the last one.
     fn piece(&mut self) -> Result<bool, InflateError> {
         let Held { bytes, reservation } = &mut self.held;
         let length = bytes.len();

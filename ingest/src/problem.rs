@@ -11,7 +11,7 @@ use rivulet_registry::{declarations::Invalid, families};
 use rivulet_web::{Throttled, seconds};
 use serde_json::Map;
 
-/// Why a request as a whole was refused. It alone knows status, stable code and words.
+/// Why a request as a whole was refused. Only this type knows the status, the stable code and the text.
 #[derive(Debug)]
 pub(crate) enum Problem {
     /// The body cannot be read; the words quote none of it.

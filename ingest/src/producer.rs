@@ -1,4 +1,4 @@
-//! Records into Kafka, and the word of every in-sync replica back.
+//! Sends records to Kafka, and waits until all in-sync replicas have acknowledged them.
 
 use std::{
     sync::{
@@ -32,7 +32,7 @@ use crate::{
 
 /// How often the broker is asked whether it is there.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// How long it may take to say so.
+/// How long the broker may take to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The one producer of a process.
@@ -57,7 +57,7 @@ impl Producer {
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("compression.type", "lz4")
-            // As Java's clients: other producers put a child into the same partition.
+            // The partitioner of Java's clients, so that other producers put a child into the same partition.
             .set("partitioner", "murmur2_random")
             .set("linger.ms", config.linger.as_millis().to_string())
             .set("batch.size", rivulet_kafka::BATCH_BYTES.to_string())
@@ -73,7 +73,7 @@ impl Producer {
                 "queue.buffering.max.kbytes",
                 (config.queue_bytes >> 10).max(1).to_string(),
             )
-            // Back within a second of the broker, not after librdkafka's default of ten.
+            // Reconnects within a second after the broker is back. librdkafka's default is ten seconds.
             .set("reconnect.backoff.max.ms", "1000");
         let context = Context {
             fatal,
@@ -99,7 +99,7 @@ impl Producer {
         self.is_up() && queued < self.queue_messages / 2
     }
 
-    /// Begins a request's records. Where the request is traced, they say of which span they are.
+    /// Begins to send the records of a request. If the request is traced, each record carries the span in a header.
     pub(crate) fn begin(&self, span: Option<&Span>, room: Room) -> Sending<'_> {
         let has_room = !matches!(room, Room::None);
         let ack = RequestAck {
@@ -119,10 +119,11 @@ impl Producer {
         }
     }
 
-    /// Watches the broker from a thread of its own, since librdkafka's metadata call blocks, and returns what
-    /// waits for its end. Without
-    /// Kafka this role can do its work as long as the spill takes records: a load balancer that took
-    /// the node out would make the spill useless.
+    /// Watches the broker from a thread of its own, because librdkafka's metadata call blocks. Returns a future that
+    /// waits for the end of the thread.
+    ///
+    /// The role can do its work without Kafka as long as the spill takes records. A load balancer that took the node
+    /// out would make the spill useless.
     pub(crate) fn watch(
         self: &Arc<Self>,
         spill: Option<Arc<Spill>>,
@@ -203,13 +204,13 @@ impl Producer {
     }
 }
 
-/// What a request's records have of librdkafka's queue.
+/// How much of librdkafka's queue the records of a request may take.
 pub(crate) enum Room {
-    /// This of their sender's share, until Kafka has given its word on all of them.
+    /// A part of their sender's share, until Kafka has answered for all of them.
     Share { _held: Reservation },
-    /// As much as there is: whoever sends them bounds them.
+    /// All of the queue. The caller bounds the number of records itself.
     Any,
-    /// Nothing: they are treated as if the queue were full.
+    /// Nothing. They are treated as if the queue were full.
     None,
 }
 
@@ -219,24 +220,25 @@ pub(crate) struct Sending<'p> {
     /// Whether they may be queued.
     has_room: bool,
     ack: Arc<RequestAck>,
-    /// Their places in the request.
+    /// The index in the request of each record's event.
     sent: Vec<u32>,
-    /// Those that librdkafka did not even queue.
+    /// Records that librdkafka did not put into its queue.
     failed: Vec<Failed>,
-    /// Their header [`TRACEPARENT`].
+    /// The value of their header [`TRACEPARENT`].
     traceparent: Option<String>,
 }
 
 /// A record that Kafka did not take, or may have taken without saying so.
 pub(crate) struct Failed {
-    /// Its event's place in the request.
+    /// The index of its event in the request.
     pub(crate) index: u32,
-    /// The record as it can be spilled: where that is switched on, and Kafka may take it later.
+    /// The record for the spill. `None` if there is no spill, if Kafka would never take the record, or if Kafka may
+    /// have it.
     pub(crate) record: Option<Vec<u8>>,
 }
 
 impl Sending<'_> {
-    /// Hands over one record, `index` being its event's place in the request.
+    /// Hands over one record. `index` is the index of its event in the request.
     pub(crate) fn send(&mut self, index: u32, kind: EventType, child: ChildId, payload: &[u8]) {
         let mut key = [0; uuid::fmt::Hyphenated::LENGTH];
         let key: &str = child.uuid().hyphenated().encode_lower(&mut key);
@@ -264,12 +266,11 @@ impl Sending<'_> {
         }
         match self.producer.client.send(record) {
             Ok(()) => self.sent.push(index),
-            // The queue is full, which looks the same whether Kafka is slow or gone, or librdkafka
-            // will not have it.
+            // The queue is full, because Kafka is slow or gone, or librdkafka refuses the record.
             Err((error, record)) => {
                 self.ack.left.fetch_sub(1, Ordering::Relaxed);
                 count_error(&error);
-                let record = context.kept(&error, kind, record.key, record.payload);
+                let record = context.for_spill(&error, kind, record.key, record.payload);
                 self.failed.push(Failed { index, record });
             }
         }
@@ -287,8 +288,8 @@ impl Sending<'_> {
                 .await
                 .is_err()
             {
-                // Not while message.timeout.ms is shorter, as the configuration demands: librdkafka
-                // gives its word on every record by then.
+                // This does not happen while message.timeout.ms is shorter, as the configuration demands: librdkafka
+                // reports every record by then.
                 DELIVERY_ERRORS
                     .with(["no_word"])
                     .increment(self.sent.len() as u64);
@@ -314,7 +315,7 @@ struct RequestAck {
     left: AtomicUsize,
     failed: Mutex<Vec<Failed>>,
     done: Notify,
-    /// Given back with the last ticket, also where the client did not wait for it.
+    /// Released with the last ticket, also if the client did not wait for the answer.
     _room: Room,
 }
 
@@ -328,14 +329,13 @@ pub(crate) struct Ticket {
 /// librdkafka's callbacks. They run on its polling thread and must be quick.
 pub(crate) struct Context {
     fatal: CancellationToken,
-    /// There is a spill to keep records that failed.
+    /// Whether there is a spill for records that failed.
     keep: bool,
 }
 
 impl Context {
-    /// The record for the spill, unless Kafka refuses it for what it is: it would be promised a place
-    /// that it never gets.
-    fn kept(
+    /// The record for the spill. `None` if Kafka refuses the record itself: it would wait in the spill for ever.
+    fn for_spill(
         &self,
         error: &KafkaError,
         kind: EventType,
@@ -363,7 +363,7 @@ impl Context {
         Some(pack(kind, key?.to_bytes(), payload?.to_bytes()))
     }
 
-    /// The idempotent producer has lost its place for good; only a new process gets a new one.
+    /// The idempotent producer has failed for good. Only a new process can make a new one.
     fn fatal(&self, code: RDKafkaErrorCode, reason: &str) {
         if !self.fatal.is_cancelled() {
             tracing::error!(?code, reason, "the Kafka producer cannot go on");
@@ -392,7 +392,7 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         if let Err((error, message)) = result {
             count_error(error);
-            let record = self.kept(error, ticket.kind, message.key(), message.payload());
+            let record = self.for_spill(error, ticket.kind, message.key(), message.payload());
             let index = ticket.index;
             ticket.ack.failed.lock().push(Failed { index, record });
         }

@@ -17,13 +17,13 @@ use crate::{
 /// Bytes of events that are worked on before the next look at whether the turn is over.
 const STEP: usize = 16 << 10;
 
-/// The events of a body, as it has them.
+/// The events of a body, as text.
 struct Found<'a> {
     sent_at: Option<i64>,
     events: Vec<Result<&'a str, InvalidUtf8>>,
 }
 
-/// Finds the events in a body, has their number paid for, and reads each by itself.
+/// Finds the events in a body, pays for them, and reads each by itself.
 pub(crate) async fn read<'a>(
     account: &mut Account<'_>,
     media: Media,
@@ -38,7 +38,7 @@ pub(crate) async fn read<'a>(
     let find = || find(media, body, config.max_events);
     let Found { sent_at, events } = match is_long {
         true => account.work(true, |_: &Slice| Poll::Ready(find())).await?,
-        // Less than the token that every request costs: not worth two looks at the clock.
+        // This costs less than the token that every request pays, so its CPU time is not measured.
         false => find(),
     }?;
     account.pay(events.len())?;
@@ -81,7 +81,8 @@ fn find(media: Media, body: &[u8], max_events: usize) -> Result<Found<'_>, Probl
     })
 }
 
-/// Does something with each, until all are done or the slice is over; `each` says how many bytes it was on.
+/// Calls `each` with one item after the other, until all are done or the slice is over. It returns how many bytes it
+/// worked on.
 pub(crate) fn in_steps<T>(
     slice: &Slice,
     all: impl Iterator<Item = T>,
@@ -101,7 +102,7 @@ pub(crate) fn in_steps<T>(
     Poll::Ready(())
 }
 
-/// Whether another reading of a repaired body may tell more.
+/// Whether the body should be repaired and read once more, because the parser may have been wrong.
 pub(crate) fn is_doubtful(read: &Result<(Option<i64>, Vec<Parsed<'_>>), Problem>) -> bool {
     match read {
         Ok((_, parsed)) => parsed.iter().any(|parsed| parsed.doubtful),

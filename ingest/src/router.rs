@@ -1,4 +1,4 @@
-//! Which path goes where, and what all of them need.
+//! Which handler each path has, and the layers that all of them need.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -67,8 +67,8 @@ pub(crate) fn router(
         .with_state(app)
 }
 
-/// What is not served. Within the API that is told to those whose credential is good, like everything
-/// else about it.
+/// Answers a request for something that is not served. Within the API only a client with a good credential is told so,
+/// as it is with everything else about the API.
 async fn refused(app: &App, request: Request, problem: Problem) -> Response {
     let (parts, body) = request.into_parts();
     let problem = match parts.uri.path().starts_with("/v1/") {

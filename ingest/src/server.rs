@@ -44,16 +44,17 @@ pub enum Error {
     /// The spill could not be opened.
     #[error(transparent)]
     Spill(#[from] rivulet_spill::OpenError),
-    /// The idempotent producer lost its place; a new process gets a new one.
+    /// The idempotent producer failed for good. A new process gets a new one.
     #[error("the Kafka producer met an error that only a restart repairs")]
     ProducerFatal,
-    /// A task that it cannot do without ended.
+    /// A task without which the role cannot work has ended.
     #[error(transparent)]
     Task(#[from] TaskEnded),
 }
 
-/// Serves until `shutdown`, then ends in order: not ready, a grace, no new connections, running
-/// requests finished, the producer flushed. Its health is on `listener`, and on that of `operations` where it has one.
+/// Serves until `shutdown`, then ends in order: it says that it is not ready, goes on for `shutdown_grace`, takes no
+/// new connections, finishes running requests, and flushes the producer. Its health is served on `listener`, and on the
+/// listener of `operations` if that has one.
 ///
 /// # Errors
 /// It could not start, or cannot go on and the process must be restarted.
@@ -104,7 +105,7 @@ async fn serve_with(
         background.stopping().clone(),
     )?;
     background.spawn("the watch over Kafka", watch);
-    // It ends before the others, between two batches.
+    // The drain of the spill. It ends before the other tasks, between two batches.
     let mut draining = Background::new();
     if let Some(spill) = spill.clone() {
         let drain = drain(spill, Arc::clone(&producer), draining.stopping().clone());
@@ -130,7 +131,7 @@ async fn serve_with(
         limiter: Limiter::new(number(config.rate), number(config.burst)),
         family_limiter: Limiter::new(number(config.token_rate), number(config.token_burst)),
         bytes: Shares::new(config.max_bytes_in_flight),
-        // Of one place alone nobody could have half.
+        // At least 2: a sender may have half of them, and half of one would be none.
         requests: Shares::new(config.port.max_connections.max(2)),
         records: Shares::new(config.queue_messages),
         turns: Turns::new(processors.saturating_sub(1)),
@@ -166,8 +167,8 @@ async fn serve_with(
     draining.stopping().cancel();
     drop(listener);
     port.close().await;
-    // Every answered request has its acknowledgements; what is left belongs to clients that went
-    // away. librdkafka gives up on it by itself after message_timeout.
+    // Every request that was answered has its acknowledgements. The records that are left belong to clients that went
+    // away. librdkafka gives them up by itself after message_timeout.
     let limit = config.message_timeout;
     let left = tokio::task::spawn_blocking(move || producer.flush(limit)).await;
     match left {
@@ -178,7 +179,7 @@ async fn serve_with(
         ),
         Err(error) => tracing::warn!(%error, "the producer was not flushed"),
     }
-    // The batch under way has its acknowledgements by now, or never gets them.
+    // The batch that the drain has sent has its acknowledgements by now, or it never gets them.
     ended = ended.and(draining.stop().await.map_err(Error::from));
     if let Some(spill) = spill {
         match spill.close().await {
@@ -192,7 +193,7 @@ async fn serve_with(
     ended.and(background.stop().await.map_err(Error::from))
 }
 
-/// A path as metrics and logs may know it: without ids.
+/// The name of a path for metrics and logs. It has no ids.
 fn route(path: &str) -> &'static str {
     match path {
         "/v1/events" => "events",

@@ -1,8 +1,8 @@
-//! What there is only so much of at a time, shared among senders so that there is always some left for another.
+//! Limited resources, shared among senders so that there is always some left for another sender.
 //!
-//! A sender may hold as much as is free besides (the dynamic thresholds of Choudhury and Hahne, 1998, with
-//! alpha = 1): one alone gets half of all there is, two a third each, n of them an (n + 1)th. Whoever holds
-//! nothing yet finds as much free as any other holds. No sender has to be known beforehand.
+//! A sender may hold as much as is still free (the dynamic thresholds of Choudhury and Hahne, 1998, with alpha = 1): a
+//! single sender gets half of all there is, two get a third each, and n of them get an (n + 1)th each. A sender that
+//! holds nothing yet finds as much free as any other holds. No sender has to be known beforehand.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -32,7 +32,7 @@ impl Shares {
         })
     }
 
-    /// The most that one sender alone can hold of so much.
+    /// The most that a single sender can hold if there is `max` of it.
     pub(crate) const fn of_one(max: usize) -> usize {
         max / 2
     }
@@ -93,7 +93,8 @@ impl Reservation {
         taken
     }
 
-    /// Takes more for what cannot be refused any more; this sender's next wish may be.
+    /// Takes more, even beyond the share, for what cannot be refused any more. What this sender asks for next may be
+    /// refused instead.
     pub(crate) fn grow_regardless(&mut self, amount: usize) {
         if amount > 0 {
             self.shares.take(self.sender, amount, true);
@@ -117,7 +118,7 @@ impl Drop for Reservation {
     }
 }
 
-/// Bytes with what they cost.
+/// Bytes, and the reservation for them.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) bytes: Vec<u8>,

@@ -59,7 +59,7 @@ impl Spill {
         self.queue.has_room()
     }
 
-    /// Keeps what Kafka did not take, all or nothing, and says whether it is on the disk.
+    /// Writes records that Kafka did not take to the disk, all of them or none. Returns whether they are there.
     pub(crate) async fn keep(&self, received_at: i64, records: Vec<Vec<u8>>) -> bool {
         if records.is_empty() {
             return true;
@@ -80,14 +80,14 @@ impl Spill {
             Ok(Err(Refused::NoRoom)) => "no_room",
             Ok(Err(Refused::Disk)) => "disk",
             Ok(Err(Refused::Closed)) => "closed",
-            // It may be kept all the same, as with any answer that comes too late.
+            // The records may be on the disk all the same.
             Err(_) => "timeout",
         };
         SPILL_REFUSED_RECORDS.with([reason]).increment(count);
         false
     }
 
-    /// Tells the metrics what there is, and wakes somebody when it gets too old.
+    /// Reports the state of the spill as metrics, and logs an error when its records get too old.
     pub(crate) fn observe(&self) {
         let state = self.queue.state();
         let age = state.oldest.map_or(0, |oldest| unix_millis_now() - oldest);
@@ -108,14 +108,14 @@ impl Spill {
         }
     }
 
-    /// Lets go of the disk. Returns how many records stay on it.
+    /// Closes the files. Returns how many records stay on the disk.
     pub(crate) async fn close(&self) -> u64 {
         self.queue.close().await;
         self.queue.state().records
     }
 }
 
-/// A record as it lies in the spill: a line that says what it is, then what Kafka would have got.
+/// The bytes of a record in the spill: a line with its type and child, then what Kafka would have got.
 pub(crate) fn pack(kind: EventType, child: &[u8], payload: &[u8]) -> Vec<u8> {
     let parts = [kind.as_str().as_bytes(), b" ", child, b"\n", payload];
     parts.concat()

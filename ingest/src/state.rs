@@ -24,7 +24,7 @@ pub(crate) struct App {
     pub(crate) family_limiter: Limiter<SenderId>,
     /// Bytes of heads, bodies, decoders and answers.
     pub(crate) bytes: Arc<Shares>,
-    /// Requests whose senders are known.
+    /// Requests in progress.
     pub(crate) requests: Arc<Shares>,
     /// Records that wait for Kafka.
     pub(crate) records: Arc<Shares>,
@@ -34,12 +34,12 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Who sends it cannot be told.
+    /// The refusal of a request whose sender cannot be found out now.
     pub(crate) fn cut_off(&self) -> Problem {
         Problem::Unavailable("API keys cannot be checked now", self.config.retry_after)
     }
 
-    /// This sender has as much at work as leaves room for others. `of` is what there is not enough of.
+    /// The refusal of a request that would take more than its sender's share. `of` names what there is not enough of.
     pub(crate) fn over_share(&self, of: &'static str) -> Problem {
         self.count_over_share(of);
         Problem::Unavailable(

@@ -1,7 +1,7 @@
-//! Turns at long work, in a fair order.
+//! Turns for long work, in a fair order.
 //!
-//! So much of it is done at once as leaves a processor for everything else. Who waits, waits behind one turn
-//! of each other sender, however many these are waiting for.
+//! As many turns run at once as leave a processor for everything else. A sender that waits lets each other sender have
+//! one turn first, however many turns that one waits for.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,15 +27,15 @@ pub(crate) struct Turns {
 struct State {
     running: usize,
     waiting: HashMap<SenderId, VecDeque<oneshot::Sender<Turn>>, RandomState>,
-    /// Each sender among them, once.
+    /// The senders of the requests that wait, each once, in the order of their turns.
     order: VecDeque<SenderId>,
 }
 
-/// Leave to work, until it is dropped.
+/// Permission to work, until it is dropped.
 pub(crate) struct Turn(Option<Arc<Turns>>);
 
 impl Turns {
-    /// Turns for so many at once.
+    /// At most `at_once` turns run at the same time.
     pub(crate) fn new(at_once: usize) -> Arc<Self> {
         Arc::new(Self {
             at_once: at_once.max(1),
@@ -43,8 +43,8 @@ impl Turns {
         })
     }
 
-    /// Waits for a turn. `None` when this sender waits for as many as one may already, unless it is for a
-    /// request that had a turn `before`.
+    /// Waits for a turn. Returns `None` if as many requests of this sender as allowed are waiting already. A request
+    /// that had a turn `before` always waits.
     pub(crate) async fn take(self: &Arc<Self>, sender: SenderId, before: bool) -> Option<Turn> {
         let turn = {
             let mut state = self.state.lock();
@@ -58,14 +58,15 @@ impl Turns {
                 VecDeque::new()
             });
             if of_sender.len() >= WAITING && !before {
-                // Those who went away count no more.
+                // Requests whose clients went away no longer count.
                 of_sender.retain(|waiting| !waiting.is_closed());
                 if of_sender.len() >= WAITING {
                     return None;
                 }
             }
             let (turn, taken) = oneshot::channel();
-            // What a sender began is finished first: half of many bodies would be more than its share of bytes.
+            // A request that had a turn is finished first. Many half-done bodies would take more than the sender's
+            // share of bytes.
             match before {
                 true => of_sender.push_front(turn),
                 false => of_sender.push_back(turn),
@@ -83,7 +84,7 @@ impl Turns {
 }
 
 impl State {
-    /// Takes who is next out of the queue.
+    /// Takes the next request out of the queue.
     fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
         let sender = self.order.pop_front()?;
         let of_sender = self.waiting.get_mut(&sender)?;
@@ -108,7 +109,8 @@ impl Drop for Turn {
                 return;
             };
             drop(state);
-            // Whoever went away is passed over; one that goes away with the turn in hand drops it.
+            // A request whose client went away is passed over. If the client goes away after its request got the turn,
+            // the turn is dropped.
             match next.send(Turn(Some(Arc::clone(&turns)))) {
                 Ok(()) => return,
                 Err(mut unused) => unused.0 = None,
