@@ -64,7 +64,7 @@ pub enum ConfigError {
         spill: u64,
         /// What the topics keep, days, rounded up.
         kafka: u64,
-        /// What would do, days.
+        /// The shortest retention that would do, days.
         least: u64,
     },
     /// No memory of identities is long enough.

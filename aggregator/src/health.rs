@@ -1,5 +1,5 @@
-//! Whether transactions go through, over all lanes: for readiness, and for the log, which is told of
-//! a change and not of each attempt.
+//! Whether the transactions of all lanes succeed, for readiness and for the log. The log gets a line for each change,
+//! not for each attempt.
 
 use parking_lot::Mutex;
 use rivulet_telemetry::Readiness;
@@ -18,12 +18,12 @@ pub(crate) struct Health {
 struct Troubles {
     /// Lanes whose transactions fail.
     lanes: usize,
-    /// Somebody was called.
+    /// An error was logged, so that somebody is called.
     alarmed: bool,
 }
 
 impl Health {
-    /// All is well.
+    /// Begins without a lane that fails.
     pub(crate) fn new(readiness: Readiness) -> Self {
         readiness.pass(READINESS_CHECK);
         Self {
@@ -32,14 +32,15 @@ impl Health {
         }
     }
 
-    /// A lane's transactions fail, and did before if it `fails`; they are tried again.
+    /// A transaction of a lane failed for a reason that passes by itself, and is tried again. `fails` says whether the
+    /// lane failed before, and is set.
     pub(crate) fn passing(&self, fails: &mut bool, reason: &'static str) {
         self.fail(fails, reason);
         tracing::warn!(reason, "a batch could not be committed, trying again");
     }
 
-    /// The same, but nothing that waiting would mend. `said`: PostgreSQL's code and what else may
-    /// be told.
+    /// The same for a reason that does not pass by waiting. `said` is PostgreSQL's code, and as much of its text as may
+    /// be logged.
     pub(crate) fn lasting(&self, fails: &mut bool, reason: &'static str, said: &str) {
         self.fail(fails, reason);
         if !std::mem::replace(&mut self.troubles.lock().alarmed, true) {
@@ -59,7 +60,7 @@ impl Health {
             .fail(READINESS_CHECK, format!("transactions fail: {reason}"));
     }
 
-    /// What failed in the lane was committed, or is another instance's by now.
+    /// The batch of the lane was committed, or another instance has it by now.
     pub(crate) fn well(&self, fails: &mut bool) {
         if !std::mem::replace(fails, false) {
             return;

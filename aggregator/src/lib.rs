@@ -1,9 +1,9 @@
-//! Kafka to PostgreSQL rollups, exactly once.
+//! The aggregator: adds the events in Kafka to the rollups in PostgreSQL, exactly once.
 //!
-//! A pure core: [`rollup`] turns events into what they add to the tables, [`streak`] a set of days
-//! into a streak. Around it a shell of lanes, each with partitions of its own: a batch is prepared
-//! while the one before it is committed, and one transaction holds its position, its dedup and its
-//! rollups. Whatever happens between two commits, position and effects are both there or both not.
+//! The core is pure: [`rollup`] turns events into what they add to the tables, and [`streak`] turns a set of days into
+//! a streak. Around it are lanes, each with partitions of its own. A batch is prepared while the one before it is
+//! committed, and one transaction holds its position, its dedup and its rollups. Whatever happens, position and effects
+//! are both committed or both not.
 
 mod config;
 mod health;

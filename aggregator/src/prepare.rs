@@ -1,6 +1,6 @@
-//! A consumer's batch, made ready for its transaction: decoded, judged, its copies collapsed and
-//! its rollup summed as if every event were new. No I/O, so it runs while the transaction before
-//! it does.
+//! Prepares a batch for its transaction: decodes and judges the records, keeps one of the copies of each event, and
+//! sums the rollup as if every event were new. There is no I/O, so this runs while the transaction of the batch before
+//! is running.
 
 use std::collections::BTreeMap;
 
@@ -88,7 +88,7 @@ impl Prepared {
                 }
             }
         }
-        // Of copies the lowest offset wins.
+        // Of several copies, the one with the lowest offset counts.
         events.sort_unstable_by_key(|(event, offset, _)| (event.identity, *offset, event.part));
         events.dedup_by_key(|(event, ..)| event.identity);
 
@@ -133,7 +133,7 @@ impl Prepared {
         }
     }
 
-    /// Makes its one record, which PostgreSQL refused, poison.
+    /// Sets the only record of the batch aside, because PostgreSQL refused it.
     pub(crate) fn set_aside(&mut self, detail: String) {
         self.events.clear();
         self.rollup = Rollup::default();
@@ -145,7 +145,7 @@ impl Prepared {
         }];
     }
 
-    /// Whether this is about one record.
+    /// Whether the batch has only one record.
     pub(crate) fn is_single(&self) -> bool {
         self.parts
             .iter()

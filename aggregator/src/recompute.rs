@@ -1,5 +1,4 @@
-//! Rollup rows against what a full recount of children's events says they are, and putting the recount
-//! in their place.
+//! Compares rollup rows with a full recount of children's events, and can put the recount in their place.
 //!
 //! The recount is written by the aggregator's own statements, into temporary tables that for the
 //! length of a transaction hide those of the same names. So there is no second definition of a row
@@ -14,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     Rollup,
-    store::{ensure_partitions, tables, tell},
+    store::{ensure_partitions, notify, tables},
     streak::RULE_VERSION,
     verdict::{Verdict, judge},
 };
@@ -71,9 +70,8 @@ pub struct Compared {
 
 /// A transaction in which children's rows are compared with a recount, and may be replaced.
 ///
-/// Who may write to the rows meanwhile is the caller's to see to: for [`Recompute::replace`] the
-/// aggregator's positions must be locked in this transaction, and the recount be of all that is
-/// below them.
+/// The caller decides who may write to the rows meanwhile. For [`Recompute::replace`] the aggregator's positions must
+/// be locked in this transaction, and the recount must be of everything below them.
 pub struct Recompute {
     conn: PgConnection,
 }
@@ -84,7 +82,7 @@ impl Recompute {
     /// # Errors
     /// PostgreSQL failed.
     pub async fn begin(pool: &PgPool, begin: &'static str) -> Result<Self, sqlx::Error> {
-        // A session that has run these statements on the real tables would do so again.
+        // A new session: one that has run these statements on the real tables would run them there again.
         let mut conn = pool.acquire().await?.detach();
         sqlx::raw_sql(begin).execute(&mut conn).await?;
         Ok(Self { conn })
@@ -168,7 +166,7 @@ impl Recompute {
         let days = days
             .into_iter()
             .map(|(child, day)| (ChildId::new(child), day));
-        tell(&mut self.conn, days).await?;
+        notify(&mut self.conn, days).await?;
         sqlx::raw_sql("COMMIT").execute(&mut self.conn).await?;
         self.conn.close().await?;
         Ok(changed)
@@ -231,10 +229,10 @@ async fn compare(
 ) -> Result<(), sqlx::Error> {
     let Table { name, key } = table;
     let keys = key.join(", ");
-    // What tells that events of a row are not in the history.
+    // The condition by which a row has events that are not in the history.
     let whole = match *name {
         "streaks" => "true",
-        // Of all time: a child who was there before the history begins is left out.
+        // Topics are of all time, so a child who has events from before the history begins is left out.
         "topic_progress" => {
             "coalesce(p.withheld_events, 0) = 0 AND NOT EXISTS
                  (SELECT FROM public.daily_child_metrics
@@ -290,7 +288,7 @@ async fn compare(
     Ok(())
 }
 
-/// Leaves of two rows their key and the columns that differ.
+/// Reduces two rows to their key and the columns that differ.
 fn difference(
     table: &Table,
     mut stored: Option<Map<String, Value>>,

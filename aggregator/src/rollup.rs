@@ -401,7 +401,7 @@ impl Topic {
 #[must_use]
 pub fn confidence_milli(confidence: f64) -> i64 {
     let milli = confidence * 1000.0;
-    // Away from a tie both round alike.
+    // Unless it is near a tie, both ways of rounding give the same.
     if (milli.fract() - 0.5).abs() > 1e-6 {
         return milli.round() as i64;
     }

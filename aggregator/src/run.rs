@@ -21,7 +21,7 @@ use crate::{
 /// Transactions at a time.
 const LANES: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
-/// Between two questions to a Kafka that does not answer.
+/// How long to wait before a Kafka that did not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs the aggregator until `shutdown`: any number of instances may run.
@@ -95,7 +95,7 @@ async fn all(mut lanes: JoinSet<Result<(), Error>>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Never ends; a round that fails is tried again at the next.
+/// Does the housekeeping for ever. A round that fails is repeated at the next interval.
 async fn keep_house(pool: &PgPool, config: &Config) -> std::convert::Infallible {
     let mut rounds = tokio::time::interval(config.housekeeping_interval);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

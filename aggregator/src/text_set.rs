@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeSet, btree_set};
 
-/// A set of texts, of which the first are kept, bytewise, and whether there are others.
+/// A set of texts. Only the first of them in bytewise order are kept, and whether there are others.
 ///
-/// The smallest so many of a union are a function of the sets, so any order and any split of their members
-/// leads to the same. Without a bound one child's day with a hundred thousand topics would cost every
-/// transaction that touches it a pass over all of them.
+/// The first members of a union depend only on the sets, so any order and any split of the members leads to the same
+/// result. Without a bound, one child's day with a hundred thousand topics would make every transaction that touches it
+/// read all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextSet {
     first: BTreeSet<Box<str>>,

@@ -9,7 +9,8 @@ pub(crate) enum Verdict {
     Lasting(Reason),
     /// A record of the batch is to blame.
     Refused,
-    /// It takes too long. A record may be to blame, or the time of day: in halves, either passes.
+    /// It takes too long, because of one record or because the server is slow now. Halving the batch helps in both
+    /// cases.
     Slow,
 }
 
@@ -59,7 +60,8 @@ impl Verdict {
     }
 }
 
-/// Judges an error. What is not known is for somebody to look at: retrying loses nothing.
+/// Judges an error. An operator has to look at errors that are not known, and until then the batch is retried, which
+/// loses nothing.
 pub(crate) fn judge(error: &sqlx::Error) -> Verdict {
     use Verdict::{Lasting, Passing, Refused, Slow};
     let error = match error {
@@ -80,10 +82,10 @@ pub(crate) fn judge(error: &sqlx::Error) -> Verdict {
         // a constraint that somebody made has a name.
         "23514" if error.constraint().is_none() => Passing(Reason::Partition),
         "42P01" => Passing(Reason::Partition),
-        // Somebody holds the row: its batch is not what takes long.
+        // Somebody else has the row locked. It is not the batch that takes long.
         "55P03" => Passing(Reason::Lock),
         "57014" => Slow,
-        // A trigger's word.
+        // Raised by a trigger.
         "P0001" => Refused,
         code => match code.get(..2).unwrap_or_default() {
             // Connection gone, server short of something, restarting or failing over.

@@ -28,25 +28,25 @@ const MAX_DELAY: Duration = Duration::from_secs(5);
 /// A partition that is missing for longer than this was not dropped by housekeeping.
 const PARTITIONS_ARE_BACK: Duration = Duration::from_secs(1);
 
-/// The most that a record by itself is given: so many times what a transaction may take.
+/// How many times the usual transaction time a single record gets at most.
 const PATIENCE: u32 = 16;
 
 /// How the work on a batch ended.
 enum End {
-    /// It is committed, or another instance's.
+    /// It is committed, or it belongs to another instance now.
     Done,
-    /// By shutdown: Kafka still has it.
+    /// The role is shutting down. Kafka still has the batch.
     Stopped,
-    /// PostgreSQL does not take it, or not in time; its halves.
+    /// PostgreSQL refuses it, or takes too long for it. These are its halves.
     Halved([Vec<Part>; 2]),
 }
 
-/// Works off one lane. What is slow or refused here is nobody else's affair: the other lanes go on.
+/// Processes one lane. If something is slow or refused here, the other lanes go on.
 pub(crate) struct Worker {
     pub(crate) handle: Handle,
     pub(crate) store: Store,
     pub(crate) health: Arc<Health>,
-    /// Its transactions fail.
+    /// Whether its transactions fail now.
     pub(crate) fails: bool,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) shutdown: CancellationToken,
@@ -64,8 +64,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Commits the batch. Where PostgreSQL refuses it or takes too long, by halves: what it takes is counted,
-    /// and in the end single records are left that it does not take, or not in time.
+    /// Commits the batch. If PostgreSQL refuses it or takes too long, its halves are committed, and so on. In the end
+    /// only single records are left that PostgreSQL does not take.
     async fn commit(&mut self, batch: Prepared, span: Option<Span>) -> Result<(), Error> {
         let mut waiting = vec![batch];
         while let Some(batch) = waiting.pop() {
@@ -81,8 +81,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Commits the batch, however often it takes; parts that were taken from this instance in the
-    /// meantime are left to whoever has them now.
+    /// Commits the batch, with as many attempts as needed. Parts that another instance has got meanwhile are left to
+    /// it.
     async fn commit_whole(
         &mut self,
         mut batch: Prepared,
@@ -145,7 +145,7 @@ impl Worker {
                 Err(_elapsed) => None,
             };
             let verdict = match error.as_ref().map_or(Verdict::Slow, judge) {
-                // Its events were not what was refused.
+                // The batch has no events, so no event can be what PostgreSQL refused.
                 Verdict::Refused if batch.events.is_empty() => Verdict::Lasting(Reason::Refused),
                 verdict => verdict,
             };
@@ -191,7 +191,7 @@ impl Worker {
         }
     }
 
-    /// `false`: it is time to stop.
+    /// Waits. Returns `false` if the role is shutting down.
     async fn waited(&self, time: Duration) -> bool {
         tokio::select! {
             () = tokio::time::sleep(time) => true,
@@ -236,8 +236,8 @@ fn count(kind: EventType, outcome: &'static str, events: u64) {
     }
 }
 
-/// A record that takes PostgreSQL longer by itself than a whole batch may, for as long as it does. It is tried
-/// again with more time, and somebody looks why.
+/// Reports a single record that takes PostgreSQL longer than a whole batch may, for as long as it does. It is tried
+/// again with more time, and an operator should find out why.
 struct SlowRecord(Gauge);
 
 impl SlowRecord {

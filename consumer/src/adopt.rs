@@ -1,4 +1,4 @@
-//! Going on where a partition was stopped: an operator's decision to take the log as it is now.
+//! Lets stopped partitions go on: an operator decides to take the log as it is now.
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rivulet_kafka::{Cluster, Context, REQUEST_TIMEOUT, incarnations};
@@ -17,9 +17,9 @@ pub struct Adopted {
     pub partition: i32,
     /// Why it was stopped, and what going on means.
     pub reason: String,
-    /// The first offset that was not yet processed,
+    /// The first offset that was not processed yet.
     pub before: i64,
-    /// and the one that is next now: the oldest record of the log.
+    /// The offset that is next now: that of the oldest record in the log.
     pub now: i64,
 }
 
@@ -77,7 +77,7 @@ pub async fn adopt(
         };
         if write {
             sqlx::query(
-                // What is read again would be twice in the ledger.
+                // The entries in the ledger are deleted, because what is read again would be in it twice.
                 "WITH moved AS (
                      UPDATE kafka_positions SET topic_incarnation = $4, next_offset = $5,
                          pending_end = NULL, ledger_from = $5, ledger_to = $5, updated_at = now()

@@ -1,4 +1,4 @@
-//! What a consumer hands out.
+//! The batches that a consumer hands out.
 
 use std::sync::Arc;
 

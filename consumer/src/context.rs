@@ -1,5 +1,5 @@
-//! librdkafka's callbacks, and the opening of partitions: where PostgreSQL says, after making sure
-//! that the log is still the one the position was taken from.
+//! librdkafka's callbacks, and how partitions are opened: at the position that PostgreSQL has, after it was checked
+//! that the log is still the one that the position belongs to.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,9 +46,9 @@ pub(crate) struct Context {
     pub(crate) pool: PgPool,
     /// A queue for each partition, when the consumer has [lanes](Config::lanes).
     pub(crate) queues: Mutex<Queues<Self>>,
-    /// The thread that polls.
+    /// The polling thread.
     pub(crate) poller: OnceLock<Thread>,
-    /// Who makes those queues.
+    /// The client that makes those queues.
     pub(crate) consumer: OnceLock<Weak<BaseConsumer<Self>>>,
     topics: [Arc<str>; 4],
     outcome: Mutex<Option<Error>>,
@@ -87,7 +87,7 @@ impl Context {
         }
     }
 
-    /// Has the polling thread look at once, where it waits for records.
+    /// Wakes the polling thread if it waits for records.
     pub(crate) fn wake(&self) {
         if let Some(poller) = self.poller.get() {
             poller.unpark();
@@ -98,7 +98,7 @@ impl Context {
         self.state.lock()
     }
 
-    /// The consumer is over. The first reason is the one that counts.
+    /// Ends the consumer. If this is called more than once, the first error counts.
     pub(crate) fn end(&self, error: Option<Error>) {
         if let Some(error) = error {
             self.outcome.lock().get_or_insert(error);
@@ -136,20 +136,20 @@ impl Context {
         Ok(list)
     }
 
-    /// What is fetched unless all of it is paused.
+    /// The partitions that are fetched while the consumer is not paused.
     pub(crate) fn wanted(&self) -> KafkaResult<TopicPartitionList> {
         let wanted = self.state().wanted();
         self.list(&wanted, Offset::Invalid)
     }
 
-    /// Reads these partitions again, which are this instance's already.
+    /// Opens partitions again that this instance has already.
     pub(crate) fn reopen(
         &self,
         consumer: &BaseConsumer<Self>,
         keys: &BTreeSet<Key>,
         patience: Duration,
     ) -> Result<(), Error> {
-        // Not `seek`: that is refused while a fetch is starting, stopping, or was ended by an error.
+        // `seek` cannot be used: it is refused while a fetch is starting, is stopping, or was ended by an error.
         self.unassign(consumer, keys)?;
         self.open(consumer, keys, patience)
     }
@@ -162,7 +162,7 @@ impl Context {
             fetched
         };
         self.queues.lock().remove(keys);
-        // An empty list too: in a rebalance librdkafka waits for the call.
+        // Called with an empty list too, because librdkafka waits for this call in a rebalance.
         consumer.incremental_unassign(&self.list(&fetched, Offset::Invalid)?)
     }
 
@@ -172,7 +172,7 @@ impl Context {
         keys: &BTreeSet<Key>,
         patience: Duration,
     ) -> Result<(), Error> {
-        let told = self.told(consumer, keys);
+        let in_kafka = self.offsets_in_kafka(consumer, keys);
         let verdicts = self.verify(consumer, keys, patience)?;
         let mut list = TopicPartitionList::new();
         let mut rewound = 0;
@@ -183,7 +183,7 @@ impl Context {
             for (key, verdict) in verdicts {
                 match verdict {
                     Ok(opening) => {
-                        let before = told.get(&key).copied().unwrap_or(0);
+                        let before = in_kafka.get(&key).copied().unwrap_or(0);
                         rewound += before
                             .saturating_sub(opening.position)
                             .max(0)
@@ -215,28 +215,32 @@ impl Context {
             tracing::error!(
                 consumer = self.config.name,
                 records = rewound,
-                "PostgreSQL knows less than it did: it was put back to an older state, or positions were \
-                 moved. These records are processed again, and what PostgreSQL lost of them is made good. \
-                 The registry is as old: what was changed since, consents withdrawn above all, must be again"
+                "PostgreSQL is behind the offsets in Kafka: it was restored to an older state, or positions were \
+                 moved. These records are processed again, which restores what PostgreSQL lost of them. The \
+                 registry is just as old: repeat what was changed in it since, above all withdrawn consents"
             );
-            // So that it is said once.
-            self.tell(consumer);
+            // Now Kafka has the positions of PostgreSQL, so that this is logged only once.
+            self.commit_to_kafka(consumer);
         }
         self.report();
         Ok(())
     }
 
-    /// What the group's offsets in Kafka say. They are told [after](Self::tell) PostgreSQL has
-    /// committed, so they are never ahead of it unless it was put back. Asked before PostgreSQL is, for
-    /// another instance may be moving both.
-    fn told(&self, consumer: &BaseConsumer<Self>, keys: &BTreeSet<Key>) -> BTreeMap<Key, i64> {
+    /// The group's offsets in Kafka. They are committed [after](Self::commit_to_kafka) PostgreSQL has committed, so
+    /// they are never ahead of PostgreSQL unless it was restored to an older state. Kafka is asked before PostgreSQL,
+    /// because another instance may be moving both.
+    fn offsets_in_kafka(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        keys: &BTreeSet<Key>,
+    ) -> BTreeMap<Key, i64> {
         let asked = self.list(keys, Offset::Invalid);
         let answer = asked.and_then(|asked| match asked.count() {
             0 => Ok(asked),
             _ => consumer.committed_offsets(asked, KAFKA_TIMEOUT),
         });
         let answer = answer.unwrap_or_else(|error| {
-            tracing::warn!(consumer = self.config.name, %error, "whether PostgreSQL was put back cannot be told");
+            tracing::warn!(consumer = self.config.name, %error, "cannot find out whether PostgreSQL was restored to an older state");
             TopicPartitionList::new()
         });
         let offset = |element: &TopicPartitionListElem<'_>| match element.offset() {
@@ -359,7 +363,7 @@ impl Context {
         if keys.is_empty() {
             return Ok(BTreeMap::new());
         }
-        // In ListOffsets the two ends of a log are times of a special kind.
+        // In the request ListOffsets, the two ends of a log are special timestamps.
         let asked = self.list(keys, which)?;
         let answer = consumer.offsets_for_times(asked, KAFKA_TIMEOUT)?;
         let mut offsets = BTreeMap::new();
@@ -391,7 +395,7 @@ impl Context {
             .map_err(Error::Database)
     }
 
-    /// After a change in what is stopped or open.
+    /// Reports which partitions are open and which are stopped. To be called after each change of that.
     fn report(&self) {
         let state = self.state();
         metrics::partitions(self.config.name, state.open.len(), state.stopped.len());
@@ -439,7 +443,7 @@ impl Context {
                 }
             }
         }
-        // What is being processed now need not be waited for: the compare-and-set decides.
+        // Nobody has to wait for what is being processed now, because the compare-and-set decides.
         self.unassign(consumer, keys)?;
         self.report();
         Ok(())
@@ -460,8 +464,8 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
-    /// Instead of the default, which assigns first and tells afterwards: by then it fetches from the
-    /// wrong offsets.
+    /// Replaces the default, which assigns partitions first and calls back afterwards. By then librdkafka would fetch
+    /// from the wrong offsets.
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -484,8 +488,8 @@ impl ConsumerContext for Context {
             self.assign(consumer, &keys)
         };
         if let Err(error) = outcome {
-            // Rather no work than work from a guessed position. librdkafka waits for an answer even
-            // so, or the consumer could never be closed.
+            // No work is better than work from a guessed position. librdkafka must get an answer all the same, or the
+            // consumer could never be closed.
             self.end(Some(error));
             if assigned && let Err(error) = consumer.incremental_assign(&TopicPartitionList::new())
             {

@@ -29,8 +29,8 @@ pub fn hour(timestamp: i64) -> i64 {
     timestamp.clamp(0, LAST_MS) / HOUR_MS
 }
 
-/// Adds to the ledger, in the transaction that moves the position. Each entry is the step of a
-/// partition, an hour as of [`hour`], and what became of that hour's records; none comes twice.
+/// Adds to the ledger, in the transaction that moves the position. Each entry is the step of a partition, an hour as of
+/// [`hour`], and what became of that hour's records. No step may have the same hour twice.
 ///
 /// # Errors
 /// PostgreSQL failed.

@@ -1,22 +1,20 @@
 //! A Kafka consumer whose positions live in PostgreSQL.
 //!
-//! Kafka's group shares the partitions out; where to begin in each, PostgreSQL says, and whoever
-//! processes records moves the position in the transaction that holds their effects
-//! ([`positions`]). So a crash, a rebalance in the middle of a batch, or an instance that does not know
-//! yet that its partitions are another's can at most waste work: it finds the position moved and
-//! rolls back.
+//! Kafka's group distributes the partitions. Where to begin in each of them is stored in PostgreSQL, and the code that
+//! processes records moves the position in the transaction that holds their effects ([`positions`]). So a crash, a
+//! rebalance in the middle of a batch, or an instance that does not know yet that another one has its partitions can at
+//! most waste work: it finds that the position has moved, and rolls back.
 //!
-//! A position that the log does not have (retention overtook it, the log lost its end) or that
-//! belongs to a topic of the same name that is gone is never guessed at: the partition is stopped,
-//! readiness and an ERROR say why, the others go on, and it is looked at again every few seconds. One
-//! gap is left: a topic deleted and made anew under a running consumer is noticed at the next look,
-//! and until then its records are read if the new log is already longer than the old position.
+//! A position may not be in the log, because retention has passed it or the log lost its end. It may also belong to a
+//! topic of the same name that was deleted. Then no other position is guessed: the partition is stopped, readiness and
+//! an ERROR say why, the other partitions go on, and it is checked again every few seconds. One gap is left: a topic
+//! that is deleted and created again under a running consumer is noticed at the next check. Until then its records are
+//! read if the new log is already longer than the old position.
 //!
-//! librdkafka is polled by a thread of its own, because its callbacks wait for PostgreSQL, and must be
-//! called at least every few minutes whatever the processing does. Behind a bounded channel the
-//! processing takes the time it takes: fetching is paused while the channel is full, polling is not.
-//! A consumer may have several lanes, each with a channel and partitions of its own: one whose processing is
-//! stuck holds up nobody else's.
+//! librdkafka is polled by a thread of its own, because its callbacks wait for PostgreSQL, and because it must be
+//! polled at least every few minutes, however long the processing takes. Between the thread and the processing is a
+//! bounded channel. While it is full, fetching is paused, but polling goes on. A consumer may have several lanes, each
+//! with a channel and partitions of its own. If the processing of one lane is stuck, the others go on.
 
 mod adopt;
 mod batch;
@@ -67,33 +65,33 @@ pub struct Config {
     pub cluster: Cluster,
     /// Its name in `kafka_positions` and in the labels of its metrics.
     pub name: &'static str,
-    /// The Kafka group that shares the partitions out. It decides who works, never where.
+    /// The Kafka group that distributes the partitions. It decides which instance works, but never where it begins.
     pub group: String,
     /// Kafka's `group.instance.id`: a restart within the session time-out moves no partitions.
     pub instance: Option<String>,
-    /// A batch is handed out when it has this many records,
+    /// A batch is handed out when it has this many records.
     pub max_batch_records: usize,
-    /// or this many bytes of records,
+    /// A batch is handed out when its records have this many bytes.
     pub max_batch_bytes: usize,
-    /// or when its oldest record has waited this long.
+    /// A batch is handed out when its oldest record has waited this long.
     pub linger: Duration,
-    /// In how many lanes the partitions are processed, beside each other: those of all topics that have
-    /// the same number are in one. `None` for one lane, in the order in which Kafka gives the records.
+    /// How many lanes process the partitions at the same time. Partitions of different topics that have the same number
+    /// are in one lane. `None` is one lane that takes records in the order in which Kafka gives them.
     ///
-    /// With lanes a backlog is worked off in the order of the records' timestamps, as near as may be,
-    /// instead of a stretch of one partition after the other: what a child did together, in whatever
-    /// topics, comes in one batch. It takes a queue, and up to 2 MiB or so, for each partition. The lanes that
-    /// have partitions share `max_batch_records` and `max_batch_bytes`.
+    /// With lanes a backlog is processed roughly in the order of the records' timestamps, instead of a long stretch of
+    /// one partition after the other. So what a child did at one time, in whatever topics, comes in one batch. This
+    /// takes a queue for each partition, of up to some 2 MiB. The lanes that have partitions share `max_batch_records`
+    /// and `max_batch_bytes`.
     pub lanes: Option<NonZeroUsize>,
-    /// How long the role may go without finishing a part while there are records to process, before
-    /// it is taken for stuck and ended. Longer than any pause it is meant to live through without
+    /// How long the role may go without finishing a part while there are records to process. After that it is taken to
+    /// be stuck, and ends. It must be longer than any pause that the role should survive without
     /// [`Handle::still_trying`].
     pub stall: Duration,
     /// How long PostgreSQL or Kafka may be out of reach while partitions are being opened, before the
     /// role ends. Below librdkafka's `max.poll.interval.ms` (5 min unless the cluster's properties say
     /// otherwise).
     pub patience: Duration,
-    /// How often lag, topics and ends of logs are looked at.
+    /// How often lag, topics and the ends of the logs are checked.
     pub reconcile_every: Duration,
 }
 
@@ -148,7 +146,7 @@ pub enum Error {
     /// The polling thread could not be started.
     #[error("no polling thread: {0}")]
     Thread(#[from] std::io::Error),
-    /// What it cannot do without panicked.
+    /// A thread or task without which it cannot work panicked.
     #[error("{0} panicked")]
     Panicked(&'static str),
 }
@@ -178,13 +176,13 @@ impl Lane {
             () = self.context.ended.cancelled() => None,
             batch = self.batches.recv() => batch,
         };
-        // There is room for another, which may be waiting.
+        // The channel has room for another batch now, and one may be waiting.
         self.context.wake();
         batch
     }
 }
 
-/// To the consumer, from whoever processes its batches.
+/// What the code that processes the batches can tell the consumer.
 #[derive(Clone)]
 pub struct Handle(Arc<Context>);
 
@@ -242,13 +240,14 @@ impl Consumer {
             .name(format!("kafka-{name}"))
             .spawn(move || {
                 let consumer = poll::prepare(consumer);
-                // librdkafka's consumer is closed by its Drop, which polls: not while unwinding.
+                // librdkafka's consumer is closed when it is dropped, and that polls. It must not happen while a panic
+                // unwinds the stack.
                 let run = AssertUnwindSafe(|| poll::run(&consumer, &send));
                 let outcome =
                     catch_unwind(run).unwrap_or(Err(Error::Panicked("the polling thread")));
                 consumer.context().end(outcome.err());
-                consumer.context().tell(&consumer);
-                // They hold the consumer.
+                consumer.context().commit_to_kafka(&consumer);
+                // The queues hold the consumer, which must be dropped here.
                 *consumer.context().queues.lock() = Queues::default();
                 drop(consumer);
                 let _ = gone.send(());
@@ -279,7 +278,7 @@ impl Consumer {
         mem::take(&mut self.lanes)
     }
 
-    /// For whoever processes the batches.
+    /// The handle for the code that processes the batches.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -312,8 +311,8 @@ impl Consumer {
 }
 
 impl Handle {
-    /// Whether the partition is still this instance's, and this part not overtaken. `false` says that
-    /// processing it is a waste; `true` proves nothing: the compare-and-set decides.
+    /// Whether the partition is still this instance's, and the part is not out of date. If this is `false`, it is
+    /// useless to process the part. If it is `true`, that proves nothing: the compare-and-set decides.
     #[must_use]
     pub fn is_current(&self, part: &Part) -> bool {
         self.0.state().is_current(part.key(), part.epoch)
@@ -342,16 +341,16 @@ impl Handle {
         }
     }
 
-    /// Whether the partition is left alone for now: what is fetched of it ahead is thrown away, so it is for one
-    /// whose processing takes long while others go on. It ends when the partition is opened again. Only for a
-    /// consumer without [lanes](Config::lanes), whose queues wait by themselves.
+    /// Pauses a partition, or lets it go on. What was fetched of it is thrown away, so this is for a partition whose
+    /// processing takes long while others go on. The pause ends when the partition is opened again. It is only for a
+    /// consumer without [lanes](Config::lanes): with lanes, the queues wait by themselves.
     pub fn hold(&self, topic: &str, partition: i32, is_held: bool) {
         if let Some(key) = self.0.key(topic, partition) {
             self.0.state().hold(key, is_held);
         }
     }
 
-    /// A store is out of reach and is being retried: the watchdog lets this pass for progress.
+    /// A store is out of reach and is being retried. The watchdog takes this for progress.
     pub fn still_trying(&self) {
         self.0.state().excuse(Instant::now());
     }
@@ -379,8 +378,8 @@ impl fmt::Debug for Consumer {
 
 fn client_config(config: &Config) -> ClientConfig {
     let mut native = config.cluster.client_config();
-    // Memory: at most this much is fetched ahead (a queue, and a response on its way), and small shares
-    // of each partition in turn, so that a hot one cannot keep the others waiting.
+    // This bounds the memory: at most this much is fetched ahead, in a queue and in a response on its way. It is
+    // fetched in small shares of each partition in turn, so that a busy partition cannot keep the others waiting.
     let (queue_kib, share) = if config.lanes.is_some() {
         ("1024", BATCH_BYTES.to_string())
     } else {
@@ -395,8 +394,9 @@ fn client_config(config: &Config) -> ClientConfig {
         ("fetch.max.bytes", "8388608"),
         ("max.partition.fetch.bytes", &share),
         ("fetch.queue.backoff.ms", "50"),
-        // A broker that is asked while the queues of all partitions with records are full has only those to
-        // wait for that have none, and is asked for the others no sooner.
+        // While the queues of all partitions that have records are full, librdkafka asks the broker only for partitions
+        // without records. The broker holds this request for so long, and is asked for the other partitions only after
+        // it has answered.
         ("fetch.wait.max.ms", "100"),
         ("check.crcs", "true"),
     ] {
@@ -404,7 +404,7 @@ fn client_config(config: &Config) -> ClientConfig {
             native.set(name, value);
         }
     }
-    // What correctness rests on, whatever the properties say.
+    // Correctness needs these settings, whatever the properties say.
     native
         .set("group.id", &config.group)
         .set("partition.assignment.strategy", "cooperative-sticky")
@@ -429,7 +429,7 @@ impl Drop for EndedByPanic {
     }
 }
 
-/// Ends the consumer when it is stuck. Not in the polling thread, which may be what hangs.
+/// Ends the consumer when it is stuck. It does not run in the polling thread, because that may be what hangs.
 async fn watch(context: Arc<Context>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {

@@ -20,9 +20,9 @@ use crate::{Batch, Error, context::Context, metrics, state::Taken, trace};
 /// The longest the thread waits for Kafka before it looks after everything else.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// How long a full channel is waited for before fetching is paused: a pause throws away what
-/// librdkafka has fetched ahead, so it is for a store that hangs, not for one that takes its time.
-/// A rebalance waits for as long.
+/// How long the thread waits for room in a full channel before it pauses fetching. A pause throws away what librdkafka
+/// has fetched ahead, so it is meant for a store that hangs and not for one that is slow. A rebalance has to wait for
+/// as long.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// How many records are taken from Kafka before the thread looks after everything else.
@@ -67,12 +67,12 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, lanes: &[Sender<Batch>]) -> 
             reconcile_at = Instant::now() + config.reconcile_every;
         }
         if now >= tell_at {
-            context.tell(consumer);
+            context.commit_to_kafka(consumer);
             tell_at = now + TELL_EVERY;
         }
         let counted = context.state().assignments;
         if mem::replace(&mut assignments, counted) != counted {
-            // What was assigned since is not paused; if need be, all of it is paused again.
+            // Partitions that were assigned meanwhile are not paused. If need be, all of them are paused again.
             paused = false;
         }
 
@@ -93,8 +93,8 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, lanes: &[Sender<Batch>]) -> 
             }
             continue;
         }
-        // A queue for each partition is not looked into while its lane is full, and librdkafka fetches no
-        // more than fits into it. The common queue has to be emptied, so fetching must end.
+        // With a queue for each partition, a queue is left alone while its lane is full, and librdkafka fetches no more
+        // than fits into it. Without them the common queue must be emptied, so fetching must be paused.
         if config.lanes.is_none() && context.state().is_full(0) && !paused {
             if context.runtime.block_on(room(&lanes[0], context)) {
                 continue;
@@ -109,18 +109,18 @@ pub(crate) fn run(consumer: &BaseConsumer<Context>, lanes: &[Sender<Batch>]) -> 
     Ok(())
 }
 
-/// What came of a look at all lanes.
+/// The result of one pass over all lanes.
 struct Handed {
     /// A batch was handed out.
     any: bool,
-    /// How long nothing else is due.
+    /// How long it takes until another batch is due.
     wait: Duration,
 }
 
 /// Hands out the batches that are due, where there is room for them. A lane that is stuck keeps its own, and
 /// the others get theirs.
 fn hand_out(context: &Context, lanes: &[Sender<Batch>], now: Instant) -> Result<Handed, Error> {
-    // One that is closed is to be noticed.
+    // A closed channel counts as one with room, so that it is noticed.
     let has_room = |lane: usize| lanes[lane].capacity() > 0 || lanes[lane].is_closed();
     let (due, wait) = context.state().due(has_room, now);
     let mut any = false;
@@ -130,15 +130,15 @@ fn hand_out(context: &Context, lanes: &[Sender<Batch>], now: Instant) -> Result<
                 let batch = context.state().cut(lane, now);
                 let records = batch.parts.iter().map(|part| part.records.len()).sum();
                 metrics::records(context.config.name, records);
-                // Empty when all of it was voided just now.
+                // The batch is empty if all of it became void just now.
                 if !batch.parts.is_empty() {
                     permit.send(batch);
                 }
                 any = true;
             }
-            // The lane's worker has failed, and its owner is about to say why; or all of it is over.
+            // Either the lane's worker has failed, and its owner is about to report why, or the consumer has ended.
             Err(TrySendError::Closed(())) => context.ended.cancel(),
-            // Only this thread takes places.
+            // This cannot happen: there was room, and only this thread sends.
             Err(TrySendError::Full(())) => {}
         }
     }
@@ -146,7 +146,7 @@ fn hand_out(context: &Context, lanes: &[Sender<Batch>], now: Instant) -> Result<
     Ok(Handed { any, wait })
 }
 
-/// Waits for room in the channel. `false`: for too long.
+/// Waits for room in the channel. Returns `false` if it takes too long.
 async fn room(batches: &Sender<Batch>, context: &Context) -> bool {
     tokio::select! {
         () = context.ended.cancelled() => true,
@@ -172,7 +172,7 @@ fn take(
         if context.queues.lock().take(ROUND, has_room, keep)? == 0 {
             thread::park_timeout(wait);
         }
-        // What is left for the common queue are the callbacks.
+        // Then the common queue has only the callbacks.
         wait = Duration::ZERO;
     }
     for _ in 0..ROUND {
@@ -187,7 +187,7 @@ fn take(
     Ok(())
 }
 
-/// Takes a message or an error. `false`: the batch that it goes into is full.
+/// Takes a message or an error. Returns `false` if the batch that the message goes into is full.
 fn keep(
     consumer: &BaseConsumer<Context>,
     context: &Context,
@@ -226,8 +226,8 @@ fn trouble(
         return Err(Error::Kafka(KafkaError::MessageConsumptionFatal(code)));
     }
     match error.rdkafka_error_code() {
-        // librdkafka does not say of which partition: all are read again, and those that Kafka no
-        // longer has the position of are stopped by that.
+        // librdkafka does not say which partition it means. So all of them are read again, and those whose position is
+        // no longer in Kafka are stopped by that.
         Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
             let now = Instant::now();
             let mut state = context.state();
@@ -237,9 +237,9 @@ fn trouble(
             }
             Ok(())
         }
-        // The group has given this member up: the thread did not get to polling for minutes.
+        // The group has removed this member, because the thread did not poll for minutes.
         Some(RDKafkaErrorCode::PollExceeded) => Err(Error::Kafka(error)),
-        // Logged by the context. librdkafka retries, or the regular look finds what is wrong.
+        // The context has logged it. librdkafka retries, or the regular check finds what is wrong.
         _ => Ok(()),
     }
 }

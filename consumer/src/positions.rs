@@ -1,6 +1,6 @@
-//! The table `kafka_positions`: where each consumer is, moved by compare-and-set inside the caller's
-//! transaction. The offset itself is the fencing token: whoever holds a stale one changes no row,
-//! whatever Kafka's group believes.
+//! The table `kafka_positions`: where each consumer is. A position is moved by compare-and-set inside the caller's
+//! transaction. The offset itself is the fencing token: an instance with a stale one changes no row, whatever Kafka's
+//! group believes.
 
 use chrono::{DateTime, Utc};
 use rivulet_events::sabotage::sabotaged;
@@ -234,9 +234,9 @@ pub(crate) async fn open(
     .await
 }
 
-/// Of these partitions (topic, partition, position), which are at the end of their log, everything
-/// received before `until` was consumed. Without this a topic that nobody writes to would hold the
-/// horizon back for ever. Rows that somebody holds are left for the next time: no lock is waited for.
+/// Notes that everything received before `until` was consumed in these partitions (topic, partition, position), which
+/// are at the end of their log. Without this a topic that nobody writes to would hold the horizon back for ever. Rows
+/// that somebody else has locked are left for the next time.
 pub(crate) async fn idle(
     pool: &PgPool,
     consumer: &str,

@@ -1,4 +1,4 @@
-//! A queue for each partition, to take records from all of them in the order of their timestamps.
+//! A queue for each partition, so that records of all partitions are taken in the order of their timestamps.
 //!
 //! librdkafka puts what it fetches of all partitions into one queue, a long stretch of one partition
 //! after that of another. In a backlog a batch would then hold one or two partitions' records, and
@@ -39,11 +39,11 @@ impl<C: ConsumerContext> Default for Queues<C> {
 }
 
 impl<C: ConsumerContext> Queues<C> {
-    /// Gives the partition a queue of its own, that wakes this thread. Only while it is not being
-    /// fetched: with its records in two queues nobody could tell which come first. Where there is none
-    /// to be had, they come with everything else.
+    /// Gives the partition a queue of its own, which wakes this thread. This is allowed only while the partition is not
+    /// being fetched: if its records were in two queues, nobody could tell which come first. If librdkafka gives no
+    /// queue, the records come with those of all other partitions.
     pub(crate) fn split(&mut self, consumer: &Arc<BaseConsumer<C>>, key: Key, topic: &str) {
-        // First: with the old queue goes the new one's wake-up.
+        // The old queue is removed first, because the wake-up of the new one would be removed with it.
         self.0.remove(&key);
         if let Some(mut messages) = consumer.split_partition_queue(topic, key.partition) {
             let thread = thread::current();

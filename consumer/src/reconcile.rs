@@ -1,4 +1,4 @@
-//! What is looked at every few seconds, and what Kafka is told.
+//! What a consumer checks every few seconds, and what it reports to Kafka.
 
 use std::{
     collections::BTreeSet,
@@ -18,12 +18,12 @@ use crate::{
     state::Key,
 };
 
-/// Records this old that are not in the log by now are not coming, a request's own time limit is
-/// shorter; but from a spill, whose largest age the aggregator reckons with by itself.
+/// A record that is older than this and not in the log by now will not come, because a request's own time limit is
+/// shorter. Only records from a spill are older, and the aggregator adds the spill's largest age by itself.
 const IN_FLIGHT: TimeDelta = TimeDelta::minutes(1);
 
 impl Context {
-    /// The regular look: topics, ends of logs, lag, stopped partitions.
+    /// The regular check: topics, ends of logs, lag, stopped partitions.
     pub(crate) fn reconcile(&self, consumer: &BaseConsumer<Self>) {
         if let Err(error) = self.look(consumer) {
             tracing::warn!(consumer = self.config.name, %error, "the regular look at Kafka failed");
@@ -36,7 +36,7 @@ impl Context {
         let before = Utc::now();
         let topics = self.config.cluster.topics();
         let incarnations = rivulet_kafka::incarnations(consumer.client(), &topics, KAFKA_TIMEOUT)?;
-        // librdkafka goes on in a topic that was made anew as if nothing had happened, as long as the
+        // If a topic was deleted and created again, librdkafka goes on in it as if nothing had happened, as long as the
         // new log reaches up to the old position.
         {
             let now = Instant::now();
@@ -45,8 +45,8 @@ impl Context {
                 .open
                 .iter()
                 .filter(|(_, open)| {
-                    // One that is missing may be a broker that is not up to date; if it is true,
-                    // the group takes the partition away.
+                    // If a topic is missing, the broker may only be out of date. If the topic is really gone, the group
+                    // takes the partition away.
                     let found = incarnations.get(&*open.topic);
                     found.is_some_and(|found| **found != *open.incarnation)
                 })
@@ -96,9 +96,9 @@ impl Context {
         Ok(())
     }
 
-    /// Kafka is told how far PostgreSQL is, so that its lag tools say something sensible, and that a
-    /// PostgreSQL that was put back is seen. No number depends on it.
-    pub(crate) fn tell(&self, consumer: &BaseConsumer<Self>) {
+    /// Tells Kafka how far PostgreSQL is. Tools that show consumer lag need it, and it shows when PostgreSQL was
+    /// restored to an older state. No number depends on it.
+    pub(crate) fn commit_to_kafka(&self, consumer: &BaseConsumer<Self>) {
         let mut list = TopicPartitionList::new();
         for (key, partition) in &mut self.state().open {
             if partition.told != partition.committed {

@@ -21,8 +21,8 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Which of so many lanes it is in. The partitions of all topics that have the same number are in one:
-    /// all of a child, so that lanes do not wait for each other's rows.
+    /// Which of so many lanes it is in. Partitions of different topics that have the same number are in one lane. So
+    /// all events of a child are in one lane, and lanes do not wait for each other's rows.
     const fn lane(self, lanes: usize) -> usize {
         self.partition.unsigned_abs() as usize % lanes
     }
@@ -40,11 +40,11 @@ pub(crate) struct Partition {
     fetched: i64,
     /// The position in PostgreSQL, as far as this instance moved it.
     pub(crate) committed: i64,
-    /// The position that Kafka was told; -1 before the first time.
+    /// The position that was committed to Kafka; -1 before the first time.
     pub(crate) told: i64,
     /// The end of the log, when last looked at.
     pub(crate) high: i64,
-    /// The range begun before a crash; everything up to here goes out as one part of its own.
+    /// The end of a range that was begun before a crash. Everything up to here is handed out as one part of its own.
     pending_end: Option<i64>,
     records: Vec<Raw>,
     bytes: usize,
@@ -63,7 +63,7 @@ pub(crate) struct Opening {
 }
 
 impl Partition {
-    /// Its records may go into a batch: no range was begun, or all of the range is here.
+    /// Whether its records may go into a batch: no range was begun, or all of the range is here.
     fn is_ready(&self) -> bool {
         self.pending_end.is_none_or(|end| self.fetched >= end)
     }
@@ -103,9 +103,9 @@ impl Partition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     Kept,
-    /// Below what was taken already: librdkafka may deliver an offset twice after an assignment.
+    /// Its offset was taken before: librdkafka may deliver an offset twice after an assignment.
     Again,
-    /// Of a partition that was revoked, stopped or is about to be read again.
+    /// It is of a partition that was revoked, was stopped, or is about to be read again.
     Foreign,
 }
 
@@ -128,17 +128,17 @@ pub(crate) struct State {
     /// Lanes that have partitions: they share what may be gathered.
     busy_lanes: usize,
     pub(crate) open: BTreeMap<Key, Partition>,
-    /// To be opened (again) by the polling thread.
+    /// Partitions that the polling thread must open, or open again.
     pub(crate) reopen: BTreeSet<Key>,
-    /// Not consumed until somebody has looked, and why.
+    /// Partitions that are not consumed until an operator has looked, and why.
     pub(crate) stopped: BTreeMap<Key, String>,
-    /// What librdkafka was told to fetch.
+    /// The partitions that librdkafka was told to fetch.
     pub(crate) assigned: BTreeSet<Key>,
-    /// Nothing more is wanted of these for now,
+    /// Partitions that are to be paused for now.
     held: BTreeSet<Key>,
-    /// which librdkafka was told of these.
+    /// Partitions that librdkafka was told to pause.
     hold_told: BTreeSet<Key>,
-    /// An assignment came, be it an empty one.
+    /// Whether an assignment came, which may have been empty.
     pub(crate) joined: bool,
     /// Counts assignments of any kind, to see that one happened.
     pub(crate) assignments: u64,
@@ -200,7 +200,7 @@ impl State {
         self.recount(now);
     }
 
-    /// Whether more is wanted of the partition for now.
+    /// Says whether the partition is to be paused for now.
     pub(crate) fn hold(&mut self, key: Key, is_held: bool) {
         if !is_held {
             self.held.remove(&key);
@@ -217,7 +217,7 @@ impl State {
         (pause, resume)
     }
 
-    /// What is fetched unless all of it is paused.
+    /// The partitions that are fetched while the consumer is not paused.
     pub(crate) fn wanted(&self) -> BTreeSet<Key> {
         &self.assigned - &self.held
     }
@@ -230,14 +230,14 @@ impl State {
     /// Everything of the partition that is here or was handed out is void.
     pub(crate) fn forget(&mut self, key: Key, now: Instant) -> Option<Partition> {
         let forgotten = self.open.remove(&key);
-        // Assigned again it is fetched again.
+        // A partition that is assigned again is not paused.
         self.held.remove(&key);
         self.hold_told.remove(&key);
         self.recount(now);
         forgotten
     }
 
-    /// To be read again from where PostgreSQL says. `false`: it is not this instance's.
+    /// Has the partition read again from the position in PostgreSQL. Returns `false` if it is not this instance's.
     pub(crate) fn void(&mut self, key: Key, now: Instant) -> bool {
         let owned = self.forget(key, now).is_some();
         if owned {
@@ -294,17 +294,17 @@ impl State {
         Taken::Kept
     }
 
-    /// There is no room for more in the lane's batch.
+    /// Whether there is no room for more in the lane's batch.
     pub(crate) fn is_full(&self, lane: usize) -> bool {
         let gathered = &self.gathered[lane];
         gathered.records * self.busy_lanes >= self.max_records
             || gathered.bytes * self.busy_lanes >= self.max_bytes
     }
 
-    /// The lanes whose batches should go, of those that have room for one, and how long until others should:
-    /// `None` where there is nothing in them. A batch goes when it is full, and those that are not go together when
-    /// the oldest record in any of them has waited: waiting each for itself, what comes seldom would always wait for
-    /// as long as is allowed.
+    /// The lanes whose batches should be handed out, of those that have room for one, and how long it takes until
+    /// others are due: `None` if there is nothing in them. A batch is due when it is full. Those that are not full are
+    /// due together, when the oldest record in any of them has waited for `linger`. If each of them waited for itself,
+    /// records that come seldom would always wait for as long as is allowed.
     pub(crate) fn due(
         &self,
         has_room: impl Fn(usize) -> bool,
@@ -320,7 +320,7 @@ impl State {
         (lanes().filter(is_due).collect(), wait)
     }
 
-    /// Everything of the lane that is ready.
+    /// Takes everything of the lane that is ready.
     pub(crate) fn cut(&mut self, lane: usize, now: Instant) -> Batch {
         let lanes = self.gathered.len();
         let mut parts: Vec<Part> = self
@@ -378,7 +378,8 @@ impl State {
         self.beat = now;
     }
 
-    /// That nothing gets done is not this instance's fault, or not known.
+    /// Restarts the clocks of the watchdog, because it is not this instance's fault that nothing was finished until
+    /// now, or not known to be.
     pub(crate) fn excuse(&mut self, now: Instant) {
         self.progressed = now;
         for partition in self.open.values_mut() {
@@ -386,7 +387,7 @@ impl State {
         }
     }
 
-    /// The ends of the logs were looked at. Whoever had nothing to do until now starts its clock now.
+    /// Notes the ends of the logs. The clock of a partition that had nothing to do until now starts now.
     pub(crate) fn observe(&mut self, highs: &BTreeMap<Key, i64>, now: Instant) {
         if !self.open.values().any(Partition::lags) {
             self.progressed = now;
@@ -401,8 +402,8 @@ impl State {
         }
     }
 
-    /// What is stuck, if something is. One partition among others that move gets five times as long:
-    /// a large backlog elsewhere may be before it in the queue.
+    /// Says what is stuck, if something is. One partition gets five times as long while others make progress, because a
+    /// large backlog of others may be before it in the queue.
     pub(crate) fn stuck(&self, stall: Duration, now: Instant) -> Option<String> {
         let late = |since: Instant, limit| now.saturating_duration_since(since) > limit;
         if late(self.beat, stall) {

@@ -10,8 +10,8 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 /// Held by whoever makes or drops partitions, so that two instances do not make the same one.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('rivulet.partitions', 0))";
 
-/// Held by whoever relies on it that a partition is not there. Taken before anything of `event_seen` is, which
-/// those who hold the other one may wait for.
+/// Held by a transaction that relies on it that a partition is not there. It is taken before anything of `event_seen`
+/// is locked, because a transaction that holds the other lock may be waiting for that table.
 const SHARED_LOCK: &str =
     "SELECT pg_advisory_xact_lock_shared(hashtextextended('rivulet.partitions', 0))";
 
@@ -57,7 +57,7 @@ impl Partition {
                 format!("CREATE UNIQUE INDEX {name}_key ON {name} (key);"),
                 format!("IN ('{day}')"),
             ),
-            // Room on the page keeps an update there, away from every index.
+            // Free room on a page keeps an updated row on that page, so that no index has to change.
             Self::Daily(month) | Self::Learning(month) => (
                 "WITH (fillfactor = 75)",
                 String::new(),
@@ -115,7 +115,7 @@ impl Known {
         Ok(())
     }
 
-    /// Another instance dropped one: look again.
+    /// Another instance dropped a partition: forgets which ones exist.
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }

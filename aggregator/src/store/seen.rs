@@ -1,15 +1,14 @@
-//! The dedup table: which events of a batch were counted before, and remembering the others.
+//! The dedup table: finds out which events of a batch were counted before, and remembers the others.
 //!
-//! Look first, then insert: two thirds of the cost of `INSERT … ON CONFLICT DO NOTHING RETURNING`, which
-//! inserts speculatively, row by row, and answers with every row that is new. Between the two
-//! another transaction may remember one of the same identities (copies of an event in two
-//! partitions): then the insert fails on the unique index, and the batch is tried again and looks
-//! again.
+//! It looks first and inserts then. That takes two thirds of the time of `INSERT … ON CONFLICT DO NOTHING RETURNING`,
+//! which inserts speculatively, row by row, and answers with every row that is new. Between the two another transaction
+//! may remember one of the same identities, if copies of an event are in two partitions. Then the insert fails on the
+//! unique index, and the batch is tried again and looks again.
 //!
-//! An identity is remembered in the partition of its id-day where there is one, else apart, in that of
-//! reset clocks. A partition is made for events whose id-day is near the day of their arrival, and
-//! dropped by age; so one identity may be looked for when its day is not there yet, there, and gone.
-//! Copies meet all the same:
+//! An identity is remembered in the partition of its id-day, if there is one. Otherwise it is apart: in the partition
+//! of reset clocks. A partition is made for events whose id-day is near the day of their arrival, and is dropped by
+//! age. So when an identity is looked for, the partition of its day may not be there yet, may be there, or may be gone.
+//! Copies are found all the same:
 //!
 //! - Both partitions are looked into, the day's first: what is moved when a day is dropped has then been
 //!   moved.
@@ -32,7 +31,7 @@ const REMEMBER: &str = "
     INSERT INTO event_seen (day, seen_on, key)
     SELECT * FROM unnest($1::date[], $2::date[], $3::uuid[])";
 
-/// What is apart in these ranges of keys, [`FEW`] of each and one more.
+/// The identities that are apart and whose keys are in these ranges: of each range [`FEW`] at most, and one more.
 const APART_BETWEEN: &str = "
     SELECT asked.number, found.key
     FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (first, last, number)
@@ -40,7 +39,7 @@ const APART_BETWEEN: &str = "
         SELECT key FROM event_seen_19700101 WHERE key BETWEEN first AND last LIMIT 1001
     ) AS found";
 
-/// Rather than ask for each key of a day whether it is apart, so many are read.
+/// So many keys of a day that are apart are read at once, instead of asking for each key.
 const FEW: usize = 1_000;
 
 /// The id-days of the events that have no partition, and get none while this transaction lasts.
@@ -55,7 +54,7 @@ pub(super) async fn days_apart(
         of.map(|event| event.identity.day)
     };
     let mut apart: AHashSet<_> = days(false).collect();
-    // The transaction is begun when these have their partition.
+    // The partitions of these days were made before the transaction began.
     for day in days(true) {
         apart.remove(&day);
     }
@@ -75,7 +74,7 @@ pub(super) async fn counted(
     apart: &AHashSet<NaiveDate>,
 ) -> Result<AHashSet<Identity>, sqlx::Error> {
     let mut counted = AHashSet::new();
-    // Whether they are apart: the days that have a partition, and keys of the others.
+    // Events that may be apart: `days` has those whose day has a partition, and `keys` has all others.
     let mut days: Vec<&[DistinctEvent]> = Vec::new();
     let mut keys: Vec<&DistinctEvent> = Vec::new();
     for of_day in events.chunk_by(|a, b| a.identity.day == b.identity.day) {
@@ -87,8 +86,8 @@ pub(super) async fn counted(
         counted.extend(of_keys(conn, day, of_day.iter()).await?);
         days.push(of_day);
     }
-    // Few events are apart, and fewer of those have an id of these very milliseconds: reading them costs next
-    // to nothing.
+    // Few events are apart, and fewer of them have an id of the same milliseconds, so reading these costs next to
+    // nothing.
     let key = |event: &DistinctEvent| Uuid::from_bytes(event.identity.key);
     let found: Vec<(i64, Uuid)> = if days.is_empty() || sabotaged("both-partitions") {
         Vec::new()
@@ -126,7 +125,7 @@ pub(super) async fn counted(
     Ok(counted)
 }
 
-/// Those of the keys that are in a day's partition.
+/// The identities of these events that are in the partition of a day.
 async fn of_keys<'e>(
     conn: &mut PgConnection,
     day: NaiveDate,
@@ -173,8 +172,8 @@ pub(super) async fn remember(
         .map(drop)
 }
 
-/// Forgets what is older than the retention, which ends on `until`. For what is apart, whose partition stays,
-/// this goes by the day of arrival.
+/// Forgets the identities that are apart and arrived before `until`. Their partition is never dropped, so they are
+/// forgotten by the day of arrival.
 pub(super) async fn purge_apart(
     conn: &mut PgConnection,
     until: NaiveDate,

@@ -18,7 +18,7 @@ use crate::{
     text_set::TextSet,
 };
 
-/// How a column of a row that is there takes up what a batch adds.
+/// How a column of an existing row is merged with what a batch adds.
 #[derive(Clone, Copy)]
 enum Merge {
     Key,
@@ -31,10 +31,10 @@ enum Merge {
     More,
 }
 
-/// What becomes of a set `name` and of its `name_more`, at a cost that the bound on its members bounds,
-/// whatever came before. Few members are looked for one by one, many are sorted with those that are there. Where
-/// nothing changes, the column stays the datum that it was: a large one lies apart from its row, and would be
-/// written again there. `OFFSET 0` keeps the planner from computing the union for each place where it is named.
+/// The SQL that merges a set `name` and its `name_more`. Its cost is bounded, because the number of members is. A few
+/// new members are looked up one by one, and many are sorted together with the existing ones. If nothing changes, the
+/// column keeps the stored value: a large value is stored outside of its row, and would be written again. `OFFSET 0`
+/// keeps the planner from computing the union for each time that it is named.
 fn unite(name: &str) -> [String; 2] {
     let most = TextSet::MOST;
     [
@@ -46,7 +46,7 @@ fn unite(name: &str) -> [String; 2] {
                        FROM (SELECT (text_set_union(t.{name}, excluded.{name}))[1:{most}] AS first OFFSET 0) AS s)
              END"
         ),
-        // Only where there are so many is the union looked at, and then not again.
+        // The union is computed only if there can be too many members, and not once it is known that there are.
         format!(
             "{name}_more = t.{name}_more OR excluded.{name}_more
                  OR cardinality(t.{name}) + cardinality(excluded.{name}) > {most}
