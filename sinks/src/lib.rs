@@ -6,13 +6,13 @@
 //! the same one again and inserts it under the same token, which ClickHouse takes once. What
 //! `analytics` withholds never leaves for ClickHouse ([`progress`]).
 //!
-//! One task ([`run`]) owns what waits ([`lanes`]); inserts of different partitions overlap, a
+//! One task ([`run`]) owns what waits ([`buffer`]); inserts of different partitions overlap, a
 //! partition has one at a time.
 
 mod backoff;
+mod buffer;
 mod delivery;
 mod health;
-mod lanes;
 mod metrics;
 mod progress;
 mod range;

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Error,
+    buffer::{Buffer, Key},
     delivery::{Deliverer, Outcome, deliver},
     health::Health,
-    lanes::{Key, Lanes},
     metrics, progress,
     warehouse::Warehouse,
 };
@@ -64,7 +64,7 @@ pub async fn run(
         cluster,
     });
     let sink = Sink {
-        lanes: Lanes::new(config.clone()),
+        buffer: Buffer::new(config.clone()),
         deliveries: JoinSet::new(),
         config,
         deliverer,
@@ -77,7 +77,7 @@ pub async fn run(
 
 struct Sink {
     config: Config,
-    lanes: Lanes,
+    buffer: Buffer,
     deliveries: JoinSet<(Key, u64, Outcome)>,
     deliverer: Arc<Deliverer>,
 }
@@ -90,16 +90,16 @@ impl Sink {
     ) -> Result<(), Error> {
         loop {
             self.start_due();
-            metrics::buffered(self.lanes.bytes());
-            for ((topic, partition), is_held) in self.lanes.holds(Instant::now()) {
+            metrics::buffered(self.buffer.bytes());
+            for ((topic, partition), is_held) in self.buffer.holds(Instant::now()) {
                 self.deliverer.handle.hold(&topic, partition, is_held);
             }
             // With nothing in the air, what is buffered only waits for records that are still to
             // come: those of ranges that were begun before a restart.
-            let has_room = self.lanes.moving_bytes() < self.config.max_buffered_bytes
+            let has_room = self.buffer.moving_bytes() < self.config.max_buffered_bytes
                 || self.deliveries.is_empty();
             let tick = async {
-                if self.lanes.is_waiting() {
+                if self.buffer.is_waiting() {
                     tokio::time::sleep(TICK).await;
                 } else {
                     pending::<()>().await;
@@ -125,12 +125,12 @@ impl Sink {
     }
 
     fn start_due(&mut self) {
-        self.lanes
+        self.buffer
             .keep(|part| self.deliverer.handle.is_current(part));
         // Those that are slow give their places to others, once.
-        let slow = self.lanes.slow(Instant::now()).min(self.config.inserts);
+        let slow = self.buffer.slow(Instant::now()).min(self.config.inserts);
         while self.deliveries.len() < self.config.inserts + slow
-            && let Some((key, range)) = self.lanes.next(Instant::now())
+            && let Some((key, range)) = self.buffer.next(Instant::now())
         {
             let (epoch, deliverer) = (range.part.epoch, Arc::clone(&self.deliverer));
             self.deliveries
@@ -140,10 +140,10 @@ impl Sink {
 
     fn settle(&mut self, (key, epoch, outcome): (Key, u64, Outcome)) {
         match outcome {
-            Outcome::Done => self.lanes.delivered(&key, None),
-            Outcome::Lost => self.lanes.delivered(&key, Some(epoch)),
+            Outcome::Done => self.buffer.delivered(&key, None),
+            Outcome::Lost => self.buffer.delivered(&key, Some(epoch)),
             Outcome::Fenced => {
-                self.lanes.delivered(&key, Some(epoch));
+                self.buffer.delivered(&key, Some(epoch));
                 self.deliverer.handle.resync(&key.0, key.1);
             }
         }
@@ -155,7 +155,7 @@ impl Sink {
                 continue;
             }
             let (topic, partition) = (Arc::clone(&part.topic), part.partition);
-            if self.lanes.take(part, Instant::now()).is_err() {
+            if self.buffer.take(part, Instant::now()).is_err() {
                 tracing::warn!(%topic, partition, "records did not follow on; reading the position again");
                 self.deliverer.handle.resync(&topic, partition);
             }

@@ -1,4 +1,4 @@
-//! What each partition has waiting, and which range goes next.
+//! The records that wait for an insert: the ranges of each partition, and which range is inserted next.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -11,100 +11,110 @@ use crate::{Config, range::Range, row::Encoder};
 /// Names a partition.
 pub(crate) type Key = (Arc<str>, i32);
 
-/// One partition's ranges.
+/// The ranges of one partition.
 #[derive(Debug)]
-struct Lane {
+struct PartitionBuffer {
     epoch: u64,
     encoder: Encoder,
     /// In the order of their offsets; only the last may still grow.
     ranges: VecDeque<Range>,
     /// The range that is being inserted, if one is.
-    flying: Option<Flying>,
-    /// Its insert takes so long that nothing more is taken of it.
+    inserting: Option<Inserting>,
+    /// Whether the partition is held: its insert takes so long that no more of its records are taken.
     is_held: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Flying {
+struct Inserting {
     bytes: usize,
     since: Instant,
 }
 
-impl Lane {
+impl PartitionBuffer {
     fn bytes(&self) -> usize {
-        let flying = self.flying.map_or(0, |flying| flying.bytes);
-        flying + self.ranges.iter().map(Range::bytes).sum::<usize>()
+        let inserting = self.inserting.map_or(0, |inserting| inserting.bytes);
+        inserting + self.ranges.iter().map(Range::bytes).sum::<usize>()
     }
 
     fn is_slow(&self, now: Instant) -> bool {
-        self.flying
-            .is_some_and(|flying| now.saturating_duration_since(flying.since) >= SLOW)
+        self.inserting
+            .is_some_and(|inserting| now.saturating_duration_since(inserting.since) >= SLOW)
     }
 }
 
-/// An insert that takes longer is no longer reckoned with: others get its place, and room in memory.
+/// An insert that takes longer than this is slow. Another insert may run beside it, and it may not keep memory from the
+/// other partitions.
 const SLOW: Duration = Duration::from_secs(3);
 
 /// The records of a part do not follow on those before it: the position must be read again.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Gap;
 
-/// Every partition's ranges.
+/// The ranges of all partitions.
 #[derive(Debug)]
-pub(crate) struct Lanes {
+pub(crate) struct Buffer {
     config: Config,
-    lanes: AHashMap<Key, Lane>,
+    partitions: AHashMap<Key, PartitionBuffer>,
     last_start: Option<Instant>,
 }
 
-impl Lanes {
+impl Buffer {
     pub(crate) fn new(config: Config) -> Self {
         Self {
             config,
-            lanes: AHashMap::new(),
+            partitions: AHashMap::new(),
             last_start: None,
         }
     }
 
     /// Memory held by rows, waiting and being inserted.
     pub(crate) fn bytes(&self) -> usize {
-        self.lanes.values().map(Lane::bytes).sum()
+        self.partitions.values().map(PartitionBuffer::bytes).sum()
     }
 
-    /// The same without what lies in partitions that are held, up to as much as all others may have: so
-    /// partitions that are stuck leave the others their room.
+    /// The same without the partitions that are held, up to as much as all others may have. So partitions that are
+    /// stuck do not take memory from the others.
     pub(crate) fn moving_bytes(&self) -> usize {
-        let held = self.lanes.values().filter(|lane| lane.is_held);
-        let held: usize = held.map(Lane::bytes).sum();
+        let held = self
+            .partitions
+            .values()
+            .filter(|partition| partition.is_held);
+        let held: usize = held.map(PartitionBuffer::bytes).sum();
         self.bytes() - held.min(self.config.max_buffered_bytes)
     }
 
     /// How many inserts take longer than they should.
     pub(crate) fn slow(&self, now: Instant) -> usize {
-        self.lanes.values().filter(|lane| lane.is_slow(now)).count()
+        self.partitions
+            .values()
+            .filter(|partition| partition.is_slow(now))
+            .count()
     }
 
-    /// Which partitions are held from now on, and which are not any more: those whose insert is slow while they
-    /// have more than a share of the memory.
+    /// Returns the partitions that are held from now on, and those that are not any more. A partition is held if its
+    /// insert is slow and it has more than its share of the memory.
     pub(crate) fn holds(&mut self, now: Instant) -> Vec<(Key, bool)> {
         let share = self.config.max_buffered_bytes / 4;
         let mut changed = Vec::new();
-        for (key, lane) in &mut self.lanes {
-            let is_held = lane.is_slow(now) && (lane.is_held || lane.bytes() >= share);
-            if std::mem::replace(&mut lane.is_held, is_held) != is_held {
+        for (key, partition) in &mut self.partitions {
+            let is_held =
+                partition.is_slow(now) && (partition.is_held || partition.bytes() >= share);
+            if std::mem::replace(&mut partition.is_held, is_held) != is_held {
                 changed.push((key.clone(), is_held));
             }
         }
         changed
     }
 
-    /// Whether anything waits.
+    /// Whether any range waits.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.lanes.values().any(|lane| !lane.ranges.is_empty())
+        self.partitions
+            .values()
+            .any(|partition| !partition.ranges.is_empty())
     }
 
-    /// Takes a part's records into the ranges of its partition. A part of a newer epoch drops what
-    /// was there: its owner's position has been read again since.
+    /// Takes a part's records into the ranges of its partition. A part of a newer epoch replaces what was there,
+    /// because the position of the partition has been read again since.
     pub(crate) fn take(&mut self, mut part: Part, now: Instant) -> Result<(), Gap> {
         let key = (Arc::clone(&part.topic), part.partition);
         let encoder = || {
@@ -115,47 +125,52 @@ impl Lanes {
                 &part.incarnation,
             )
         };
-        let lane = self.lanes.entry(key).or_insert_with(|| Lane {
-            epoch: part.epoch,
-            encoder: encoder(),
-            ranges: VecDeque::new(),
-            flying: None,
-            is_held: false,
-        });
-        if lane.epoch != part.epoch {
-            lane.epoch = part.epoch;
-            lane.encoder = encoder();
-            lane.ranges.clear();
+        let partition = self
+            .partitions
+            .entry(key)
+            .or_insert_with(|| PartitionBuffer {
+                epoch: part.epoch,
+                encoder: encoder(),
+                ranges: VecDeque::new(),
+                inserting: None,
+                is_held: false,
+            });
+        if partition.epoch != part.epoch {
+            partition.epoch = part.epoch;
+            partition.encoder = encoder();
+            partition.ranges.clear();
         }
-        if lane
+        if partition
             .ranges
             .back()
             .is_some_and(|range| range.end() != part.expected)
         {
-            lane.ranges.clear();
+            partition.ranges.clear();
             return Err(Gap);
         }
         let records = std::mem::take(&mut part.records);
         let begun = part.pending_end.is_some();
         if begun {
-            lane.ranges.push_back(Range::new(&part, part.expected, now));
+            partition
+                .ranges
+                .push_back(Range::new(&part, part.expected, now));
         }
         for raw in records {
             // A range begun before is exactly the part; any other grows until it is full.
             let takes = |range: &Range| begun || !range.is_begun() && !range.is_full(&self.config);
-            if !lane.ranges.back().is_some_and(takes) {
-                let first = lane.ranges.back().map_or(part.expected, Range::end);
-                lane.ranges.push_back(Range::new(&part, first, now));
+            if !partition.ranges.back().is_some_and(takes) {
+                let first = partition.ranges.back().map_or(part.expected, Range::end);
+                partition.ranges.push_back(Range::new(&part, first, now));
             }
-            if let Some(range) = lane.ranges.back_mut() {
-                range.take(&lane.encoder, raw);
+            if let Some(range) = partition.ranges.back_mut() {
+                range.take(&partition.encoder, raw);
             }
         }
         Ok(())
     }
 
     /// The range to insert next, if one is due. Its partition gets no other until
-    /// [`Lanes::delivered`].
+    /// [`Buffer::delivered`].
     ///
     /// A range that is full, old or in the way of memory goes at once. Others wait until they are
     /// old enough to be worth an insert and the pace allows one, so that many quiet partitions do
@@ -164,25 +179,29 @@ impl Lanes {
         let config = &self.config;
         let pressed = self.moving_bytes() >= config.max_buffered_bytes;
         let paced = self.last_start.is_none_or(|last| now - last >= config.pace);
-        let is_due = |lane: &Lane| {
-            let Some(range) = lane.ranges.front() else {
+        let is_due = |partition: &PartitionBuffer| {
+            let Some(range) = partition.ranges.front() else {
                 return false;
             };
-            if lane.flying.is_some() {
+            if partition.inserting.is_some() {
                 return false;
             }
             let age = now.saturating_duration_since(range.opened);
             let urgent = pressed
-                || lane.ranges.len() > 1
+                || partition.ranges.len() > 1
                 || range.is_begun()
                 || range.is_full(config)
                 || age >= config.max_age;
             urgent || (paced && age >= config.min_age)
         };
-        let due = self.lanes.iter_mut().filter(|(_, lane)| is_due(lane));
-        let (key, lane) = due.min_by_key(|(_, lane)| lane.ranges.front().map(|r| r.opened))?;
-        let range = lane.ranges.pop_front()?;
-        lane.flying = Some(Flying {
+        let due = self
+            .partitions
+            .iter_mut()
+            .filter(|(_, partition)| is_due(partition));
+        let (key, partition) =
+            due.min_by_key(|(_, partition)| partition.ranges.front().map(|r| r.opened))?;
+        let range = partition.ranges.pop_front()?;
+        partition.inserting = Some(Inserting {
             bytes: range.bytes(),
             since: now,
         });
@@ -190,27 +209,27 @@ impl Lanes {
         Some((key.clone(), range))
     }
 
-    /// A range's insert has ended. `drop_epoch`: what waits behind it is of no use.
+    /// Notes that the insert of a range has ended. What waits behind it is dropped if it is of `drop_epoch`.
     pub(crate) fn delivered(&mut self, key: &Key, drop_epoch: Option<u64>) {
-        if let Some(lane) = self.lanes.get_mut(key) {
-            lane.flying = None;
-            if drop_epoch == Some(lane.epoch) {
-                lane.ranges.clear();
+        if let Some(partition) = self.partitions.get_mut(key) {
+            partition.inserting = None;
+            if drop_epoch == Some(partition.epoch) {
+                partition.ranges.clear();
             }
         }
     }
 
-    /// Drops what belongs to partitions that have gone elsewhere.
+    /// Drops what belongs to partitions that another instance has now.
     pub(crate) fn keep(&mut self, is_ours: impl Fn(&Part) -> bool) {
-        self.lanes.retain(|_, lane| {
-            if lane
+        self.partitions.retain(|_, partition| {
+            if partition
                 .ranges
                 .front()
                 .is_some_and(|range| !is_ours(&range.part))
             {
-                lane.ranges.clear();
+                partition.ranges.clear();
             }
-            lane.flying.is_some() || !lane.ranges.is_empty()
+            partition.inserting.is_some() || !partition.ranges.is_empty()
         });
     }
 }
@@ -247,17 +266,17 @@ mod tests {
         (range.part.expected, range.end())
     }
 
-    fn lanes(config: Config) -> Lanes {
-        Lanes::new(config)
+    fn buffer(config: Config) -> Buffer {
+        Buffer::new(config)
     }
 
     /// What goes in the next ten seconds, looked at every 50 ms, when each insert ends at once.
-    fn departures(lanes: &mut Lanes, from: Instant) -> Vec<(Duration, i32)> {
+    fn departures(buffer: &mut Buffer, from: Instant) -> Vec<(Duration, i32)> {
         let mut gone = Vec::new();
         for tick in 0..200 {
             let after = Duration::from_millis(50) * tick;
-            while let Some((key, _)) = lanes.next(from + after) {
-                lanes.delivered(&key, None);
+            while let Some((key, _)) = buffer.next(from + after) {
+                buffer.delivered(&key, None);
                 gone.push((after, key.1));
             }
         }
@@ -266,12 +285,12 @@ mod tests {
 
     #[test]
     fn quiet_partitions_take_turns_and_none_waits_too_long() {
-        let (mut lanes, now) = (lanes(Config::default()), Instant::now());
+        let (mut buffer, now) = (buffer(Config::default()), Instant::now());
         for partition in 0..40 {
             let opened = now + Duration::from_millis(partition as u64);
-            lanes.take(part(partition, 0..3), opened).unwrap();
+            buffer.take(part(partition, 0..3), opened).unwrap();
         }
-        let gone = departures(&mut lanes, now);
+        let gone = departures(&mut buffer, now);
         assert_eq!(
             gone.iter()
                 .map(|(_, partition)| *partition)
@@ -291,29 +310,29 @@ mod tests {
 
     #[test]
     fn full_ranges_go_at_once_one_at_a_time() {
-        let (mut lanes, now) = (
-            lanes(Config {
+        let (mut buffer, now) = (
+            buffer(Config {
                 max_records: 10,
                 ..Config::default()
             }),
             Instant::now(),
         );
-        lanes.take(part(0, 0..25), now).unwrap();
-        let (key, first) = lanes.next(now).unwrap();
+        buffer.take(part(0, 0..25), now).unwrap();
+        let (key, first) = buffer.next(now).unwrap();
         assert_eq!(span(&first), (0, 10));
-        assert!(lanes.next(now).is_none(), "one insert a partition");
-        lanes.delivered(&key, None);
-        assert_eq!(span(&lanes.next(now).unwrap().1), (10, 20));
-        lanes.delivered(&key, None);
-        assert!(lanes.next(now).is_none(), "the rest may still grow");
-        lanes.take(part(0, 25..30), now).unwrap();
-        assert_eq!(span(&lanes.next(now).unwrap().1), (20, 30));
+        assert!(buffer.next(now).is_none(), "one insert a partition");
+        buffer.delivered(&key, None);
+        assert_eq!(span(&buffer.next(now).unwrap().1), (10, 20));
+        buffer.delivered(&key, None);
+        assert!(buffer.next(now).is_none(), "the rest may still grow");
+        buffer.take(part(0, 25..30), now).unwrap();
+        assert_eq!(span(&buffer.next(now).unwrap().1), (20, 30));
     }
 
     #[test]
     fn a_begun_range_is_formed_again_as_it_was() {
-        let (mut lanes, now) = (
-            lanes(Config {
+        let (mut buffer, now) = (
+            buffer(Config {
                 max_records: 10,
                 ..Config::default()
             }),
@@ -323,24 +342,24 @@ mod tests {
             pending_end: Some(50),
             ..part(0, 0..37)
         };
-        lanes.take(begun, now).unwrap();
-        lanes.take(part(0, 50..52), now).unwrap();
-        let (key, range) = lanes.next(now).unwrap();
+        buffer.take(begun, now).unwrap();
+        buffer.take(part(0, 50..52), now).unwrap();
+        let (key, range) = buffer.next(now).unwrap();
         assert_eq!((span(&range), range.is_begun()), ((0, 50), true));
         assert_eq!(range.token(), "c/t:t:0:0-49");
-        lanes.delivered(&key, None);
-        let (_, range) = lanes.next(now + Duration::from_secs(5)).unwrap();
+        buffer.delivered(&key, None);
+        let (_, range) = buffer.next(now + Duration::from_secs(5)).unwrap();
         assert_eq!((span(&range), range.is_begun()), ((50, 52), false));
     }
 
     #[test]
     fn a_newer_epoch_drops_what_waits_and_a_gap_is_told() {
-        let (mut lanes, now) = (lanes(Config::default()), Instant::now());
-        lanes.take(part(0, 0..5), now).unwrap();
-        assert_eq!(lanes.take(part(0, 6..7), now), Err(Gap));
-        assert!(!lanes.is_waiting());
-        lanes.take(part(0, 0..5), now).unwrap();
-        lanes
+        let (mut buffer, now) = (buffer(Config::default()), Instant::now());
+        buffer.take(part(0, 0..5), now).unwrap();
+        assert_eq!(buffer.take(part(0, 6..7), now), Err(Gap));
+        assert!(!buffer.is_waiting());
+        buffer.take(part(0, 0..5), now).unwrap();
+        buffer
             .take(
                 Part {
                     epoch: 2,
@@ -349,9 +368,9 @@ mod tests {
                 now,
             )
             .unwrap();
-        let (key, range) = lanes.next(now + Duration::from_secs(5)).unwrap();
+        let (key, range) = buffer.next(now + Duration::from_secs(5)).unwrap();
         assert_eq!(span(&range), (3, 8));
-        lanes
+        buffer
             .take(
                 Part {
                     epoch: 3,
@@ -360,55 +379,55 @@ mod tests {
                 now,
             )
             .unwrap();
-        lanes.delivered(&key, Some(2));
+        buffer.delivered(&key, Some(2));
         assert!(
-            lanes.is_waiting(),
+            buffer.is_waiting(),
             "what is newer than the failed insert stays"
         );
-        lanes.keep(|part| part.epoch > 3);
-        assert!(!lanes.is_waiting());
+        buffer.keep(|part| part.epoch > 3);
+        assert!(!buffer.is_waiting());
     }
 
     #[test]
     fn a_partition_that_is_stuck_leaves_the_others_their_room() {
-        let (mut lanes, start) = (
-            lanes(Config {
+        let (mut buffer, start) = (
+            buffer(Config {
                 max_records: 10,
                 max_buffered_bytes: 16_000,
                 ..Config::default()
             }),
             Instant::now(),
         );
-        lanes.take(part(0, 0..30), start).unwrap();
-        let (stuck, _) = lanes.next(start).unwrap();
-        assert!(lanes.holds(start).is_empty(), "it has only just begun");
-        assert_eq!(lanes.slow(start), 0);
+        buffer.take(part(0, 0..30), start).unwrap();
+        let (stuck, _) = buffer.next(start).unwrap();
+        assert!(buffer.holds(start).is_empty(), "it has only just begun");
+        assert_eq!(buffer.slow(start), 0);
         let later = start + SLOW;
-        assert_eq!(lanes.holds(later), [(stuck.clone(), true)]);
-        assert!(lanes.holds(later).is_empty(), "told once");
-        assert_eq!((lanes.slow(later), lanes.moving_bytes()), (1, 0));
+        assert_eq!(buffer.holds(later), [(stuck.clone(), true)]);
+        assert!(buffer.holds(later).is_empty(), "told once");
+        assert_eq!((buffer.slow(later), buffer.moving_bytes()), (1, 0));
         // More than all of the memory is not left out.
-        lanes.take(part(0, 30..60), later).unwrap();
-        assert_eq!(lanes.moving_bytes(), lanes.bytes() - 16_000);
-        lanes.delivered(&stuck, None);
-        assert_eq!(lanes.holds(later), [(stuck, false)]);
-        assert_eq!(lanes.moving_bytes(), lanes.bytes());
+        buffer.take(part(0, 30..60), later).unwrap();
+        assert_eq!(buffer.moving_bytes(), buffer.bytes() - 16_000);
+        buffer.delivered(&stuck, None);
+        assert_eq!(buffer.holds(later), [(stuck, false)]);
+        assert_eq!(buffer.moving_bytes(), buffer.bytes());
     }
 
     #[test]
     fn memory_running_short_sends_what_there_is() {
-        let (mut lanes, now) = (
-            lanes(Config {
+        let (mut buffer, now) = (
+            buffer(Config {
                 max_buffered_bytes: 1_000,
                 ..Config::default()
             }),
             Instant::now(),
         );
-        lanes.take(part(0, 0..2), now).unwrap();
-        assert!(lanes.next(now).is_none());
-        lanes.take(part(1, 0..2), now).unwrap();
-        assert!(lanes.bytes() >= 1_000);
-        assert!(lanes.next(now).is_some());
-        assert!(lanes.bytes() >= 1_000, "bytes in the air are still held");
+        buffer.take(part(0, 0..2), now).unwrap();
+        assert!(buffer.next(now).is_none());
+        buffer.take(part(1, 0..2), now).unwrap();
+        assert!(buffer.bytes() >= 1_000);
+        assert!(buffer.next(now).is_some());
+        assert!(buffer.bytes() >= 1_000, "bytes in the air are still held");
     }
 }
