@@ -1,4 +1,4 @@
-//! Reading stretches of the log, all partitions side by side.
+//! Reads ranges of the log, those of all partitions at the same time.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::Error;
 
-/// Nothing for this long while there is more to read is a broker that does not answer.
+/// If nothing comes for this long while there is more to read, the broker does not answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 
@@ -55,8 +55,7 @@ pub(crate) fn reader(cluster: &Cluster) -> Result<BaseConsumer<Context>, Error> 
     Ok(BaseConsumer::from_config_and_context(&config, Context)?)
 }
 
-/// The stretch between two timestamps (Unix milliseconds, the second excluded) of each partition of
-/// these types.
+/// The offsets between two timestamps (Unix milliseconds, the second excluded) of each partition of these types.
 pub(crate) fn offset_ranges(
     reader: &BaseConsumer<Context>,
     cluster: &Cluster,
@@ -89,7 +88,7 @@ pub(crate) fn offset_ranges(
             });
         }
     }
-    // No record is younger than this: then the log's end is the answer.
+    // If no record is younger than the time, the end of the log is the answer.
     for (time, is_start) in [(since, true), (until, false)] {
         let mut asked = TopicPartitionList::new();
         for range in &ranges {
@@ -117,8 +116,8 @@ pub(crate) fn offset_ranges(
     Ok(ranges)
 }
 
-/// Reads the ranges and sends what `look` makes of each record, in the order of the offsets of a range.
-/// Blocks; ends early when nobody listens any more.
+/// Reads the ranges and sends what `look` makes of each record, in the order of the offsets of a range. It blocks, and
+/// ends early when the receiver is dropped.
 pub(crate) fn read<T>(
     reader: &BaseConsumer<Context>,
     ranges: &[OffsetRange],
@@ -160,7 +159,7 @@ pub(crate) fn read<T>(
                     }
                 }
                 if message.offset() + 1 >= range.to {
-                    // A log may end in offsets without a record, hence the look at positions below.
+                    // A log may end in offsets without a record, so the positions are checked below.
                     open.remove(&(range.topic.as_str(), range.partition));
                     let mut done = TopicPartitionList::new();
                     done.add_partition(&range.topic, range.partition);
@@ -182,7 +181,8 @@ pub(crate) fn read<T>(
                     return Err(Error::Stalled(PATIENCE));
                 }
             }
-            // librdkafka goes on by itself, or nothing comes any more.
+            // librdkafka retries by itself. If that does not help, nothing more comes, and this ends after
+            // [`PATIENCE`].
             Some(Err(error)) if heard.elapsed() > PATIENCE => return Err(error.into()),
             Some(Err(_)) => {}
         }

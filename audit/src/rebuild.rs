@@ -1,8 +1,8 @@
-//! Children's rollups recounted from the history.
+//! Recounts children's rollups from the history.
 //!
-//! Both stores are looked at below one cut: the aggregator's positions at one moment. The rollups are
-//! what they were then, by the transaction's snapshot; of the history only what is below the cut is
-//! read, once the sink has passed it. So live events may go on meanwhile.
+//! Both stores are compared below one cut: the aggregator's positions at one moment. The transaction's snapshot has the
+//! rollups as they were then. Of the history only what is below the cut is read, after the sink has passed it. So live
+//! events may go on meanwhile.
 
 use std::{
     fmt::Write as _,
@@ -31,12 +31,12 @@ const HISTORY_DAYS: u64 = 24 * 30;
 /// Children at a time: their events are read in one query.
 const CHILDREN: usize = 500;
 
-/// Children that PostgreSQL may be too slow for before it is taken to be too slow for everybody: each costs some
-/// ten times what a statement may take.
+/// When PostgreSQL was too slow for more children than this, it is taken to be too slow for all of them. Each of these
+/// children takes some ten times as long as a statement may.
 const SLOW: usize = 10;
 
-/// How long the sink may take to pass the cut. While rows are replaced the aggregator waits for it, so
-/// it is shorter than the time after which that gives its transaction up.
+/// How long the sink may take to pass the cut. While rows are replaced the aggregator waits, so this is shorter than
+/// the time after which the aggregator gives its transaction up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Rows as they are now: what is compared needs no lock.
@@ -52,7 +52,7 @@ pub enum Children {
     These(Vec<ChildId>),
     /// Everyone that either store knows.
     All,
-    /// So many of them, by chance.
+    /// This many of them, chosen at random.
     Sample(u32),
 }
 
@@ -65,15 +65,15 @@ pub struct NotRecounted {
     pub problem: String,
 }
 
-/// What came of it.
+/// The result of a recount.
 #[derive(Debug, Default)]
 pub struct Rebuilt {
     /// Children looked at.
     pub children: usize,
     /// Children left alone, because a record of theirs is in quarantine: replay or drop it first.
     pub quarantined: usize,
-    /// Children that cannot be recounted: the history has what no release of Rivulet counts, or PostgreSQL
-    /// does not take what it comes to.
+    /// Children that cannot be recounted, because the history has events that no release of Rivulet counts, or
+    /// PostgreSQL refuses their rows.
     pub not_recounted: Vec<NotRecounted>,
     /// Of the others' rows, what was compared.
     pub compared: Compared,
@@ -179,7 +179,7 @@ async fn look(stores: &Stores, children: &[ChildId], write: bool) -> Result<Rebu
         .filter_map(|difference| difference.key["child_id"].as_str()?.parse().ok())
         .collect();
     if write && !differing.is_empty() {
-        // Once more, and this time nobody writes to them until it is done.
+        // They are recounted once more, and now nobody can write to their rows until it is done.
         let wrong: Vec<ChildId> = differing.into_iter().map(ChildId::new).collect();
         make_partitions(&stores.pool, &recount.rollup).await?;
         let mut session = Recompute::begin(&stores.pool, REPLACE).await?;
@@ -208,7 +208,7 @@ async fn find(stores: &Stores, children: &Children) -> Result<Vec<ChildId>, Erro
         .into_iter()
         .collect();
     if matches!(children, Children::All) {
-        // A child of whom nothing was rolled up is in the history alone.
+        // A child who has no rollups at all may still be in the history.
         let mut rows = stores
             .clickhouse
             .query("SELECT DISTINCT toString(child_id) FROM events")
@@ -222,8 +222,8 @@ async fn find(stores: &Stores, children: &Children) -> Result<Vec<ChildId>, Erro
     Ok(found)
 }
 
-/// Children with a record in quarantine: one store may have it and the other not. So it is of a record that cannot be
-/// read, if it says whose it is: another release of either consumer may have read it.
+/// Children with a record in quarantine: one store may have its event and the other not. This includes records that
+/// cannot be read, if they name the child, because another release of one consumer may have read them.
 async fn in_quarantine(stores: &Stores) -> Result<AHashSet<ChildId>, Error> {
     let mut records =
         sqlx::query_scalar::<_, Vec<u8>>("SELECT record FROM quarantine").fetch(&stores.pool);
@@ -236,7 +236,7 @@ async fn in_quarantine(stores: &Stores) -> Result<AHashSet<ChildId>, Error> {
 
 /// What the history has of some children.
 struct Recount {
-    /// Those who could be recounted, and what it comes to.
+    /// The children who could be recounted, and their recount.
     of: Vec<ChildId>,
     rollup: Rollup,
     /// The others.
@@ -324,7 +324,7 @@ async fn recount(
 /// Rows of the history that are no records.
 #[derive(Default)]
 struct Bad {
-    /// Of each child, what is wrong with the first of its rows, and how many there are.
+    /// For each child, what is wrong with the first of its bad rows, and how many there are.
     children: AHashMap<ChildId, (String, u64)>,
 }
 
@@ -335,7 +335,7 @@ impl Bad {
             id: Uuid,
             child_id: ChildId,
         }
-        // Not even that is what ClickHouse says in the middle of an answer.
+        // A line without these fields is an error that ClickHouse has written into the middle of its answer.
         let Ok(Row { id, child_id }) = serde_json::from_slice(line) else {
             return Err(Error::Row(error.to_string()));
         };

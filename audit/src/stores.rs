@@ -19,7 +19,7 @@ const IDENTITIES: usize = 1_000;
 pub(crate) struct Position {
     pub(crate) incarnation: String,
     pub(crate) next_offset: i64,
-    /// From which offset on, up to the next, the ledger is complete.
+    /// The offset from which on the ledger is complete, up to `next_offset`.
     pub(crate) ledger_from: i64,
 }
 
@@ -96,8 +96,8 @@ pub(crate) async fn uncounted(
     for identity in identities {
         by_day.entry(identity.day).or_default().insert(identity.key);
     }
-    // By the index, whatever a day's statistics say. Where a day has no partition its identities are with those of
-    // reset clocks; a key has the day in it.
+    // The index is used whatever the statistics of a day say. If a day has no partition, its identities are in that of
+    // reset clocks. A key has the day in it.
     let mut tx = pool
         .begin_with("BEGIN READ ONLY; SET LOCAL enable_seqscan = off")
         .await?;
@@ -119,8 +119,8 @@ pub(crate) async fn uncounted(
     Ok(uncounted)
 }
 
-/// Of these offsets of a range, those that the consumer set aside, those among them that were replayed
-/// or dropped since: offset, and what the quarantine says.
+/// Of these offsets of a range, those that the consumer set aside, including those that were replayed or dropped since.
+/// Each with what the quarantine says of it.
 pub(crate) async fn quarantined(
     pool: &PgPool,
     consumer: &str,

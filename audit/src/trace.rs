@@ -1,4 +1,4 @@
-//! One event's whole way.
+//! Follows one event through all stores.
 
 use chrono::{DateTime, Utc};
 use memchr::memmem;
@@ -51,15 +51,15 @@ pub struct Copy {
 pub enum RecordStatus {
     /// It has not come to it yet.
     Waiting,
-    /// It took effect: counted in the rollups, a row of the history.
+    /// It took effect: it is counted in the rollups, or it is a row of the history.
     Counted,
     /// A copy of the record at this offset, which took effect.
     DuplicateOf(i64),
     /// Kept out of the history, because `analytics` was not granted for this copy or the first.
     Withheld,
-    /// Could not be processed: as the quarantine says.
+    /// Could not be processed. The text is what the quarantine says.
     Quarantined(String),
-    /// It was passed and is nowhere: `rivulet verify` finds it too.
+    /// The consumer passed it, and it is nowhere: `rivulet verify` finds it too.
     Unaccounted,
 }
 
@@ -122,7 +122,7 @@ pub async fn trace(stores: &Stores, id: Uuid, since: i64) -> Result<Vec<Trace>, 
     }
     reading.await??;
     found.sort_by_key(|found| (found.range, found.offset));
-    // After the log: who has passed a record by now has done with it.
+    // This is read after the log. A consumer that has passed a record by now has processed it.
     let books = stores::books(&stores.pool, 0..0).await?;
     let rows = stores::stored_as(&stores.clickhouse, id).await?;
     judge(stores, &ranges, &found, &books, &rows).await

@@ -1,4 +1,4 @@
-//! Hours of the log against the books and the stores.
+//! Compares hours of the log with the ledger and the stores.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -32,13 +32,13 @@ const LISTED: usize = 100;
 /// What was compared, and what does not balance.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The hours compared, by Kafka's timestamps: from the first's beginning
+    /// The beginning of the first hour that was compared, by Kafka's timestamps.
     pub since: DateTime<Utc>,
-    /// to the last's end.
+    /// The end of the last hour that was compared.
     pub until: DateTime<Utc>,
     /// A row a topic, partition and hour that has records or books, sorted.
     pub rows: Vec<Row>,
-    /// The first of what does not balance.
+    /// The first of the findings.
     pub findings: Vec<Finding>,
     /// What could not be compared, and why.
     pub notes: Vec<String>,
@@ -164,7 +164,7 @@ struct LoggedEvent {
 /// # Errors
 /// A store is out of reach. That something does not balance is no error: see [`Report::unaccounted`].
 pub async fn verify(stores: &Stores, hours: Range<i64>) -> Result<Report, Error> {
-    // First the books: what comes later can only have more.
+    // The ledger is read first. The log and the stores are read later, so they can only have more.
     let books = stores::books(&stores.pool, hours.clone()).await?;
     let (sender, mut chunks) = mpsc::channel(4);
     let cluster = stores.cluster.clone();
@@ -208,13 +208,13 @@ fn read(kind: EventType, payload: &[u8]) -> Option<LoggedEvent> {
     })
 }
 
-/// One consumer and one range.
-struct Desk<'a> {
+/// How far one consumer is in one range.
+struct Progress<'a> {
     /// `None` while the consumer has not opened the partition, or has it in another incarnation.
     position: Option<&'a Position>,
 }
 
-impl Desk<'_> {
+impl Progress<'_> {
     fn passed(&self, offset: i64) -> bool {
         self.position
             .is_some_and(|position| offset < position.next_offset)
@@ -330,40 +330,40 @@ impl<'a> Audit<'a> {
         })
     }
 
-    fn desk(&self, consumer: Consumer, range: &OffsetRange) -> Desk<'a> {
+    fn progress(&self, consumer: Consumer, range: &OffsetRange) -> Progress<'a> {
         let partition = (
             consumer.name().to_owned(),
             range.topic.clone(),
             range.partition,
         );
         let position = self.books.positions.get(&partition);
-        Desk {
+        Progress {
             position: position.filter(|position| position.incarnation == range.incarnation),
         }
     }
 
     async fn check(&mut self, chunk: Chunk<Seen>) -> Result<(), Error> {
         let range = &self.ranges[chunk.range];
-        let desks = Both::of_each(|consumer| self.desk(consumer, range));
+        let both = Both::of_each(|consumer| self.progress(consumer, range));
         for seen in &chunk.records {
             let counts = self.rows.entry((chunk.range, seen.hour)).or_default();
             counts.records += 1;
             for consumer in Consumer::ALL {
-                let desk = desks.of(consumer);
-                *counts.waiting.of_mut(consumer) += u64::from(!desk.passed(seen.offset));
-                counts.partial |= desk
+                let progress = both.of(consumer);
+                *counts.waiting.of_mut(consumer) += u64::from(!progress.passed(seen.offset));
+                counts.partial |= progress
                     .position
                     .is_some_and(|position| seen.offset < position.ledger_from);
             }
-            // What came before it in the same hour may be gone.
+            // The log may have lost what came before this record in the same hour.
             counts.partial |= seen.offset == range.low && range.low > 0;
         }
         let passed = |consumer: Consumer| {
-            let desk = desks.of(consumer);
+            let progress = both.of(consumer);
             chunk
                 .records
                 .iter()
-                .filter(move |seen| desk.passed(seen.offset))
+                .filter(move |seen| progress.passed(seen.offset))
         };
 
         let events = passed(Consumer::Rollups).filter_map(|seen| Some(seen.event?.identity));
@@ -374,16 +374,17 @@ impl<'a> Audit<'a> {
                     .is_none_or(|event| uncounted.contains(&event.identity))
             })
             .map(|seen| (seen, "was passed and is neither counted nor in quarantine"));
-        self.charge(Consumer::Rollups, chunk.range, suspects.collect())
+        self.report_missing(Consumer::Rollups, chunk.range, suspects.collect())
             .await?;
 
         let suspects = self
             .not_in_history(chunk.range, passed(Consumer::History))
             .await?;
-        self.charge(Consumer::History, chunk.range, suspects).await
+        self.report_missing(Consumer::History, chunk.range, suspects)
+            .await
     }
 
-    /// The records that the sink passed and that are not where they should be, quarantine not asked.
+    /// The records that the sink passed and that are not where they should be. The quarantine is not asked here.
     async fn not_in_history<'s>(
         &self,
         range: usize,
@@ -404,7 +405,7 @@ impl<'a> Audit<'a> {
                 Some(_) => {}
             }
         }
-        // Merged with a copy, or its first copy was withheld.
+        // These may have been merged with a copy, or their first copy was withheld.
         let keys: Vec<(ChildId, NaiveDate, Uuid)> = elsewhere
             .iter()
             .map(|(_, event)| (event.child, event.identity.day, event.id))
@@ -436,8 +437,8 @@ impl<'a> Audit<'a> {
         Ok(suspects)
     }
 
-    /// Charges what is not in quarantine either.
-    async fn charge(
+    /// Reports the suspects that are not in quarantine either.
+    async fn report_missing(
         &mut self,
         consumer: Consumer,
         range: usize,
@@ -526,7 +527,8 @@ impl<'a> Audit<'a> {
         };
         let booked = account.counted + account.duplicates + account.quarantined;
         let passed = counts.records - side.waiting;
-        if !counts.partial && booked != passed && self.desk(consumer, range).position.is_some() {
+        if !counts.partial && booked != passed && self.progress(consumer, range).position.is_some()
+        {
             side.unaccounted += booked.abs_diff(passed);
             self.findings.push(Finding {
                 consumer: consumer.name(),

@@ -58,7 +58,7 @@ impl Action {
 /// Drops the selected rows for good, at most `limit`; with `dry_run` only counts them.
 ///
 /// # Errors
-/// PostgreSQL; what was dropped before is dropped and told.
+/// PostgreSQL failed. What was dropped before stays dropped and is logged.
 pub async fn discard(
     pool: &PgPool,
     selection: &Selection,
@@ -88,7 +88,7 @@ pub async fn discard(
         }
         take_out(&mut transaction, &rows, Action::Dropped, by).await?;
         transaction.commit().await?;
-        tell(&rows, Action::Dropped, by);
+        log(&rows, Action::Dropped, by);
         left = left.saturating_sub_unsigned(found);
         if found < chunk.unsigned_abs() || left == 0 {
             return Ok(outcome);
@@ -106,7 +106,7 @@ pub(crate) async fn take_out(
     fn column<'r, T>(rows: &'r [Row], field: impl Fn(&'r Row) -> T) -> Vec<T> {
         rows.iter().map(field).collect()
     }
-    // A position that was set back brings a record here a second time: the last word counts.
+    // After a position was set back, a record may come here a second time. Then the last action counts.
     sqlx::query(
         "WITH gone AS (
              DELETE FROM quarantine
@@ -136,8 +136,8 @@ pub(crate) async fn take_out(
     .map(drop)
 }
 
-/// Logs what is committed: how many, since `quarantine_actions` has each.
-pub(crate) fn tell(rows: &[Row], action: Action, by: &str) {
+/// Logs how many records were taken out. The table `quarantine_actions` has each of them.
+pub(crate) fn log(rows: &[Row], action: Action, by: &str) {
     let mut counts = BTreeMap::<_, u64>::new();
     for Row {
         consumer,

@@ -1,8 +1,8 @@
 //! The breaker: a consumer that would set aside too large a share of a topic stops.
 //!
-//! One bad record in a thousand is an accident, and goes into quarantine without stopping anybody. One
-//! in ten is a producer gone wrong or a release that this one cannot read: there the records are
-//! better left in Kafka, until somebody has looked, than moved to a table in their hundred thousands.
+//! One bad record in a thousand is an accident, and goes into quarantine without stopping anybody. If it is one in ten,
+//! something is wrong with a producer, or a newer release has written what this one cannot read. Then it is better to
+//! leave the records in Kafka until somebody has looked, than to move hundreds of thousands of them to a table.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::pauses;
 /// The readiness check that a consumer fails while it has stopped.
 pub const READINESS_CHECK: &str = "quarantine";
 
-/// Of fewer records no share is told.
+/// A share is judged only if there are this many records.
 const LEAST_RECORDS: u64 = 1_000;
 
-/// Beyond so many, what was earlier counts half.
+/// Whenever there are more than this, the counts so far are halved.
 const RECENT_RECORDS: u64 = 10_000;
 
 /// Records of a topic in a batch.
@@ -59,7 +59,7 @@ struct Recent {
     unfit: u64,
     /// An operator said to go on, and the share has not been small since.
     resumed: bool,
-    /// PostgreSQL has no word about it.
+    /// PostgreSQL has no pause for it.
     settled: bool,
 }
 
@@ -87,8 +87,8 @@ impl Breaker {
         }
     }
 
-    /// Whether a batch may be committed. After a "no" nothing of it may be, and the same is to be
-    /// asked again [a little later](Self::LOOK_AGAIN).
+    /// Whether a batch may be committed. If not, nothing of it may be committed, and the caller asks again [a little
+    /// later](Self::LOOK_AGAIN).
     pub async fn allows(&self, batch: &[Share<'_>]) -> bool {
         let Some(trouble) = self.trouble(batch) else {
             return true;
@@ -188,7 +188,7 @@ impl Breaker {
         state.stopped = None;
         let recent = state.topics.entry(trouble.topic.clone()).or_default();
         if !recent.resumed {
-            // From here it has to become small, whatever else was fine until now.
+            // From here on the share has to become small, whatever was counted before.
             *recent = Recent {
                 records: trouble.records,
                 unfit: trouble.unfit,
@@ -201,7 +201,7 @@ impl Breaker {
         self.readiness.pass(READINESS_CHECK);
     }
 
-    /// Adds to what is recent; returns the topics that are well and were not known to be.
+    /// Adds a batch to the recent counts. Returns the topics whose share has become small.
     fn count(&self, batch: &[Share<'_>]) -> Vec<Box<str>> {
         let mut state = self.state.lock();
         let mut well = Vec::new();

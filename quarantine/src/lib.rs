@@ -25,7 +25,7 @@ pub use selection::Selection;
 /// Why a command on the quarantine ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// PostgreSQL. What was done before is done and told.
+    /// PostgreSQL failed. What was done before stays done and is logged.
     #[error("PostgreSQL: {0}")]
     Database(#[from] sqlx::Error),
     /// A record was not acknowledged: it stays in quarantine.

@@ -1,4 +1,4 @@
-//! The table `quarantine_pauses`: consumers that wait for an operator, and the operator's word.
+//! The table `quarantine_pauses`: consumers that wait for an operator, and what the operator decided.
 
 use sqlx::{FromRow, PgPool};
 
@@ -9,16 +9,16 @@ use crate::Error;
 pub struct Pause {
     /// Who had stopped.
     pub consumer: String,
-    /// Because of this topic:
+    /// The topic because of which it had stopped.
     pub topic: String,
-    /// so many records were unfit,
+    /// How many of the topic's recent records were unfit.
     pub unfit: i64,
-    /// of so many.
+    /// How many recent records of the topic there were.
     pub records: i64,
 }
 
-/// Lets consumers that have stopped go on: the one, or all; because of the one topic, or of any.
-/// They set aside what they have to until the share of it has been small again.
+/// Lets consumers that have stopped go on: one of them or all, those that stopped because of one topic or of any. They
+/// set aside what they must, until the share of such records has been small again.
 ///
 /// # Errors
 /// PostgreSQL.
@@ -40,7 +40,7 @@ pub async fn resume(
     .await?)
 }
 
-/// Says that the consumer waits, and answers whether it may go on.
+/// Notes that the consumer waits, and returns whether it may go on.
 pub(crate) async fn may_go_on(
     pool: &PgPool,
     consumer: &str,
@@ -61,7 +61,8 @@ pub(crate) async fn may_go_on(
     .await
 }
 
-/// The topic is well: the next pause is a new one, and the operator's word is spent.
+/// Forgets the pause of a topic whose share is small again, and with it the operator's decision. The next pause needs a
+/// new one.
 pub(crate) async fn forget(pool: &PgPool, consumer: &str, topic: &str) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM quarantine_pauses WHERE consumer = $1 AND topic = $2")
         .bind(consumer)

@@ -1,4 +1,4 @@
-//! Records given to their topic again, for every consumer of it.
+//! Puts records into their topic again, for every consumer of it.
 
 use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     Error, Outcome, Selection,
-    actions::{Action, Row, take_out, tell},
+    actions::{Action, Row, log, take_out},
 };
 
 /// Most records between two commits: that many may be produced twice when the command is killed. A
@@ -64,8 +64,8 @@ struct Held {
 /// in quarantine: it could be counted twice.
 ///
 /// # Errors
-/// What was replayed before is replayed and told; of the last few records some may be in Kafka and
-/// still in quarantine, which another replay and deduplication settle.
+/// What was replayed before stays replayed and is logged. Of the last few records some may be in Kafka and still in
+/// quarantine. Another replay takes them out, and deduplication counts them once.
 pub async fn replay(pool: &PgPool, cluster: &Cluster, replay: &Replay) -> Result<Outcome, Error> {
     let producer = producer(cluster)?;
     let began: DateTime<Utc> = sqlx::query_scalar("SELECT now()").fetch_one(pool).await?;
@@ -115,7 +115,7 @@ pub async fn replay(pool: &PgPool, cluster: &Cluster, replay: &Replay) -> Result
         let rows: Vec<Row> = held.into_iter().map(|held| held.row).collect();
         take_out(&mut transaction, &rows, Action::Replayed, &replay.by).await?;
         transaction.commit().await?;
-        tell(&rows, Action::Replayed, &replay.by);
+        log(&rows, Action::Replayed, &replay.by);
 
         sent = sent.saturating_add(replayed);
         let due = Duration::from_secs(1) * sent / replay.rate.get();
@@ -135,9 +135,9 @@ fn producer(cluster: &Cluster) -> Result<FutureProducer, Error> {
     config.create().map_err(|error| Error::Kafka(error.into()))
 }
 
-/// The first day that the identities of all events are remembered of. They are forgotten behind what
-/// was consumed, so later; but the record is not consumed before the aggregator has caught up, so by the
-/// clock, and with a day for it to get there.
+/// The first day of which all identities are still remembered. They are forgotten by their distance from what was
+/// consumed, so later than by the clock. But a record that is put into its topic now is consumed only after the
+/// aggregator has caught up. So this goes by the clock, and leaves a day for the aggregator to catch up.
 fn forgotten_until(now: DateTime<Utc>, remembered_days: u32) -> NaiveDate {
     let days = Days::new(u64::from(remembered_days.saturating_sub(1)));
     now.date_naive()
@@ -148,7 +148,7 @@ fn forgotten_until(now: DateTime<Utc>, remembered_days: u32) -> NaiveDate {
 /// Whether a copy of the event may have been counted and forgotten since.
 fn is_forgotten(event: &Record<'_>, until: NaiveDate) -> bool {
     let day = match event.identity().day {
-        // Identities of reset clocks go by the day they came on.
+        // Identities of reset clocks are forgotten by the day on which the event came.
         RESET_CLOCK_DAY => DateTime::from_timestamp_millis(event.received_at)
             .map_or(NaiveDate::MIN, |received| received.date_naive()),
         day => day,
@@ -210,7 +210,7 @@ async fn lock(
     .await?)
 }
 
-/// Producing to a topic that is gone would make it anew, with whatever settings the broker likes.
+/// Checks that the topics exist. Producing to a topic that is gone would create it, with the broker's default settings.
 async fn check_topics(
     producer: &FutureProducer,
     cluster: &Cluster,
@@ -261,7 +261,7 @@ async fn produce<'h>(
     Ok(())
 }
 
-/// The child, as ingest writes it, if the record says so much.
+/// The key that ingest gives the record: its child, if the record names one.
 fn key(record: &[u8]) -> Option<String> {
     child_of(record).map(|child| child.uuid().to_string())
 }

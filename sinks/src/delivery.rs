@@ -1,7 +1,7 @@
-//! One range's way: begin it in PostgreSQL, insert it into ClickHouse, finish it in PostgreSQL.
+//! Delivers one range: begins it in PostgreSQL, inserts it into ClickHouse, and finishes it in PostgreSQL.
 //!
-//! A crash between any two steps is repaired by whoever owns the partition next: it finds the range
-//! begun, forms the same one again and inserts it under the same token.
+//! A crash between two steps is repaired by the next owner of the partition. It finds that the range was begun, forms
+//! the same range again, and inserts it under the same token.
 
 use std::{collections::BTreeMap, slice, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     warehouse::{Poisonous, Warehouse},
 };
 
-/// What a range needs on its way.
+/// What the delivery of a range needs.
 #[derive(Debug)]
 pub(crate) struct Deliverer {
     pub(crate) pool: PgPool,
@@ -33,15 +33,15 @@ pub(crate) struct Deliverer {
 /// How a delivery ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The range is dealt with for good.
+    /// The range is finished.
     Done,
-    /// PostgreSQL says that the position is not what we thought.
+    /// PostgreSQL says that the position is not the one that this instance expected.
     Fenced,
-    /// The partition has gone elsewhere.
+    /// Another instance has the partition now.
     Lost,
 }
 
-/// Brings a range to its end.
+/// Delivers a range, however long it takes.
 pub(crate) async fn deliver(deliverer: Arc<Deliverer>, mut range: Range) -> Outcome {
     let links = std::mem::take(&mut range.links);
     let span = deliverer.handle.span(slice::from_ref(&range.part), links);
@@ -141,17 +141,16 @@ async fn wait_until_allowed(deliverer: &Deliverer, range: &Range, share: Share<'
     false
 }
 
-/// Repeats a step in PostgreSQL until it is done, fenced, or no longer ours to do.
+/// Repeats a step in PostgreSQL until it is done or fenced, or another instance has the partition.
 ///
-/// A commit whose answer was lost may have happened: then the repetition is fenced, and reading the
-/// position again tells.
+/// A commit whose answer was lost may have happened. Then the repetition is fenced, and the position is read again.
 async fn persist<T, F: Future<Output = Result<T, positions::Error>>>(
     deliverer: &Deliverer,
     range: &Range,
     step: impl Fn() -> F,
 ) -> Result<T, Outcome> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    let mut told = false;
+    let mut is_logged = false;
     while deliverer.handle.is_current(&range.part) {
         match step().await {
             Ok(done) => return Ok(done),
@@ -160,7 +159,7 @@ async fn persist<T, F: Future<Output = Result<T, positions::Error>>>(
                 return Err(Outcome::Fenced);
             }
             Err(error) => {
-                if !std::mem::replace(&mut told, true) {
+                if !std::mem::replace(&mut is_logged, true) {
                     tracing::warn!(%error, "a position could not be written; retrying");
                 }
                 metrics::retried("postgres", "error");
@@ -172,8 +171,8 @@ async fn persist<T, F: Future<Output = Result<T, positions::Error>>>(
     Err(Outcome::Lost)
 }
 
-/// The records behind rows that ClickHouse does not take. They are read from Kafka once more:
-/// keeping every record in memory beside its row, for the rare one, would double what a range costs.
+/// The records of the rows that ClickHouse refuses. They are read from Kafka once more. There are few of them: to keep
+/// every record in memory beside its row would double what a range costs.
 async fn quarantined(
     deliverer: &Deliverer,
     range: &Range,

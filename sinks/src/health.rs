@@ -1,4 +1,5 @@
-//! Whether the stores answer, for readiness and for the log: a change is told once, not each retry.
+//! Whether ClickHouse takes inserts, for readiness and for the log. The log gets a line for each change, not for each
+//! retry.
 
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ impl Health {
         }
     }
 
-    /// What ClickHouse said is not told: its messages quote the rows they are about.
+    /// The text of ClickHouse's error is not logged, because it quotes rows.
     pub(crate) fn ill(&self, trouble: Trouble, code: Option<u32>) {
         if self.trouble.lock().replace(trouble) == Some(trouble) {
             return;

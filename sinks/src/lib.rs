@@ -6,8 +6,8 @@
 //! the same one again and inserts it under the same token, which ClickHouse takes once. What
 //! `analytics` withholds never leaves for ClickHouse ([`progress`]).
 //!
-//! One task ([`run`]) owns what waits ([`buffer`]); inserts of different partitions overlap, a
-//! partition has one at a time.
+//! One task ([`run`]) owns the records that are not inserted yet ([`buffer`]). Inserts of different partitions run at
+//! the same time; a partition has only one at a time.
 
 mod backoff;
 mod buffer;
@@ -41,22 +41,22 @@ pub const CONSUMER: &str = "history";
 pub struct Config {
     /// Kafka consumer group. For why it is not called after the sink, see [`CONSUMER`].
     pub group: String,
-    /// Records after which a range goes; below 4 194 304.
+    /// Records after which a range is inserted; below 4 194 304.
     pub max_records: usize,
-    /// Bytes after which a range goes.
+    /// Bytes after which a range is inserted.
     pub max_bytes: usize,
     /// A range younger than this waits for more records.
     pub min_age: Duration,
-    /// A range older than this goes whatever the pace.
+    /// A range older than this is inserted whatever the pace.
     pub max_age: Duration,
-    /// Least time between two inserts that nothing urges: four a second, whatever the number of
-    /// partitions, as long as that keeps them below `max_age`.
+    /// The least time between two inserts that are not urgent. That makes four a second, whatever the number of
+    /// partitions, as long as it keeps them below `max_age`.
     pub pace: Duration,
     /// Inserts at the same time, at most; twice as many where some take longer than 3 s.
     pub inserts: usize,
-    /// Memory for rows, waiting and being inserted; beyond it no records are taken. A partition whose insert
-    /// takes longer than 3 s and that has a quarter of it is left alone meanwhile; such partitions may have as
-    /// much again, so that they do not keep the others from going on.
+    /// Memory for rows that wait or are being inserted. When it is full, no more records are taken. A partition is held
+    /// while its insert takes longer than 3 s and it has a quarter of this memory. Partitions that are held may have as
+    /// much memory again, so that they do not keep the others from going on.
     pub max_buffered_bytes: usize,
     /// Longest time for ClickHouse to take 256 KiB of an insert.
     pub send_timeout: Duration,

@@ -20,7 +20,7 @@ use crate::{
 /// Days after which no copy of a withheld event can come: as long as identities are remembered.
 const WITHHELD_DAYS: u64 = 45;
 
-/// What came of beginning a range.
+/// The result of beginning a range.
 #[derive(Debug)]
 pub(crate) enum Begun {
     /// The range is ours to insert, without the rows of these indices (sorted): the first copies of
@@ -78,7 +78,8 @@ pub(crate) async fn finish(
     Ok(transaction.commit().await?)
 }
 
-/// With the step over the range: what was set aside of it, and what became of the rest.
+/// Writes the records that were set aside and the entries of the ledger, in the transaction that moves the position
+/// over the range.
 async fn settle(
     connection: &mut PgConnection,
     range: &Range,

@@ -39,11 +39,11 @@ pub(crate) struct Range {
     pub(crate) quarantined: Vec<Quarantined>,
     /// What becomes of the records, by the hour of their timestamps.
     pub(crate) accounts: BTreeMap<i64, Account>,
-    /// From which offset on the records are of which hour.
+    /// The offset from which on the records are of another hour, and the hour.
     hours: Vec<(i64, i64)>,
     quarantined_bytes: usize,
     pub(crate) oldest_received_at: i64,
-    /// 0 while none is known.
+    /// The largest `received_at` of the records, Unix milliseconds; 0 while none is known.
     pub(crate) newest_received_at: i64,
     /// When the first record was taken.
     pub(crate) opened: Instant,
@@ -52,8 +52,8 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// An empty range from `first` on, of the partition `part` is of. When that part is a range begun
-    /// before, so is this.
+    /// An empty range that begins at `first`, of the partition of `part`. If the part is a range that was begun before,
+    /// so is this.
     pub(crate) fn new(part: &Part, first: i64, now: Instant) -> Self {
         Self {
             part: Part {
@@ -90,7 +90,7 @@ impl Range {
         self.part.event_type
     }
 
-    /// Names the range for ever, and so is what ClickHouse tells repeated inserts by.
+    /// The deduplication token of the range. It never changes, so ClickHouse knows a repeated insert by it.
     pub(crate) fn token(&self) -> String {
         let Part {
             incarnation,

@@ -23,8 +23,7 @@ pub(crate) enum Error {
     Thread(#[from] tokio::task::JoinError),
 }
 
-/// The records at these offsets (ascending), each with its offset. One that Kafka no longer has
-/// comes empty.
+/// The records at these offsets (ascending), each with its offset. A record that Kafka no longer has is empty.
 pub(crate) async fn records(
     cluster: &Cluster,
     topic: &str,

@@ -1,4 +1,4 @@
-//! The task that owns what waits and decides what goes.
+//! The task that owns the buffer and starts the inserts.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -94,8 +94,8 @@ impl Sink {
             for ((topic, partition), is_held) in self.buffer.holds(Instant::now()) {
                 self.deliverer.handle.hold(&topic, partition, is_held);
             }
-            // With nothing in the air, what is buffered only waits for records that are still to
-            // come: those of ranges that were begun before a restart.
+            // While no insert is running, a full buffer can only wait for more records of ranges that were begun before
+            // a restart. So these must be taken.
             let has_room = self.buffer.moving_bytes() < self.config.max_buffered_bytes
                 || self.deliveries.is_empty();
             let tick = async {
@@ -119,7 +119,7 @@ impl Sink {
             }
         }
         self.stop().await;
-        // What it still has is read again by the next owner.
+        // What the consumer still has is read again by the next owner.
         while consumer.next().await.is_some() {}
         Ok(consumer.join().await?)
     }
@@ -127,7 +127,7 @@ impl Sink {
     fn start_due(&mut self) {
         self.buffer
             .keep(|part| self.deliverer.handle.is_current(part));
-        // Those that are slow give their places to others, once.
+        // Each slow insert lets another one run, up to twice as many as usual.
         let slow = self.buffer.slow(Instant::now()).min(self.config.inserts);
         while self.deliveries.len() < self.config.inserts + slow
             && let Some((key, range)) = self.buffer.next(Instant::now())
@@ -163,7 +163,7 @@ impl Sink {
         }
     }
 
-    /// Lets inserts end, for a while. One that is cut off is begun, so it is repeated.
+    /// Waits for the running inserts, but not for long. An insert that is cut off was begun, so it is repeated.
     async fn stop(&mut self) {
         let ended = async { while self.deliveries.join_next().await.is_some() {} };
         if tokio::time::timeout(self.config.shutdown_grace, ended)

@@ -1,5 +1,4 @@
-//! Inserts that can be repeated: the same bytes, in one block, under one token, until ClickHouse
-//! has them.
+//! Inserts that can be repeated: the same bytes are sent in one block under one token, until ClickHouse has them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,7 +36,8 @@ const PINNED: &[(&str, &str)] = &[
     ("insert_deduplicate", "1"),
     ("deduplicate_insert", "enable"),
     ("max_insert_threads", "1"),
-    // A month of id-days each: what devices with wrong clocks, or a liar with all of them, can spread over.
+    // Each partition is a month of id-days. The events of devices with wrong clocks can be spread over all of these
+    // months.
     ("max_partitions_per_insert_block", ID_MONTHS),
     ("max_insert_block_size", BLOCK_ROWS),
     ("max_insert_block_size_bytes", "0"),
@@ -55,7 +55,7 @@ pub(crate) struct Poisonous {
     pub(crate) code: u32,
 }
 
-/// What one insert sends, as often as it takes.
+/// What one insert sends, the same in each attempt.
 struct Block<'a> {
     statement: &'a str,
     header: Bytes,
@@ -105,8 +105,8 @@ impl Warehouse {
         }
     }
 
-    /// Inserts the rows of a range, however long it takes, but for those that ClickHouse does not
-    /// take: they are returned. `None` once `is_ours` says that the partition has gone elsewhere.
+    /// Inserts the rows of a range, however long it takes. Returns those that ClickHouse refuses, or `None` once
+    /// `is_ours` says that another instance has the partition.
     pub(crate) async fn insert(
         &self,
         range: &Range,
@@ -148,7 +148,8 @@ impl Warehouse {
         Some(poisonous)
     }
 
-    /// `Some(None)` when the rows are in; `Some(Some(code))` when one of them is to blame.
+    /// `Some(None)` when the rows are in; `Some(Some(code))` when one of them is to blame; `None` when another instance
+    /// has the partition.
     async fn insert_block(
         &self,
         block: &Block<'_>,
@@ -167,7 +168,7 @@ impl Warehouse {
             };
             let (trouble, code) = match verdict::judge(&error) {
                 Verdict::Retry(trouble) => (trouble, verdict::code(&error)),
-                // A table of other types misreads every row; that is nobody's poison.
+                // If the table has other types, it misreads every row. Then no row is to blame.
                 Verdict::Poison(code) => match self.check_schema().await {
                     Ok(()) => return Some(Some(code)),
                     Err(trouble) => trouble,
@@ -240,7 +241,7 @@ async fn pinned(client: &Client, timeout: Duration) -> Result<Client, Error> {
         .bind(names)
         .fetch_all::<String>();
     let known: BTreeSet<String> = timed(timeout, query).await?.into_iter().collect();
-    // A request that outlives its client must not land much later, when its token is forgotten.
+    // A request must not be executed long after its client has gone, because its token may be forgotten by then.
     let client = client
         .clone()
         .with_setting("max_execution_time", timeout.as_secs().to_string());

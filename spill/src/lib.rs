@@ -43,14 +43,14 @@ pub const MIN_BYTES: u64 = 16 << 20;
 pub struct Record {
     /// When it came to be, Unix milliseconds: its age is counted from here.
     pub since: i64,
-    /// What it is; nobody here reads it.
+    /// Its content. This crate does not read it.
     pub bytes: Vec<u8>,
 }
 
 /// A record on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spilled {
-    /// Its place in the queue, to remove it by.
+    /// Its number in the queue, by which it is removed.
     pub seq: i64,
     /// The record.
     pub record: Record,
@@ -69,7 +69,7 @@ pub struct State {
     pub bytes: u64,
     /// [`Record::since`] of the first in the queue.
     pub oldest: Option<i64>,
-    /// What the disk said when it was last written to, if that failed.
+    /// The error of the last write to the disk, if that failed.
     pub fault: Option<Refused>,
 }
 
@@ -79,7 +79,7 @@ pub enum OpenError {
     /// The directory or a file in it cannot be made or made private.
     #[error("the spill directory {0} cannot be used: {1}")]
     Directory(PathBuf, io::Error),
-    /// Two processes would each drain what the other one writes.
+    /// Another process uses it. Each of the two would drain what the other one writes.
     #[error(
         "the spill directory {0} is in use by another process: give each its own, or wait until that \
          one has ended"
@@ -99,13 +99,13 @@ pub enum OpenError {
 /// Why nothing was kept, or nothing could be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// It holds as much as it may.
+    /// The queue holds as much as it may.
     #[error("the spill is full")]
     Full,
     /// The disk has no room, or this process may not write more.
     #[error("the spill's disk is full")]
     NoRoom,
-    /// Anything else that a disk can do; the log has it.
+    /// Any other error of the disk. It is in the log.
     #[error("the spill's disk fails")]
     Disk,
     /// The queue was closed.
@@ -133,8 +133,8 @@ impl Spill {
     /// # Errors
     /// [`OpenError`]: nothing was changed.
     pub fn open(dir: &Path, max_bytes: u64) -> Result<Self, OpenError> {
-        // A file that may not grow further (`ulimit -f`) shall be an error like any other, not the end
-        // of the process. Once handled, the signal stays so.
+        // When a file may not grow further (`ulimit -f`), this must be an error like any other and not end the process.
+        // Once the signal has a handler, the handler stays.
         let _stays = signal(SignalKind::from_raw(libc::SIGXFSZ))
             .map_err(|error| OpenError::Directory(dir.to_owned(), error))?;
         let store = Store::open(dir)?;
@@ -178,7 +178,7 @@ impl Spill {
         .await
     }
 
-    /// Removes records by their places.
+    /// Removes records by their numbers.
     ///
     /// # Errors
     /// [`Refused`]: some of them, or all, are still there.
@@ -205,8 +205,8 @@ impl Spill {
         }
     }
 
-    /// Finishes what was asked for and lets go of the directory; whatever is asked of any clone
-    /// afterwards is [`Refused::Closed`]. What is on the disk stays there.
+    /// Finishes the requests that came before, and closes the files. Later requests, by any clone, get
+    /// [`Refused::Closed`]. What is on the disk stays there.
     pub async fn close(&self) {
         let _ = self.ask(|reply| Command::Close { reply }).await;
     }

@@ -22,7 +22,7 @@ const MAX_BYTES_OUT: usize = 4 << 20;
 /// A file above this is made small again when the queue has run empty.
 const WORTH_SHRINKING: u64 = 1 << 20;
 
-/// What a trial of the disk writes.
+/// How many bytes a trial of the disk writes.
 const TRIAL_BYTES: i32 = 256 << 10;
 
 /// Nobody else opens the file while this process has it (`EXCLUSIVE`). The journal's file stays (`PERSIST`),
@@ -54,7 +54,7 @@ pub(crate) struct Store {
     /// Records in the queue.
     pub(crate) records: u64,
     pub(crate) damaged: u64,
-    /// Every record up to this place was too old when the queue was read, and will stay so.
+    /// Every record up to this number was too old when the queue was read, and will stay so.
     held_to: i64,
     pub(crate) held: u64,
 }
@@ -94,12 +94,13 @@ impl Store {
         {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // By its path: to close a file of one's own drops SQLite's locks on it.
+                // The permissions are set by path, because closing another handle of the file would drop SQLite's locks
+                // on it.
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
             }
             Err(error) => return Err(error.into()),
         }
-        // The name must outlive a power cut as well; SQLite does that for its journal.
+        // The file's name must survive a power cut too. SQLite sees to that for its journal.
         fs::File::open(dir)?.sync_all()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)?;
@@ -149,8 +150,7 @@ impl Store {
         Ok(())
     }
 
-    /// The first records that are not from before `not_before`. Damaged ones are put to the others of
-    /// their kind.
+    /// The first records that are not from before `not_before`. Damaged ones are moved to the table of damaged records.
     pub(crate) fn first(
         &mut self,
         not_before: i64,
@@ -219,8 +219,8 @@ impl Store {
     /// Removes records; the file is made small when none is left.
     pub(crate) fn remove(&mut self, seqs: &[i64]) -> Result<(), rusqlite::Error> {
         match self.try_remove(seqs) {
-            // The journal cannot grow. It has room for fewer: a disk that the spill has filled must
-            // not keep it from running empty.
+            // The journal cannot grow, but it has room for fewer records. A disk that the spill has filled must not
+            // keep it from running empty.
             Err(error) if is_no_room(&error) && seqs.len() > 1 => {
                 let (some, others) = seqs.split_at(seqs.len() / 2);
                 self.remove(some)?;
@@ -238,7 +238,7 @@ impl Store {
         if self.records + self.damaged == 0
             && self.file_pages()? * self.page_size()? > WORTH_SHRINKING
         {
-            // What children did is not left lying in free pages. The next time will do as well.
+            // What children did must not stay in free pages. If this fails, the next time is early enough.
             if let Err(error) = self.connection.execute_batch("VACUUM") {
                 tracing::warn!(%error, "the empty spill could not be made small");
             }

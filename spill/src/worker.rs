@@ -49,7 +49,7 @@ pub(crate) enum Command {
 }
 
 pub(crate) struct Worker {
-    /// None where a damaged file was set aside and no new one could be made yet.
+    /// `None` if a damaged file was set aside and no new one could be made yet.
     store: Option<Store>,
     dir: PathBuf,
     max_bytes: u64,
@@ -115,7 +115,7 @@ impl Worker {
         }
     }
 
-    /// One transaction for all of them; those that would not fit are refused.
+    /// Appends all of them in one transaction. Those that would not fit are refused.
     fn append(&mut self, group: Vec<(Vec<Record>, u64, Reply<()>)>) {
         let mut expected = self.state.lock().bytes;
         let (mut fit, mut replies) = (Vec::new(), Vec::new());
@@ -137,7 +137,7 @@ impl Worker {
         }
     }
 
-    /// Does something with the file, and draws the consequences where it fails.
+    /// Does something with the file. If it fails, notes the fault, and sets a damaged file aside.
     fn work<T>(
         &mut self,
         work: impl FnOnce(&mut Store) -> Result<T, rusqlite::Error>,
@@ -177,7 +177,7 @@ impl Worker {
         }
     }
 
-    /// After a failure: has it passed?
+    /// After a failure, checks whether the disk works again.
     fn try_disk(&mut self) {
         if self.store.is_none() {
             self.open();
@@ -197,7 +197,7 @@ impl Worker {
         }
     }
 
-    /// Takes down how much there is.
+    /// Notes how much there is in the queue.
     fn look(&mut self) {
         let Some(store) = &self.store else { return };
         let (Ok(bytes), Ok(oldest)) = (store.bytes(), store.oldest()) else {

@@ -1,4 +1,4 @@
-//! Where spans go, as OpenTelemetry's standard variables say, and the exporter.
+//! Reads OpenTelemetry's standard variables, which say where spans go, and makes the exporter.
 
 use std::{
     env, fmt,
@@ -23,14 +23,14 @@ use crate::span::{self, Sampler};
 /// The share of requests that are traced when nothing else is said.
 const DEFAULT_RATIO: f64 = 0.01;
 
-/// How often a collector that takes nothing is complained of.
+/// How often it is logged that the collector takes nothing.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// How long the last spans may take to get away when the process ends: after 40 s of draining, and before
-/// the SIGKILL that follows after 45 under docker-compose.yml.
+/// How long the last spans may take to be sent when the process ends. That is after 40 s of draining, and before the
+/// SIGKILL that follows after 45 s under docker-compose.yml.
 const FLUSH: Duration = Duration::from_secs(4);
 
-/// A collector that takes spans over OTLP, and which are for it.
+/// A collector that takes spans over OTLP, and which requests are traced for it.
 #[derive(Clone, Debug)]
 pub struct Collector {
     endpoint: Url,
@@ -103,7 +103,7 @@ impl Collector {
         };
         let provider = SdkTracerProvider::builder()
             .with_span_processor(BatchSpanProcessor::builder(exporter).build())
-            // What is not sampled never gets as far as a span.
+            // A request that is not sampled has no span, so all spans are sent.
             .with_sampler(SdkSampler::AlwaysOn)
             .with_resource(resource(name))
             .build();
@@ -192,7 +192,7 @@ fn sampler_of(
     let ratio = match kind {
         "always_on" => 1.0,
         "always_off" => 0.0,
-        // Of all, says the standard.
+        // Without an argument the standard means all requests.
         "traceidratio" => share.unwrap_or(1.0),
         _ => {
             return Err(InvalidCollector(format!(
@@ -223,7 +223,7 @@ fn resource(name: &'static str) -> Resource {
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Gets the last spans away, within 4 s or not at all.
+    /// Sends the last spans, within 4 s or not at all.
     pub async fn flush(self) {
         let flush = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(FLUSH));
         if !matches!(flush.await, Ok(Ok(()))) {
@@ -237,7 +237,7 @@ impl Traces {
 struct Exporter {
     otlp: Arc<Otlp>,
     runtime: Handle,
-    /// When the collector was last complained of.
+    /// When a failure of the collector was last logged.
     told: Mutex<Option<Instant>>,
 }
 

@@ -16,7 +16,7 @@ use crate::metrics::READY;
 
 type Checks = BTreeMap<&'static str, Result<(), Cow<'static, str>>>;
 
-/// What a role needs before it can do its work, and which of it is missing now.
+/// The checks that must hold before a role can do its work, and which of them fail now.
 ///
 /// Every check fails until it passed once: a role that never looked is not ready.
 #[derive(Clone, Debug)]
@@ -26,8 +26,8 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// A role with these checks, all failing. Create it after the metrics are installed, which tell of
-    /// them too.
+    /// A role with these checks, which all fail at first. Create it after the metrics are installed, because the checks
+    /// are metrics too.
     #[must_use]
     pub fn new(role: &'static str, checks: &[&'static str]) -> Self {
         let this = Self {
@@ -78,8 +78,9 @@ impl Readiness {
 /// What a process tells those who run it: whether its roles are alive, whether they can do their work, and its
 /// metrics.
 ///
-/// Each role tells of itself on its own port, with all metrics of the process. Where there is a
-/// [listener](Self::apart) for the operator, that tells of all of them, and the roles' own ports no metrics.
+/// Each role serves its own health on its own port, with all metrics of the process. If there is a separate
+/// [listener](Self::apart) for the operator, that serves the health of all roles, and the roles' own ports have no
+/// metrics.
 #[derive(Clone, Debug)]
 pub struct Operations {
     metrics: Metrics,
@@ -101,7 +102,7 @@ impl From<Metrics> for Operations {
 }
 
 impl Operations {
-    /// On a listener apart, for these roles: none of them is ready before it was started.
+    /// On a separate listener, for these roles. None of them is ready before it was started.
     #[must_use]
     pub fn apart(metrics: Metrics, expected: &[&'static str]) -> Self {
         let roles = Roles {
@@ -114,7 +115,7 @@ impl Operations {
         }
     }
 
-    /// On a listener apart, of a role that has no other.
+    /// On a separate listener, for a role that has no port of its own.
     #[must_use]
     pub fn alone(metrics: Metrics, readiness: Readiness) -> Self {
         let operations = Self::apart(metrics, &[readiness.role]);
@@ -139,7 +140,7 @@ impl Operations {
         }
     }
 
-    /// The routes of the listener apart. Several roles tell of their checks as `role.check`.
+    /// The routes of the separate listener. If there are several roles, their checks are named `role.check`.
     pub fn of_process<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let roles = self.apart.clone();
         let report = move || match &roles {

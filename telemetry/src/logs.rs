@@ -23,22 +23,22 @@ pub enum LogFormat {
     Json,
 }
 
-/// The logger, for as long as the process has something to say. Dropped, it tells how many repeated lines were left
-/// out that it has not told of yet.
+/// The logger, which must live as long as the process logs. When it is dropped, it reports how many repeated lines were
+/// left out and not reported yet.
 #[must_use = "what is left out at the end would not be told"]
 #[derive(Debug)]
 pub struct Logs(Repeats);
 
 impl Drop for Logs {
     fn drop(&mut self) {
-        self.0.tell();
+        self.0.report();
     }
 }
 
 /// Installs the process's logger. Does nothing if one is there already.
 ///
-/// Of warnings and errors that repeat one a second is written, and then how many were left out, as the same line
-/// with `suppressed` in place of its other fields.
+/// Of warnings and errors that repeat, one a second is written. Then a line with the same message has `suppressed` in
+/// place of its other fields, and says how many were left out.
 ///
 /// `filter` is `tracing`'s directive syntax (`info`, `info,rivulet_ingest=debug`).
 ///

@@ -7,8 +7,8 @@ use metrics_process::Collector;
 
 use crate::Declaration;
 
-/// How often histogram buckets are drained, without which a quiet process that is not scraped grows, and
-/// the process is measured.
+/// How often the process is measured and histogram buckets are drained. If they were not, a process that nobody scrapes
+/// would grow.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Bucket bounds in seconds for every `*_seconds` histogram: 1 ms to 2 min.
@@ -50,7 +50,7 @@ impl Metrics {
         }
     }
 
-    /// A reading end that no recorder writes to, for tests of one role among many.
+    /// The reading end of no recorder, for tests of one role among many.
     #[must_use]
     pub fn detached() -> Self {
         Self(PrometheusBuilder::new().build_recorder().handle())

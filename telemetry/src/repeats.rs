@@ -1,9 +1,9 @@
-//! Warnings and errors that repeat, bounded: of each kind a line a second, and how many were left out.
+//! Bounds warnings and errors that repeat: of each kind one line a second is written, and how many were left out.
 //!
-//! Whoever can make the program complain, be it a stranger, a broken store or a topic full of garbage, can do so
-//! some hundred thousand times a second. The first line of a kind is written at once. What follows within a second
-//! is counted, and the count is written as a line of its own: level, target and message of those left out, and
-//! `suppressed`. Then a whole line has its turn again, so that it can be seen what is different by now.
+//! A stranger, a broken store or a topic full of garbage can make the program log some hundred thousand lines a second.
+//! The first line of a kind is written at once. What follows within a second is counted, and the count is written as a
+//! line of its own: level, target and message of the lines that were left out, and `suppressed`. After that a whole
+//! line may be written again, so that it can be seen what has changed by now.
 
 use std::{
     collections::HashMap,
@@ -27,8 +27,8 @@ use tracing_subscriber::{Layer, layer::Context};
 /// The least time between two lines of a kind.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How often counts are looked at while there are any. Where a count was the last line, the next may be a whole one
-/// for so long, before it is a count again.
+/// How often the counts are checked while there are any. If the last line was a count, a whole line may be written for
+/// so long, before the next count is.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// So many texts of one call site are kinds by themselves. All its other texts together are one more kind. So the
@@ -38,7 +38,7 @@ const TEXTS: usize = 16;
 /// Bytes of a text that tell it from others.
 const TEXT_BYTES: usize = 200;
 
-/// What the line of a count is called, to know it by: no line of the program has this name.
+/// The name of the lines that report counts. No other line of the program has this name.
 const COUNT: &str = "suppressed lines";
 
 /// The lines of one kind.
@@ -48,7 +48,7 @@ struct Kind {
     /// When the next line may be written.
     free_at: Instant,
     suppressed: u64,
-    /// The last line was a count.
+    /// Whether the last line was a count.
     counted: bool,
 }
 
@@ -73,7 +73,7 @@ impl Kind {
         allowed
     }
 
-    /// How many lines are to be told of, if it is time to.
+    /// How many lines were left out, if it is time to report them.
     fn due(&mut self, now: Instant) -> Option<u64> {
         let from = if self.counted {
             self.free_at + LOOK
@@ -87,7 +87,7 @@ impl Kind {
         Some(std::mem::take(&mut self.suppressed))
     }
 
-    /// Whether forgetting it changes nothing.
+    /// Whether it can be forgotten without changing anything.
     fn is_idle(&self, now: Instant) -> bool {
         self.suppressed == 0 && now >= self.free_at
     }
@@ -97,7 +97,7 @@ impl Kind {
 #[derive(Debug)]
 struct CallSite {
     metadata: &'static Metadata<'static>,
-    /// Of the lines that tell how many are left out.
+    /// For the lines that report how many were left out.
     of_counts: Option<&'static Metadata<'static>>,
     kinds: Vec<Kind>,
     others: Kind,
@@ -123,7 +123,7 @@ impl CallSite {
     }
 }
 
-/// A line that tells how many were left out.
+/// A line that reports how many were left out.
 #[derive(Debug)]
 struct Count {
     metadata: &'static Metadata<'static>,
@@ -185,10 +185,10 @@ impl Callsite for CountCallsite {
 #[derive(Debug, Default)]
 struct State {
     call_sites: HashMap<Identifier, CallSite>,
-    /// There are counts to tell.
+    /// Whether there are counts that were not reported yet.
     pending: bool,
-    /// Somebody tells them.
-    has_teller: bool,
+    /// Whether there is a thread that reports them.
+    has_reporter: bool,
 }
 
 impl State {
@@ -207,7 +207,7 @@ impl State {
         allowed
     }
 
-    /// The counts for which it is time; all where no time is given.
+    /// The counts that are due now, or all of them if no time is given.
     fn due(&mut self, now: Option<Instant>) -> Vec<Count> {
         let mut due = Vec::new();
         self.pending = false;
@@ -238,8 +238,8 @@ struct Shared {
 }
 
 impl Shared {
-    /// Tells counts for as long as the process lives.
-    fn keep_telling(&self) -> ! {
+    /// Reports counts for as long as the process lives.
+    fn report_for_ever(&self) -> ! {
         loop {
             {
                 let mut state = self.state.lock();
@@ -254,7 +254,7 @@ impl Shared {
     }
 }
 
-/// Passes on of each kind of warning and error one a second.
+/// Lets one line a second pass of each kind of warning and error.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Repeats {
     shared: Arc<Shared>,
@@ -265,25 +265,25 @@ impl Repeats {
         let mut text = Text::default();
         event.record(&mut text);
         let mut state = self.shared.state.lock();
-        let (was_pending, has_teller) = (state.pending, state.has_teller);
+        let (was_pending, has_reporter) = (state.pending, state.has_reporter);
         let allowed = state.allows(event.metadata(), &text.0, now);
         if state.pending && !was_pending {
-            state.has_teller = true;
+            state.has_reporter = true;
             drop(state);
-            if has_teller {
+            if has_reporter {
                 self.shared.pending.notify_one();
             } else {
                 let shared = Arc::clone(&self.shared);
-                let teller = thread::Builder::new().name("log-repeats".to_owned());
-                // Without it, counts are told at the end.
-                let _ = teller.spawn(move || shared.keep_telling());
+                let reporter = thread::Builder::new().name("log-repeats".to_owned());
+                // Without this thread, counts are reported at the end.
+                let _ = reporter.spawn(move || shared.report_for_ever());
             }
         }
         allowed
     }
 
-    /// Tells every count there is.
-    pub(crate) fn tell(&self) {
+    /// Reports all counts.
+    pub(crate) fn report(&self) {
         let due = self.shared.state.lock().due(None);
         due.iter().for_each(Count::write);
     }
@@ -292,7 +292,7 @@ impl Repeats {
 impl<S: Subscriber> Layer<S> for Repeats {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        // What is below is only there where an operator asks for it.
+        // Lines below WARN are only there if an operator asks for them.
         *metadata.level() > Level::WARN
             || metadata.name() == COUNT
             || self.allows(event, Instant::now())
@@ -306,7 +306,7 @@ struct Text(String);
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            // An error is that there is more than is wanted.
+            // An error only means that there is more text than is kept.
             let _ = write!(self, "{value:?}");
         }
     }

@@ -1,7 +1,7 @@
-//! Spans of requests and batches, and what of them travels with a record.
+//! Spans of requests and batches, and the header that a record carries.
 //!
-//! Nothing is done for a request that is not sampled: it has no span, and its records no header. A batch
-//! has a span when a record in it is of a request that has one.
+//! A request that is not sampled has no span, and its records have no header. A batch has a span if a record in it is
+//! of a request that has one.
 
 use std::sync::OnceLock;
 
@@ -34,15 +34,15 @@ struct Tracing {
 /// Which requests are traced.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Sampler {
-    /// A caller who says that a request is not traced is believed.
+    /// Whether a request is not traced if its caller says so.
     pub(crate) asks_caller: bool,
-    /// The share of the others that is, 0..=1.
+    /// The share of the other requests that is traced, 0..=1.
     pub(crate) ratio: f64,
 }
 
 impl Sampler {
-    /// Strangers cannot switch tracing on: that a caller traces a request does not make it more likely to
-    /// be, and neither does the trace id, which is the caller's choice.
+    /// Decides whether a request is traced. Strangers cannot switch tracing on: if a caller traces a request, that does
+    /// not make it more likely to be traced here. The trace id does not matter either, because the caller chooses it.
     fn takes(self, caller: impl FnOnce() -> Option<SpanContext>) -> Option<Context> {
         if rand::random::<f64>() >= self.ratio {
             return None;
@@ -73,8 +73,8 @@ pub fn tracing_is_on() -> bool {
 pub struct Span(Context);
 
 impl Span {
-    /// Of a request, beneath the caller's span where that has one; `None` unless it is sampled. `route`
-    /// is a name without ids.
+    /// The span of a request, below the caller's span if it has one. `None` unless it is sampled. `route` is a name
+    /// without ids.
     #[must_use]
     pub fn of_request(method: &Method, route: &'static str, headers: &HeaderMap) -> Option<Self> {
         let tracing = TRACING.get()?;
@@ -91,8 +91,8 @@ impl Span {
         Some(Self::start(tracing, builder, &parent))
     }
 
-    /// Of work on what came from many requests, linked to those of them that are traced; `None` when none
-    /// is.
+    /// The span of work on what came from many requests. It is linked to those of them that are traced; `None` if none
+    /// of them is.
     #[must_use]
     pub fn of_batch(name: String, links: Links) -> Option<Self> {
         let tracing = TRACING.get()?;
@@ -109,10 +109,10 @@ impl Span {
         Some(Self::start(tracing, builder, &Context::new()))
     }
 
-    /// Of a part of the work.
+    /// The span of a part of the work.
     #[must_use]
     pub fn child(&self, name: &'static str, kind: SpanKind) -> Self {
-        // Whoever has a span found tracing on.
+        // There are spans only if tracing is on.
         let Some(tracing) = TRACING.get() else {
             return self.clone();
         };
@@ -120,7 +120,7 @@ impl Span {
         Self::start(tracing, builder, &self.0)
     }
 
-    /// Of a call to a database. `database` is its name in OpenTelemetry's conventions.
+    /// The span of a call to a database. `database` is its name in OpenTelemetry's conventions.
     #[must_use]
     pub fn database_call(&self, name: &'static str, database: &'static str) -> Self {
         let span = self.child(name, SpanKind::Client);
@@ -204,7 +204,7 @@ impl Link {
 /// What the records of a batch say of the requests that they came with.
 #[derive(Clone, Debug, Default)]
 pub struct Links {
-    /// Those that are traced, each once; the first 128.
+    /// The requests that are traced, each once; the first 128 of them.
     traced: Vec<Link>,
     records: i64,
 }
@@ -222,8 +222,8 @@ impl Links {
     }
 }
 
-/// A method as `http.request.method` has it, and as the name of a span does: it is the client's to make
-/// up.
+/// The method for `http.request.method`, and for the name of the span. Unknown methods are replaced, because clients
+/// can make up any.
 fn known(method: &Method) -> (&'static str, &'static str) {
     let known = [
         Method::GET,

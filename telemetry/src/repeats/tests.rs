@@ -88,7 +88,7 @@ fn logged(log: impl Fn()) -> [Vec<String>; 2] {
     [true, false].map(|is_json| {
         let (repeats, written) = (Repeats::default(), Log::default());
         // Who tells by the clock is the process's; here it is told when all is said.
-        repeats.shared.state.lock().has_teller = true;
+        repeats.shared.state.lock().has_reporter = true;
         let writer = written.clone();
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(move || writer.clone())
@@ -103,8 +103,8 @@ fn logged(log: impl Fn()) -> [Vec<String>; 2] {
             .with(layer);
         with_default(subscriber, || {
             log();
-            repeats.tell();
-            repeats.tell();
+            repeats.report();
+            repeats.report();
         });
         written.lines()
     })
