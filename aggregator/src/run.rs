@@ -68,7 +68,7 @@ pub async fn run(
     }
     tokio::select! {
         result = all(running) => result?,
-        never = keep_house(&pool, &config) => match never {},
+        never = housekeeping(&pool, &config) => match never {},
     }
     Ok(consumer.join().await?)
 }
@@ -96,12 +96,13 @@ async fn all(mut lanes: JoinSet<Result<(), Error>>) -> Result<(), Error> {
 }
 
 /// Does the housekeeping for ever. A round that fails is repeated at the next interval.
-async fn keep_house(pool: &PgPool, config: &Config) -> std::convert::Infallible {
+async fn housekeeping(pool: &PgPool, config: &Config) -> std::convert::Infallible {
     let mut rounds = tokio::time::interval(config.housekeeping_interval);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        if let Err(error) = store::keep_house(pool, Utc::now(), config.seen_retention_days).await {
+        if let Err(error) = store::housekeeping(pool, Utc::now(), config.seen_retention_days).await
+        {
             tracing::warn!(%error, "partitions could not be made or dropped, trying again later");
         }
     }

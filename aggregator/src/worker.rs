@@ -160,7 +160,7 @@ impl Worker {
                 Verdict::Refused => {
                     batch.set_aside(format!(
                         "PostgreSQL refused it: {}",
-                        said(error.as_ref(), true)
+                        error_text(error.as_ref(), true)
                     ));
                     continue;
                 }
@@ -177,7 +177,7 @@ impl Worker {
                 || reason == Reason::Partition && delay > PARTITIONS_ARE_BACK;
             if lasts && delay > FIRST_DELAY {
                 let schema = matches!(reason, Reason::Schema | Reason::Partition | Reason::Login);
-                let said = said(error.as_ref(), schema);
+                let said = error_text(error.as_ref(), schema);
                 self.health.lasting(&mut self.fails, reason.as_str(), &said);
             } else if delay > FIRST_DELAY {
                 self.health.passing(&mut self.fails, reason.as_str());
@@ -293,7 +293,7 @@ async fn prepare(parts: Vec<Part>) -> Result<Prepared, Error> {
 }
 
 /// What PostgreSQL said: its code and, unless it may quote a record, its words.
-fn said(error: Option<&sqlx::Error>, in_words: bool) -> String {
+fn error_text(error: Option<&sqlx::Error>, in_words: bool) -> String {
     match error {
         Some(sqlx::Error::Database(error)) => {
             let code = error.code().unwrap_or_default();

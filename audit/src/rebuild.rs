@@ -133,7 +133,7 @@ pub async fn rebuild(stores: &Stores, children: &Children, write: bool) -> Resul
     let mut waiting: Vec<&[ChildId]> = free.rchunks(CHILDREN).collect();
     let mut slow = 0;
     while let Some(some) = waiting.pop() {
-        match look(stores, some, write).await {
+        match compare(stores, some, write).await {
             Ok(found) => rebuilt.add(found),
             Err(Error::Postgres(error)) if blames_rows(&error) => {
                 if let [child] = some {
@@ -162,7 +162,7 @@ fn is_timeout(error: &sqlx::Error) -> bool {
 }
 
 /// Compares these children, and with `write` mends them.
-async fn look(stores: &Stores, children: &[ChildId], write: bool) -> Result<Rebuilt, Error> {
+async fn compare(stores: &Stores, children: &[ChildId], write: bool) -> Result<Rebuilt, Error> {
     let since = Utc::now().date_naive() - Days::new(HISTORY_DAYS);
     let mut session = Recompute::begin(&stores.pool, COMPARE).await?;
     let recount = recount(stores, session.connection(), children, since).await?;
@@ -317,7 +317,7 @@ async fn recount(
     Ok(Recount {
         of: children.iter().filter(is_good).copied().collect(),
         rollup,
-        not_recounted: bad.told(),
+        not_recounted: bad.into_list(),
     })
 }
 
@@ -344,15 +344,15 @@ impl Bad {
         Ok(())
     }
 
-    fn told(self) -> Vec<NotRecounted> {
-        let told = |(child, (problem, rows)): (ChildId, (String, u64))| NotRecounted {
+    fn into_list(self) -> Vec<NotRecounted> {
+        let listed = |(child, (problem, rows)): (ChildId, (String, u64))| NotRecounted {
             child_id: child.uuid(),
             problem: match rows {
                 1 => problem,
                 _ => format!("{problem}, and {} more", rows - 1),
             },
         };
-        self.children.into_iter().map(told).collect()
+        self.children.into_iter().map(listed).collect()
     }
 }
 

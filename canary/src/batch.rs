@@ -1,4 +1,4 @@
-//! What is sent: one event of each type, and how each is found again.
+//! The events that are sent, one of each type, and how each is found again.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use rivulet_events::{EventType, Identity};
@@ -13,7 +13,7 @@ pub(crate) struct Batch {
     pub(crate) day: NaiveDate,
     /// In the order of [`EventType::ALL`].
     pub(crate) ids: Vec<Uuid>,
-    /// By these the rollups remember them.
+    /// The keys by which the rollups remember them.
     pub(crate) keys: Vec<Uuid>,
     /// The request's body.
     pub(crate) body: Value,

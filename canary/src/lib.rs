@@ -1,5 +1,5 @@
-//! Does an event that is sent now arrive? Nothing that a role measures of itself tells that: a role that
-//! takes nothing in observes no delay.
+//! Checks whether an event that is sent now arrives. No measurement of a role can tell that: a role that takes nothing
+//! in observes no delay.
 //!
 //! Each round posts one event of every type for a child of its own, over HTTP and with an API key as apps
 //! do, and waits until the rollups in PostgreSQL count all of them and the history in ClickHouse has them.

@@ -1,4 +1,4 @@
-//! One round, and one after the other.
+//! One round of the canary, and rounds for ever.
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
@@ -20,12 +20,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long one look into a store may take, before it is tried again.
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
-/// The pause between two looks into a store, at first; it grows by a quarter, which is what a delay is
-/// told too long by at most.
+/// The first pause between two looks into a store. It grows by a quarter each time, so a delay is reported at most a
+/// quarter too long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// An app of its own, with a look into both stores.
+/// The canary: a small app of its own that can also read both stores.
 pub struct Canary {
     http: reqwest::Client,
     url: String,
@@ -183,7 +183,7 @@ impl Canary {
         let batch = Batch::new(Utc::now());
         let sent = Instant::now();
         if let Err(failure) = self.post(&batch).await {
-            // Who put the registry back to a backup took the family away.
+            // The family is missing after the registry was restored from a backup.
             self.registered = false;
             return Err(failure);
         }

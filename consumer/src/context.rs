@@ -201,7 +201,7 @@ impl Context {
                                 consumer = self.config.name,
                                 topic = %self.topic(key),
                                 partition = key.partition,
-                                "not consumed until somebody has looked: {reason}"
+                                "the partition is not consumed until somebody has looked: {reason}"
                             );
                         }
                         state.stopped.insert(key, reason);
@@ -493,7 +493,7 @@ impl ConsumerContext for Context {
             self.end(Some(error));
             if assigned && let Err(error) = consumer.incremental_assign(&TopicPartitionList::new())
             {
-                tracing::warn!(consumer = self.config.name, %error, "the assignment was not refused");
+                tracing::warn!(consumer = self.config.name, %error, "an assignment could not be refused");
             }
         }
     }

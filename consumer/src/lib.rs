@@ -303,7 +303,7 @@ impl Consumer {
         if tokio::time::timeout(LEAVE, left).await.is_err() {
             tracing::warn!(
                 consumer = context.config.name,
-                "the group was not left in time; it will notice"
+                "the consumer did not leave its group in time; the group will notice that it is gone"
             );
         }
         context.outcome().map_or(Ok(()), Err)

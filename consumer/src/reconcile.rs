@@ -25,14 +25,14 @@ const IN_FLIGHT: TimeDelta = TimeDelta::minutes(1);
 impl Context {
     /// The regular check: topics, ends of logs, lag, stopped partitions.
     pub(crate) fn reconcile(&self, consumer: &BaseConsumer<Self>) {
-        if let Err(error) = self.look(consumer) {
-            tracing::warn!(consumer = self.config.name, %error, "the regular look at Kafka failed");
+        if let Err(error) = self.check(consumer) {
+            tracing::warn!(consumer = self.config.name, %error, "the regular check of Kafka failed");
             self.readiness.fail("kafka", error.to_string());
             self.state().excuse(Instant::now());
         }
     }
 
-    fn look(&self, consumer: &BaseConsumer<Self>) -> Result<(), Error> {
+    fn check(&self, consumer: &BaseConsumer<Self>) -> Result<(), Error> {
         let before = Utc::now();
         let topics = self.config.cluster.topics();
         let incarnations = rivulet_kafka::incarnations(consumer.client(), &topics, KAFKA_TIMEOUT)?;

@@ -25,15 +25,15 @@ pub(crate) const CHILDREN: usize = 100;
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Daily {
     pub(crate) child_id: Uuid,
-    /// The family's: the name of an IANA time zone.
+    /// The family's time zone, by its IANA name.
     pub(crate) timezone: &'static str,
-    /// The day that it is there.
+    /// Today's date in that time zone.
     pub(crate) today: NaiveDate,
     pub(crate) from: NaiveDate,
     pub(crate) to: NaiveDate,
     #[schema(schema_with = days)]
     pub(crate) days: Box<RawValue>,
-    /// Where there are others: `after` for the answer that has them. Null in the last one.
+    /// The `after` that asks for the next answer, if there are more. Null in the last one.
     #[schema(required = true)]
     pub(crate) next: Option<String>,
 }
@@ -50,9 +50,9 @@ fn days() -> Array {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Learning {
     pub(crate) child_id: Uuid,
-    /// The family's: the name of an IANA time zone.
+    /// The family's time zone, by its IANA name.
     pub(crate) timezone: &'static str,
-    /// The day that it is there.
+    /// Today's date in that time zone.
     pub(crate) today: NaiveDate,
     #[schema(value_type = Period)]
     pub(crate) period: &'static str,
@@ -61,7 +61,7 @@ pub(crate) struct Learning {
     /// Of every period that any of the days is in. None where its denominator is 0.
     #[schema(value_type = Vec<Metric>)]
     pub(crate) metrics: Box<RawValue>,
-    /// Where there are others: `after` for the answer that has them. Null in the last one.
+    /// The `after` that asks for the next answer, if there are more. Null in the last one.
     #[schema(required = true)]
     pub(crate) next: Option<String>,
 }
@@ -80,7 +80,7 @@ pub(crate) enum Order {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ChildTopics {
     pub(crate) child_id: Uuid,
-    /// Of this answer and those that go on from it.
+    /// The order of this answer and of those that go on from it.
     pub(crate) order: Order,
     /// How many topics there are in all; null where there are more than 2 000.
     #[schema(required = true)]
@@ -89,7 +89,7 @@ pub(crate) struct ChildTopics {
     pub(crate) topics: Box<RawValue>,
     /// Whether there are others, as `next` says.
     pub(crate) more: bool,
-    /// Where there are others: `after` for the answer that has them. Null in the last one.
+    /// The `after` that asks for the next answer, if there are more. Null in the last one.
     #[schema(required = true)]
     pub(crate) next: Option<String>,
 }
@@ -108,7 +108,7 @@ pub(crate) struct Family {
     pub(crate) parent_id: Uuid,
     /// The name of an IANA time zone.
     pub(crate) timezone: &'static str,
-    /// The day that it is there.
+    /// Today's date in that time zone.
     pub(crate) today: NaiveDate,
     /// This week's Monday.
     pub(crate) week_start: NaiveDate,
@@ -116,7 +116,7 @@ pub(crate) struct Family {
     pub(crate) streaks: bool,
     #[schema(schema_with = children)]
     pub(crate) children: Box<RawValue>,
-    /// Where there are others: `after` for the answer that has them. Null in the last one.
+    /// The `after` that asks for the next answer, if there are more. Null in the last one.
     #[schema(required = true)]
     pub(crate) next: Option<String>,
 }

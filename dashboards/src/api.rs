@@ -45,7 +45,7 @@ pub(crate) fn router(
         .route("/v1/children/{id}/live", get(live::child))
         .route("/v1/families/{id}", get(families::family))
         .route("/v1/families/{id}/live", get(live::family))
-        // Of numbers alone, which are asked for with a credential: nobody else makes work of this.
+        // Only for answers with numbers. They need a credential, so strangers cannot make the server compress.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .merge(page::router())
         .merge(operations.of_role(readiness))
@@ -71,7 +71,7 @@ pub(crate) fn router(
     if origins.is_empty() {
         return router;
     }
-    // Around everything: a page must be able to read why it was refused.
+    // This layer is around all others, because a page must be able to read why it was refused.
     let pages = browsers(
         origins.iter().map(Origin::as_str),
         Method::GET,
@@ -85,8 +85,8 @@ pub(crate) fn router(
     router.layer(pages)
 }
 
-/// What is not served. Within the API that is told to those whose credential is good, like everything
-/// else about it.
+/// Answers a request for something that is not served. Within the API only a client with a good credential is told so,
+/// as it is with everything else about the API.
 async fn refused(app: &App, parts: &Parts, problem: Problem) -> Response {
     let problem = match parts.uri.path().starts_with("/v1/") {
         true => authenticate(app, parts).await.err().unwrap_or(problem),
@@ -95,7 +95,7 @@ async fn refused(app: &App, parts: &Parts, problem: Problem) -> Response {
     problem.into_response()
 }
 
-/// A path as metrics and logs may know it: without ids.
+/// The name of a path for metrics and logs. It has no ids.
 pub(crate) fn route(path: &str) -> &'static str {
     let rest = match path {
         "/healthz" | "/readyz" | "/metrics" => return "operations",

@@ -1,4 +1,4 @@
-//! What every request shares, and the way of each: who asks, for what, and what they are answered.
+//! What all requests share, and the steps that all of them take: who asks, for what, and what the answer is.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(crate) struct App {
     pub(crate) pool: PgPool,
     pub(crate) limiter: Limiter<KeyHash>,
     pub(crate) parent_limiter: Limiter<ParentId>,
-    /// What each of them may have of the pool.
+    /// How many connections of the pool each caller may use.
     pub(crate) shares: Shares,
     pub(crate) feeds: Arc<Feeds>,
     /// A permit for each live stream.
@@ -46,7 +46,8 @@ pub(crate) struct App {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NoParameters {}
 
-/// What is asked, of which child. Nobody is told what is wrong with a request before it is known who asks.
+/// Opens a request about a child: returns its parameters, the child, and a view of PostgreSQL. Nobody is told what is
+/// wrong with a request before it is known who asks.
 pub(crate) async fn open<P: DeserializeOwned>(
     app: &App,
     parts: &Parts,
@@ -79,7 +80,7 @@ pub(crate) async fn viewer(app: &App, headers: &HeaderMap) -> Result<Viewer, Pro
     Viewer::of(headers, &app.registry, app.tokens.as_ref()).await
 }
 
-/// The id in the path, as far as it can be read: what cannot be is refused by us, once we know who asks.
+/// The id in the path, or why it cannot be read. An id that cannot be read is refused only after it is known who asks.
 pub(crate) type Id = Result<Path<String>, PathRejection>;
 
 pub(crate) fn uuid(id: Id) -> Result<Uuid, Problem> {
@@ -97,7 +98,7 @@ pub(crate) fn parameters<P: DeserializeOwned>(parts: &Parts) -> Result<P, Proble
     Ok(parameters)
 }
 
-/// As JSON that nobody between may keep.
+/// The answer as JSON that only the client may keep.
 pub(crate) async fn answer<T: Serialize>(
     asked: &HeaderMap,
     work: impl Future<Output = Result<T, Problem>>,

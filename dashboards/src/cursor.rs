@@ -1,4 +1,4 @@
-//! Where an answer ended, for whoever asks for what comes after it.
+//! Where an answer ended, for the request that asks for what comes after it.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::problem::Problem;
 
-/// The place of an answer's last row in the order of its rows. It says no more than that row did, and opens
-/// nothing: whoever sends it is asked who they are, and sees what they may see from there on.
+/// The position of an answer's last row in the order of its rows. It says no more than that row did, and gives no
+/// access: whoever sends it must have a credential, and sees only what that allows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Position {
@@ -25,7 +25,7 @@ pub(crate) enum Position {
     Child(DateTime<Utc>, Uuid),
 }
 
-/// The place is one among rows of another kind.
+/// The position is one among rows of another kind.
 pub(crate) const FOREIGN: Problem = Problem::InvalidParameter(Cow::Borrowed(
     "`after` is the `next` of an answer to another question",
 ));
@@ -33,7 +33,7 @@ pub(crate) const FOREIGN: Problem = Problem::InvalidParameter(Cow::Borrowed(
 /// As it is written in `next`, and in an address: URL-safe base64.
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is dates and texts can always be written.
+        // Dates and texts can always be written as JSON.
         let json = serde_json::to_vec(self).unwrap_or_default();
         f.write_str(&URL_SAFE_NO_PAD.encode(json))
     }
@@ -45,7 +45,7 @@ impl Position {
         let position = serde_json::from_slice(&json).ok()?;
         let is_day = |day: &NaiveDate| matches!(day.year(), 1..=9999);
         let is_time = |time: &DateTime<Utc>| is_day(&time.date_naive());
-        // What PostgreSQL has no place for was never answered.
+        // PostgreSQL cannot store a NUL, so no answer had one.
         let is_text = |text: &str| !text.contains('\0');
         let is_possible = match &position {
             Self::Day(day) => is_day(day),

@@ -30,7 +30,7 @@ pub(crate) struct OfFamily {
     id: Uuid,
 }
 
-/// For whoever asked before.
+/// For clients that asked before.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only its description is used")]
@@ -40,7 +40,7 @@ pub(crate) struct Conditional {
     if_none_match: String,
 }
 
-/// For whoever listened before.
+/// For clients that listened before.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only its description is used")]
@@ -50,7 +50,7 @@ pub(crate) struct LastEventId {
     last_event_id: String,
 }
 
-/// What the client has is what there is.
+/// What the client has is still the answer.
 pub(crate) struct Unchanged;
 
 impl IntoResponses for Unchanged {

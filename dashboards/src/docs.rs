@@ -1,4 +1,4 @@
-//! A page to try what the OpenAPI document describes. Nothing of it comes from elsewhere.
+//! A page for trying what the OpenAPI document describes. All of its files are served here.
 
 use std::sync::{Arc, LazyLock};
 
@@ -19,8 +19,8 @@ use crate::{
 
 const NO_FILE: Problem = Problem::NotFound("there is nothing at this path");
 
-/// Only what is served here runs, and nobody frames it. Requests may go anywhere: where ingest listens
-/// is typed in by who tries it. Swagger UI has styles and icons inside its page.
+/// Only scripts that are served here run, and no page may frame this one. Requests may go anywhere, because the user
+/// types in where ingest listens. Swagger UI has styles and icons inside its page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
     img-src 'self' data:; connect-src 'self' http: https:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";

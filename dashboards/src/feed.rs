@@ -1,8 +1,8 @@
 //! Feeds: a child that is watched is read once, for all who watch it.
 //!
-//! A feed hears what may have changed of its child, looks at PostgreSQL, and makes of what is new one update,
-//! whose bytes all share. Whoever comes, or was too slow for the few updates that are kept, is told the state
-//! whole. It ends when nobody watches the child any more.
+//! A feed hears what may have changed of its child, reads PostgreSQL, and makes one update of what is new. All streams
+//! share its bytes. A new stream, and one that was too slow for the few updates that are kept, gets the whole state.
+//! The feed ends when nobody watches the child any more.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -38,32 +38,33 @@ pub(crate) use watch::{News, Watch};
 
 use watch::Followed;
 
-/// Streams that may tell of one child: a family's devices, many times over.
+/// How many streams may watch one child: many more than a family has devices.
 const STREAMS_A_CHILD: usize = 64;
 
-/// Streams that a parent may have: whoever has a token must not be able to take every place.
+/// How many streams a parent may have. One token must not be enough to take all of them.
 const STREAMS_A_PARENT: usize = 64;
 
-/// Commits within so long are told together. A child who plays makes one or two events a second.
+/// What is committed within this time is sent together. A child who plays makes one or two events a second.
 const TOGETHER: Duration = Duration::from_millis(250);
 
-/// Bytes a second that a stream tells on average. What is more waits, and is told together.
+/// Bytes a second that a stream sends on average. What is more waits, and is sent together.
 const RATE: usize = 64 << 10;
 
-/// Between two attempts to read when PostgreSQL does not answer.
+/// How long to wait between two attempts to read when PostgreSQL does not answer.
 pub(crate) const PAUSE: Duration = Duration::from_secs(2);
 
-/// How often the calendar is looked at while nothing is heard.
+/// How often the date is checked while nothing is heard.
 const CALENDAR: Duration = Duration::from_secs(15);
 
-/// Updates that are kept for who reads slowly, and bytes of them. The last one is kept in any case.
+/// How many updates are kept for streams that read slowly, and how many bytes of them. The last update is kept in any
+/// case.
 const KEPT: usize = 16;
 const KEPT_BYTES: usize = 64 << 10;
 
-/// Days that are heard of and looked at together.
+/// How many changed days are read together.
 const DAYS: usize = 32;
 
-/// How long so many bytes take.
+/// How long a stream takes for so many bytes.
 pub(crate) fn pace(bytes: usize) -> Duration {
     Duration::from_secs_f64(bytes as f64 / RATE as f64)
 }
@@ -71,7 +72,7 @@ pub(crate) fn pace(bytes: usize) -> Duration {
 /// The feeds of all children who are watched on this node.
 pub(crate) struct Feeds {
     pool: PgPool,
-    /// Whoever has had a turn to read comes after all who wait.
+    /// Feeds read in turns: a feed that has read waits behind all others that wait.
     turns: Semaphore,
     clock: fn() -> DateTime<Utc>,
     watched: Mutex<Watched>,
@@ -80,16 +81,16 @@ pub(crate) struct Feeds {
 #[derive(Default)]
 struct Watched {
     feeds: AHashMap<ChildId, (Arc<Feed>, AbortHandle)>,
-    /// How many streams each has.
+    /// How many streams each parent has.
     parents: AHashMap<ParentId, usize>,
 }
 
 /// What may have changed of a child.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Heard {
-    /// All that is told to whoever comes.
+    /// Everything that a new stream gets.
     everything: bool,
-    /// Days, whether that has them or not.
+    /// Single days, also those that a new stream does not get.
     days: BTreeSet<NaiveDate>,
 }
 
@@ -98,7 +99,7 @@ impl Heard {
         !self.everything && self.days.is_empty()
     }
 
-    /// As much as is looked at together; the rest stays.
+    /// Takes as much as is read together. The rest stays.
     fn take(&mut self) -> Self {
         let mut days = std::mem::take(&mut self.days);
         if let Some(rest) = days.iter().nth(DAYS).copied() {
@@ -126,29 +127,29 @@ struct Feed {
 #[derive(Default)]
 struct Inner {
     heard: Heard,
-    /// Looks that were begun, and the last that was told of.
+    /// How many reads were begun, and which of them was the last to be sent.
     looks: u64,
     told: u64,
     state: Option<Arc<State>>,
-    /// Of the state.
+    /// The version of the state.
     version: u64,
-    /// Those that led to it.
+    /// The updates that led to the state.
     updates: VecDeque<Update>,
-    /// Nothing more will be told.
+    /// Whether the feed has ended.
     has_ended: bool,
-    /// Wake the streams.
+    /// Each of these wakes a stream.
     streams: Vec<Arc<Notify>>,
 }
 
 /// What is new of a child.
 struct Update {
-    /// Of the state that it leads to.
+    /// The digest of the state that it leads to.
     digest: u128,
     data: Bytes,
 }
 
 impl Feeds {
-    /// So many read at once.
+    /// At most `turns` feeds read at the same time.
     pub(crate) fn new(pool: PgPool, turns: usize, clock: fn() -> DateTime<Utc>) -> Arc<Self> {
         Arc::new(Self {
             pool,
@@ -158,15 +159,15 @@ impl Feeds {
         })
     }
 
-    /// From now on nothing is missed of these children, as long as they are of the `family`, where that is
-    /// given. `None` where too many streams tell of one of them, or the viewer has too many.
+    /// Watches these children: from now on the stream misses nothing of them, as long as they are of the `family`, if
+    /// one is given. Returns `None` if too many streams watch one of them, or the viewer has too many streams.
     pub(crate) fn watch(
         self: &Arc<Self>,
         viewer: Viewer,
         family: Option<ParentId>,
         mut children: Vec<ChildId>,
     ) -> Option<Watch> {
-        // In the same order on every node.
+        // The order must be the same on every node.
         children.sort_unstable();
         let mut watched = self.watched.lock();
         let crowded = |child| {
@@ -203,7 +204,8 @@ impl Feeds {
                 inner.streams.push(Arc::clone(&wake));
                 inner.looks + 1
             };
-            // Whoever comes is told nothing older than what they may have read before.
+            // A new stream must get nothing older than what its client may have read before, so the child is read once
+            // more.
             feed.hear(Heard {
                 everything: true,
                 days: BTreeSet::new(),
@@ -227,7 +229,7 @@ impl Feeds {
         })
     }
 
-    /// Of a child's day, or of all that is told of the child, something may have changed.
+    /// Notes that something may have changed of a child's day, or of anything of the child if no day is given.
     pub(crate) fn hear(&self, child: ChildId, day: Option<NaiveDate>) {
         if let Some((feed, _)) = self.watched.lock().feeds.get(&child) {
             feed.hear(Heard {
@@ -237,7 +239,7 @@ impl Feeds {
         }
     }
 
-    /// Something may have been missed.
+    /// Notes that changes may have been missed, so everything of all children is read again.
     pub(crate) fn hear_everything(&self) {
         for (feed, _) in self.watched.lock().feeds.values() {
             feed.hear(Heard {
@@ -247,7 +249,7 @@ impl Feeds {
         }
     }
 
-    /// Reads what may have changed, as the child's parent, whoever that is now.
+    /// Reads what may have changed, as the parent who has the child now.
     async fn read(
         &self,
         child: ChildId,
@@ -299,14 +301,14 @@ fn unwritable(error: serde_json::Error) -> Problem {
     Problem::Unavailable("the numbers cannot be told now")
 }
 
-/// Feeds those who watch a child.
+/// The task of a feed.
 async fn run(feeds: Arc<Feeds>, feed: Arc<Feed>) {
     let _end = End(&feed);
     let mut not_before = Instant::now();
     loop {
         while feed.inner.lock().heard.is_nothing() {
             if timeout(CALENDAR, feed.wake.notified()).await.is_err() {
-                feed.look_at_the_calendar((feeds.clock)());
+                feed.check_date((feeds.clock)());
             }
         }
         sleep_until(not_before).await;
@@ -314,7 +316,7 @@ async fn run(feeds: Arc<Feeds>, feed: Arc<Feed>) {
         let (look, heard, before) = feed.begin();
         let seen = feeds.read(feed.child, &heard, before.as_deref()).await;
         drop(turn);
-        let told = seen.and_then(|seen| feed.tell(look, before, seen).map_err(unwritable));
+        let told = seen.and_then(|seen| feed.publish(look, before, seen).map_err(unwritable));
         not_before = Instant::now()
             + match told {
                 Ok(bytes) => TOGETHER.max(pace(bytes)),
@@ -322,13 +324,13 @@ async fn run(feeds: Arc<Feeds>, feed: Arc<Feed>) {
                     feed.hear(heard);
                     PAUSE
                 }
-                // It was deleted.
+                // The child was deleted.
                 Err(_) => return,
             };
     }
 }
 
-/// The end of a feed, whatever the reason, is that of its streams.
+/// When a feed ends, for whatever reason, its streams end.
 struct End<'a>(&'a Feed);
 
 impl Drop for End<'_> {
@@ -345,8 +347,9 @@ impl Feed {
         self.wake.notify_one();
     }
 
-    /// At midnight the streak may end and today is another day, though nothing was committed.
-    fn look_at_the_calendar(&self, now: DateTime<Utc>) {
+    /// Checks the date. After midnight today is another day and the streak may have ended, though nothing was
+    /// committed.
+    fn check_date(&self, now: DateTime<Utc>) {
         let mut inner = self.inner.lock();
         let is_past =
             |state: &Arc<State>| now.with_timezone(&state.timezone).date_naive() != state.today;
@@ -359,15 +362,16 @@ impl Feed {
         (inner.looks, inner.heard.take(), inner.state.clone())
     }
 
-    /// Tells what a look found; returns the bytes of the update.
-    fn tell(
+    /// Publishes what a read found. Returns the bytes of the update.
+    fn publish(
         &self,
         look: u64,
         before: Option<Arc<State>>,
         mut seen: Seen,
     ) -> serde_json::Result<usize> {
         let unread = std::mem::take(&mut seen.unread);
-        // Who may be told changes with the family: so all is told anew, but for what that leaves out.
+        // If the child has another parent now, other people may see it. So everything is sent anew, and days that this
+        // leaves out are read again.
         let Some(before) = before.filter(|state| state.parent == seen.parent) else {
             let state = State::new(self.child, &seen)?;
             let mut inner = self.inner.lock();
@@ -406,7 +410,7 @@ impl Inner {
         }
     }
 
-    /// The updates that are too many.
+    /// Drops the updates that are too many to keep.
     fn forget(&mut self) {
         let mut bytes: usize = self.updates.iter().map(|update| update.data.len()).sum();
         while self.updates.len() > KEPT || (bytes > KEPT_BYTES && self.updates.len() > 1) {

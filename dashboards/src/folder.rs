@@ -6,7 +6,7 @@ use axum::{http::HeaderMap, response::Response};
 use rivulet_web::{Asset, Caching};
 use xxhash_rust::xxh3::Xxh3;
 
-/// How many digits a release has.
+/// How many digits the name of a release has.
 const DIGITS: usize = 16;
 
 /// Files by name. `RELEASE/NAME`, where the release is a hash of all of them, is the address that pages name:
@@ -21,7 +21,7 @@ pub(crate) struct Folder {
 pub(crate) type File = (String, String, Cow<'static, [u8]>);
 
 impl Folder {
-    /// `index` writes what names the files, once it is known under which release.
+    /// `index` writes the files that name the others, after it is known under which release those are.
     pub(crate) fn new(
         files: impl IntoIterator<Item = File>,
         index: impl FnOnce(&str, &str) -> String,
@@ -53,8 +53,8 @@ impl Folder {
     pub(crate) async fn answer(&self, path: &str, asked: &HeaderMap) -> Option<Response> {
         let (name, caching) = match path.split_once('/') {
             Some((release, name)) if release == self.release => (name, Caching::Forever),
-            // While releases change, a page of one node asks another: it gets what is here, and does not
-            // keep it.
+            // While a new release is rolled out, a page of one node may ask another node. It gets the file of that
+            // node, and must not keep it.
             Some((release, name)) if is_release(release) => (name, Caching::Checked),
             _ => (path, Caching::Checked),
         };

@@ -29,7 +29,7 @@ const GROUPS: usize = 500;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct LearningParameters {
-    /// How long one number is for.
+    /// Whether there is one number for each day, week or month.
     #[serde(default)]
     period: Period,
     /// The first day, of the family's time zone. Without it, thirty days up to the last.
@@ -85,10 +85,10 @@ pub(crate) async fn learning(State(app): State<Arc<App>>, id: Id, parts: Parts) 
     .await
 }
 
-/// The metrics of the first subjects of the periods after a place, and where the next page goes on.
+/// The metrics of the first subjects of the periods after a position, and where the next page goes on.
 ///
-/// A page's subjects are the first of a period, bytewise, so that they are among the first of each of its
-/// days: by the key that many rows a day are read and no more, a hundred thousand subjects or not.
+/// A page has the first subjects of a period, bytewise. So they are among the first of each of its days, and only that
+/// many rows of each day are read by the key, even if there are a hundred thousand subjects.
 async fn page(
     reading: &mut Reading,
     child: ChildId,

@@ -1,8 +1,8 @@
 //! The read API: what PostgreSQL knows of children, for the product and for their parents.
 //!
-//! Who has a key with scope `read` sees every child. Who has a parent's token sees that parent's children
-//! and nothing else: PostgreSQL itself, as the role `rivulet_parent` with row-level security, hands
-//! out no other row, whatever a query here asks for.
+//! With a key of scope `read` a client sees every child. With a parent's token it sees that parent's children and
+//! nothing else: PostgreSQL itself gives no other row to the role `rivulet_parent`, because of row-level security,
+//! whatever a query here asks for.
 
 mod answers;
 mod api;

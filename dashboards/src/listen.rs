@@ -1,4 +1,4 @@
-//! Hears of commits from PostgreSQL, and tells the feeds of the children concerned.
+//! Hears of commits from PostgreSQL, and notifies the feeds of the children concerned.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::metrics::LIVE_LISTEN_LOSSES;
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Between two attempts to connect.
+/// How long to wait between two attempts to connect.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Listens for ever, on one connection after another.
@@ -31,7 +31,7 @@ pub(crate) async fn listen(pool: &PgPool, feeds: &Feeds) -> Infallible {
         };
         LIVE_LISTEN_LOSSES.increment(1);
         if !lost {
-            tracing::warn!(%error, "live pages stand still: no longer hearing of commits; trying again");
+            tracing::warn!(%error, "live streams get no updates, because commits are not heard of; trying again");
             lost = true;
         }
         tokio::time::sleep(PAUSE).await;
@@ -51,12 +51,12 @@ async fn listen_once(
         .acquire_timeout(PATIENCE)
         .connect_lazy_with((*pool.connect_options()).clone());
     let mut listener = PgListener::connect_with(&own).await?;
-    // What a new connection may have missed must be known here.
+    // sqlx must not connect again by itself: it must be known here that a new connection may have missed something.
     listener.eager_reconnect(false);
     within(listener.listen_all([changes::CHANNEL, CHILDREN_CHANNEL])).await?;
     feeds.hear_everything();
     if std::mem::take(lost) {
-        tracing::info!("hearing of commits again");
+        tracing::info!("commits are heard of again");
     }
     loop {
         let Ok(heard) = timeout(SILENCE, listener.try_recv()).await else {
@@ -71,7 +71,7 @@ async fn listen_once(
                 feeds.hear(child, Some(day));
             }
         } else if let Ok(child) = notice.payload().parse::<Uuid>() {
-            // It may have moved to another family, or into another time zone.
+            // The child may have moved to another family or into another time zone.
             feeds.hear(ChildId::new(child), None);
         }
     }

@@ -38,10 +38,10 @@ use crate::{
 /// and the credential is looked at.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// A stream that tells more than its share is made to wait once it is ahead by so much.
+/// A stream that sends more than its rate must wait when it is ahead by so much.
 const AHEAD: Duration = Duration::from_secs(4);
 
-/// Children that one stream tells of.
+/// How many children one stream may have.
 const CHILDREN: i64 = 256;
 
 /// What changes of a child
@@ -67,7 +67,7 @@ pub(crate) async fn child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> 
         let NoParameters {} = parameters(&parts)?;
         let child = ChildId::new(uuid(id)?);
         let _place = app.shares.take(viewer, parts.extensions.get()).await?;
-        // Whether it may be seen at all is answered with a status.
+        // Whether the viewer may see the child at all is answered with a status, before the stream begins.
         Reading::child(&app.pool, viewer, child, Utc::now(), parts.extensions.get()).await?;
         let family = match viewer {
             Viewer::Parent(parent) => Some(parent),
@@ -141,7 +141,7 @@ fn answer(app: &Arc<App>, parts: &Parts, open: Result<Open, Problem>) -> Respons
         watch,
         app: Arc::clone(app),
         peer,
-        stirred: false,
+        has_sent_more: false,
         credential,
         known: last.and_then(|id| id.to_str().ok()).map(str::to_owned),
         outbox: VecDeque::from([welcome()]),
@@ -165,7 +165,8 @@ fn answer(app: &Arc<App>, parts: &Parts, open: Result<Open, Problem>) -> Respons
     (headers, Body::from_stream(Box::pin(pieces))).into_response()
 }
 
-/// When to come back, not everybody at once.
+/// The first bytes of a stream. They tell the client when to connect again; the time is random, so that not all come at
+/// once.
 fn welcome() -> Bytes {
     let millis = 1_000 + u64::from(Uuid::new_v4().as_bytes()[0]) * 8;
     format!("retry: {millis}\n\n").into()
@@ -175,25 +176,25 @@ fn welcome() -> Bytes {
 struct Live {
     app: Arc<App>,
     peer: Peer,
-    /// Something came from the client since it asked, most likely the end of what it sends.
-    stirred: bool,
+    /// Whether the client has sent something after its request, most likely the end of what it sends.
+    has_sent_more: bool,
     credential: HeaderMap,
     watch: Watch,
-    /// What the client says that it was told before it came.
+    /// The id of the last event that the client got before it came here.
     known: Option<String>,
-    /// Pieces of one event at most. Their bytes are the feed's, but for a few.
+    /// The pieces of an event that is being sent. Most of their bytes are shared with the feed.
     outbox: VecDeque<Bytes>,
-    /// When the last was put there.
+    /// When the last piece was put there.
     quiet_since: Instant,
-    /// When to tell next.
+    /// When the next event may be sent.
     not_before: Instant,
-    /// When what was told is no more than a stream's share.
+    /// When what was sent so far is no more than a stream's rate allows.
     paid_until: Instant,
     _listening: Listening,
 }
 
 impl Live {
-    /// The next piece; `None` ends the stream, and the client comes back and learns why.
+    /// The next piece. `None` ends the stream: the client comes back and learns why.
     async fn next(&mut self) -> Option<Bytes> {
         let app = Arc::clone(&self.app);
         loop {
@@ -203,10 +204,10 @@ impl Live {
             let is_quiet = tokio::select! {
                 () = app.stopping.cancelled() => return None,
                 () = self.news() => false,
-                // A comment is sent: to who is gone it comes back, and who only stopped sending
-                // goes on listening.
-                () = self.peer.stirs(), if !self.stirred => {
-                    self.stirred = true;
+                // A comment is sent. If the client is gone, the connection fails. If it only closed its sending side,
+                // it goes on listening.
+                () = self.peer.sends_more(), if !self.has_sent_more => {
+                    self.has_sent_more = true;
                     true
                 }
                 () = self.peer.is_gone() => return None,
@@ -215,9 +216,9 @@ impl Live {
             let checked = viewer(&self.app, &self.credential);
             match app.stopping.run_until_cancelled(checked).await? {
                 Ok(_) if is_quiet => {}
-                Ok(_) => self.tell()?,
+                Ok(_) => self.queue_next()?,
                 Err(Problem::Unavailable(_)) => self.not_before = Instant::now() + PAUSE,
-                // Revoked or expired.
+                // The credential was revoked or has expired.
                 Err(_) => return None,
             }
             if self.outbox.is_empty() && is_quiet {
@@ -229,15 +230,16 @@ impl Live {
         }
     }
 
-    /// Waits until there is something to tell, and it may be told.
+    /// Waits until there is something to send and it may be sent.
     async fn news(&self) {
         sleep_until(self.not_before).await;
-        // Only of all children together is it known whether something has changed since the client was here.
+        // Whether something has changed since the client was here is only known of all children together.
         self.watch.wait(self.known.is_some()).await;
     }
 
-    /// Puts what is to be told next into the outbox. `None`: a child was deleted, or is not theirs any more.
-    fn tell(&mut self) -> Option<()> {
+    /// Puts what is to be sent next into the outbox. Returns `None` if a child was deleted, or is not the viewer's any
+    /// more.
+    fn queue_next(&mut self) -> Option<()> {
         if let Some(known) = self.known.take()
             && self.watch.is_known(&known)
         {

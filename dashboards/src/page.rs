@@ -14,7 +14,7 @@ use rust_embed::Embed;
 
 use crate::{folder::Folder, problem::Problem};
 
-/// Scripts and styles from here alone, nothing inline, and no other page around it.
+/// Scripts and styles must be served here, nothing may be inline, and no other page may frame this one.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -29,7 +29,7 @@ static PAGE: LazyLock<Folder> = LazyLock::new(|| {
         let kind = file.metadata.mimetype().to_owned();
         Some((name.into_owned(), kind, file.data))
     });
-    // Scripts name each other beside themselves, so that they stay within the release.
+    // Scripts import each other by relative names, so that they stay within the release.
     Folder::new(files, |index, release| {
         index.replace("\"/page/", &format!("\"/page/{release}/"))
     })
@@ -37,7 +37,7 @@ static PAGE: LazyLock<Folder> = LazyLock::new(|| {
 
 const NO_FILE: Problem = Problem::NotFound("the page has no file of this name");
 
-/// A file's name in the path, as far as it can be read.
+/// A file's name in the path, or why it cannot be read.
 pub(crate) type Name = Result<Path<String>, PathRejection>;
 
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {

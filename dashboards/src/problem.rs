@@ -17,7 +17,7 @@ const QUERY_CANCELED: &str = "57014";
 /// What `Retry-After` says.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Why a request was refused. It alone knows status, stable code and words.
+/// Why a request was refused. Only this type knows the status, the stable code and the text.
 #[derive(Debug)]
 pub(crate) enum Problem {
     /// What is wrong with the parameters.
@@ -26,7 +26,7 @@ pub(crate) enum Problem {
     Unauthorized(Option<Cow<'static, str>>),
     /// What the key does not allow.
     Forbidden(&'static str),
-    /// Also what exists and is somebody else's: nobody learns that it does.
+    /// There is no such thing, or it is somebody else's: nobody learns that it exists.
     NotFound(&'static str),
     MethodNotAllowed,
     RateLimited(Throttled),

@@ -9,10 +9,9 @@ use uuid::Uuid;
 
 use crate::{problem::Problem, share::Permit, viewer::Viewer};
 
-/// A query may take three seconds, whoever waits for it: it would hold a connection that others need. Those
-/// here take milliseconds, as they go along a key and stop, however much there is of a child. No statistics of
-/// a table that grew of late may talk PostgreSQL into reading all of a child's rows to sort them, or into
-/// compiling what it does once.
+/// A query may take three seconds, because it holds a connection that others need. The queries here take milliseconds:
+/// they read along a key and stop, however much there is of a child. PostgreSQL must not choose, by outdated statistics
+/// of a table that has grown, to read all rows of a child and sort them, or to compile what it does once.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL statement_timeout = '3s';
     SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
@@ -26,13 +25,13 @@ pub(crate) struct Reading {
     pub(crate) tx: Transaction<'static, Postgres>,
     /// The family's time zone.
     pub(crate) timezone: Zone,
-    /// The day that it is there.
+    /// Today's date in that time zone.
     pub(crate) today: NaiveDate,
     /// Whether the family is shown streaks.
     pub(crate) streaks: bool,
-    /// Ends with it, where the request is traced.
+    /// The span of the reading, if the request is traced.
     _span: Option<Span>,
-    /// The caller's claim to the connection.
+    /// The caller's permit for the connection.
     _permit: Option<Permit>,
 }
 
@@ -45,7 +44,7 @@ pub(crate) struct Member {
 }
 
 impl Reading {
-    /// Of a child that the viewer may see. `request`: the span of the request, where that is traced.
+    /// A reading of a child that the viewer may see. `request` is the span of the request, if it is traced.
     pub(crate) async fn child(
         pool: &PgPool,
         viewer: Viewer,
@@ -62,7 +61,7 @@ impl Reading {
         Self::of(tx, viewer, &timezone, streaks, now, span).await
     }
 
-    /// Of a child as its parent sees it, and who that is: for all who may see it.
+    /// A reading of a child as its parent sees it, and the parent. It is for everybody who may see the child.
     pub(crate) async fn as_parent(
         pool: &PgPool,
         child: ChildId,
@@ -76,8 +75,8 @@ impl Reading {
         Ok((reading, parent))
     }
 
-    /// Of a family that the viewer may see, with so many of its children at most, in the order in which they
-    /// were registered, that come after one.
+    /// A reading of a family that the viewer may see, with at most so many of its children, in the order in which they
+    /// were registered, that come after one of them.
     pub(crate) async fn family(
         pool: &PgPool,
         viewer: Viewer,
@@ -144,7 +143,7 @@ impl Reading {
         })
     }
 
-    /// For as long as it lasts.
+    /// Keeps the permit for as long as the reading lasts.
     pub(crate) fn holding(self, permit: Permit) -> Self {
         Self {
             _permit: Some(permit),

@@ -24,10 +24,10 @@ use crate::{
 /// How often readiness and the rate limiters' memory are looked after.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// Seconds of its rate that a sender may use at once: a page asks for a family's numbers all together.
+/// How many seconds of its rate a sender may use at once, because a page asks for a family's numbers all at once.
 const BURST: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
-/// Children who are read at once for live streams: by about half of the pool's connections.
+/// How many children are read at the same time for live streams: with about half of the pool's connections.
 const LIVE_READS: usize = 4;
 
 /// How this role works. [`Config::default`] is for production.
@@ -43,7 +43,7 @@ pub struct Config {
     pub rate: u32,
     /// The same by parent, who comes with a token.
     pub token_rate: u32,
-    /// Whose pages may read; none but those that the role itself serves where it is empty.
+    /// Origins whose pages may read. If it is empty, only the pages that the role serves itself.
     pub origins: Vec<Origin>,
     /// The OpenAPI document of every role; without it, of this one.
     pub document: Option<OpenApi>,
@@ -78,7 +78,7 @@ pub enum Error {
     /// A rate of 0.
     #[error("{0} is 0: every request would be refused")]
     Rate(&'static str),
-    /// That of tokens would.
+    /// The configuration of tokens would break a promise.
     #[error(transparent)]
     TokenConfig(#[from] rivulet_tokens::InvalidConfig),
     /// The file with the keys of parents' tokens is not good.
@@ -87,13 +87,13 @@ pub enum Error {
     /// The certificate of the HTTP port cannot be served.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// A task that it cannot do without ended.
+    /// A task without which the role cannot work has ended.
     #[error(transparent)]
     Task(#[from] TaskEnded),
 }
 
 impl Config {
-    /// Checks what would keep everybody out.
+    /// Checks for settings with which nobody could be answered.
     ///
     /// # Errors
     /// The first setting that cannot work, with what would go wrong.
@@ -111,8 +111,8 @@ impl Config {
     }
 }
 
-/// Serves until `shutdown`, then ends in order: not ready, a grace, no new connections, running
-/// requests finished.
+/// Serves until `shutdown`, then ends in order: it says that it is not ready, goes on for `shutdown_grace`, takes no
+/// new connections, and finishes running requests.
 ///
 /// # Errors
 /// It could not start, or cannot go on.
@@ -161,7 +161,7 @@ async fn serve_with(
     background.spawn("the listener for commits", hear);
     let (registry, work) = Registry::new(pool.clone(), config.registry);
     background.spawn("the registry", work);
-    // A stream is a connection: the rest is for requests.
+    // Each stream is a connection. The rest of the connections is for requests.
     let listeners = config.port.max_connections * 3 / 4;
     let app = Arc::new(App {
         registry,
@@ -188,8 +188,8 @@ async fn serve_with(
         ),
         route,
     )?;
-    let look_after = look_after(app, readiness.clone());
-    background.spawn("housekeeping", look_after);
+    let housekeeping = housekeeping(app, readiness.clone());
+    background.spawn("housekeeping", housekeeping);
 
     readiness.pass("accepting");
     let stop = async {
@@ -208,14 +208,14 @@ async fn serve_with(
     ended.and(background.stop().await.map_err(Error::from))
 }
 
-/// Of so many requests a second, by whatever tells senders apart.
+/// A limit of so many requests a second, by what tells senders apart.
 fn limiter<K: Clone + Eq + Hash>(rate: u32) -> Limiter<K> {
     // Validated: not 0.
     let rate = NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
     Limiter::new(rate, rate.saturating_mul(BURST))
 }
 
-async fn look_after(app: Arc<App>, readiness: Readiness) {
+async fn housekeeping(app: Arc<App>, readiness: Readiness) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     loop {
         tick.tick().await;

@@ -1,4 +1,4 @@
-//! What is asked of PostgreSQL both by requests and by live streams.
+//! The rows that both requests and live streams read from PostgreSQL.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rivulet_events::{ChildId, data::AgeGroup};
@@ -19,8 +19,8 @@ use crate::{date_range::DateRange, problem::Problem, reading::Reading};
 /// Bytes of rows in one answer; at least one row.
 pub(crate) const BYTES: usize = 512 << 10;
 
-/// A row as it is answered: what SQL names and what the OpenAPI document says are one list. Those that
-/// are not `read` are written as JSON by PostgreSQL, which takes 9 µs a day and reading it 1 µs.
+/// A row of an answer. One list has the columns that SQL names and that the OpenAPI document describes. Rows that are
+/// not `read` are written as JSON by PostgreSQL. That takes it 9 µs a day, and reading takes 1 µs.
 macro_rules! row {
     ($(#[$about:meta])* read $name:ident {
         $($(#[$of:meta])* $column:ident: $type:ty,)+
@@ -313,9 +313,9 @@ struct Days {
 #[expect(dead_code, reason = "PostgreSQL writes it")]
 pub(crate) struct Streak {
     child_id: Uuid,
-    /// The family's: the name of an IANA time zone.
+    /// The family's time zone, by its IANA name.
     timezone: String,
-    /// The day that it is there.
+    /// Today's date in that time zone.
     today: NaiveDate,
     /// Whether the family is shown streaks.
     shown: bool,
@@ -332,7 +332,7 @@ pub(crate) struct Streak {
     /// Missed days that the streak would survive.
     #[schema(maximum = 2)]
     freezes_available: u64,
-    /// Which rule it was reckoned by; null before the first active day.
+    /// The rule by which it was computed; null before the first active day.
     #[schema(required = true)]
     rule_version: Option<u64>,
     /// Days with something that counts, in order.
@@ -383,7 +383,7 @@ impl Page<'_> {
 pub(crate) fn array<'a>(rows: impl Iterator<Item = &'a str>) -> Result<Box<RawValue>, Problem> {
     let rows: Vec<_> = rows.filter(|row| !row.is_empty()).collect();
     RawValue::from_string(format!("[{}]", rows.join(","))).map_err(|error| {
-        tracing::error!(%error, "PostgreSQL wrote JSON that is none");
+        tracing::error!(%error, "PostgreSQL wrote text that is not JSON");
         Problem::Unavailable("the numbers cannot be read now")
     })
 }
@@ -408,7 +408,7 @@ pub(crate) async fn days_with_events(
         .bind(BYTES as i64)
         .fetch_all(&mut *reading.tx)
         .await?;
-    // Which they are already, for the price of a look.
+    // They are in order already. To check that costs little.
     found.sort_unstable_by_key(Day::date);
     let (days, last) = fitting(&found, |_, _| false, found.len())?;
     Ok((days, last.map(Day::date)))
@@ -428,7 +428,7 @@ pub(crate) fn fitting<T: Serialize>(
     }
     let (mut taken, mut bytes) = (0, 0);
     for (nth, group) in found.chunk_by(same).enumerate() {
-        // Its brackets are the comma before it.
+        // The brackets of the group's array count for the comma before the group.
         bytes += to_raw_value(group).map_err(unwritable)?.get().len() - 1;
         if nth > 0 && (nth == most || bytes > BYTES) {
             break;

@@ -1,4 +1,4 @@
-//! What of PostgreSQL one caller may have at a time, so that there is some left for everybody else.
+//! How many connections to PostgreSQL one caller may use at a time, so that there are some left for everybody else.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const TOO_MANY: Problem =
     Problem::Unavailable("too many requests with this key or token are being answered already");
 
-/// Of so many connections. The rest of a caller's requests wait for that caller's own, and are refused
-/// when that takes too long; nobody else's wait for them.
+/// The shares of the connections. What a caller asks beyond its share waits for that caller's own requests, and is
+/// refused when that takes too long. Nobody else waits for it.
 pub(crate) struct Shares {
     product: usize,
     parent: usize,
@@ -77,9 +77,9 @@ impl Shares {
         })
     }
 
-    /// Forgets callers of whom nothing is being answered.
+    /// Forgets callers without a request in progress.
     pub(crate) fn tidy(&self) {
-        // Whoever waits or has a permit holds the semaphore too.
+        // A request that waits or has a permit holds the semaphore too.
         let mut callers = self.callers.lock();
         callers.retain(|_, permits| Arc::strong_count(permits) > 1);
         callers.shrink_to_fit();

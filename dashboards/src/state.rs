@@ -1,7 +1,7 @@
-//! What is known of a child that is watched, and what a look at PostgreSQL changes of it.
+//! What is known of a child that is watched, and what reading PostgreSQL again changes of it.
 //!
-//! A state is a function of the rows and of the day that it is, so two nodes tell the same and give it the
-//! same digest. Its texts are shared by all who are told them, however slowly they read.
+//! A state depends only on the rows and on today's date, so two nodes send the same and give it the same digest. All
+//! streams share its texts, however slowly they are read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,11 +15,11 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::update::{Update, difference};
 
-/// Days up to today that are told to whoever comes: as far back as events are taken.
+/// How many days up to today a new stream gets: as far back as events are accepted.
 const DAYS: u64 = 31;
 
-/// Bytes of days that are kept of a child, the newest, and of older ones that one update tells of. One day
-/// may have as many by itself, and is kept, or told, all the same.
+/// How many bytes of a child's days are kept, the newest ones, and how many bytes of older days one update may have. A
+/// single day may have more, and is kept or sent all the same.
 pub(crate) const BYTES: usize = 192 << 10;
 
 /// JSON, and its hash.
@@ -50,27 +50,27 @@ impl Text {
 /// Days that have events.
 pub(crate) type Rows = BTreeMap<NaiveDate, Text>;
 
-/// What a look at PostgreSQL found.
+/// What was read from PostgreSQL.
 pub(crate) struct Seen {
     pub(crate) parent: ParentId,
-    /// The family's.
+    /// The family's time zone.
     pub(crate) timezone: Zone,
-    /// The day that it is there.
+    /// Today's date in that time zone.
     pub(crate) today: NaiveDate,
     /// `null` where the family is shown none.
     pub(crate) streak: Text,
     pub(crate) rows: Rows,
-    /// Whether all of [`window`] was looked at.
+    /// Whether all of [`window`] was read.
     pub(crate) is_whole: bool,
-    /// Days that were looked at because something may have changed of them.
+    /// Days that were read because something may have changed of them.
     pub(crate) heard: BTreeSet<NaiveDate>,
-    /// Those that were not looked at, because the newer ones have so many bytes.
+    /// Days that were not read, because the newer ones have so many bytes.
     pub(crate) unread: BTreeSet<NaiveDate>,
 }
 
-/// A child as it is told to whoever comes.
+/// A child as a new stream gets it.
 pub(crate) struct State {
-    /// Nobody else's parent may be told of it.
+    /// The parent who may see it, and no other.
     pub(crate) parent: ParentId,
     pub(crate) timezone: Zone,
     pub(crate) today: NaiveDate,
@@ -80,22 +80,22 @@ pub(crate) struct State {
     /// The first day that is kept.
     from: NaiveDate,
     rows: Rows,
-    /// Its hash.
+    /// The hash of the streak.
     streak: u64,
-    /// What is told before the rows and after them.
+    /// The JSON before the rows and after them.
     ends: [Bytes; 2],
 }
 
-/// What follows from a look.
+/// The next state, and what to send.
 pub(crate) struct Step {
     pub(crate) state: State,
-    /// The data of the update for who was told the state before; `None` if there is nothing new.
+    /// The data of the update for streams that have sent the state before; `None` if nothing is new.
     pub(crate) update: Option<Bytes>,
-    /// Days of which this update has no room to tell.
+    /// Days for which this update has no room.
     pub(crate) left: BTreeSet<NaiveDate>,
 }
 
-/// The first and the last day that are told to whoever comes. The last is tomorrow: the family's zone may have
+/// The first and the last day that a new stream gets. The last is tomorrow, because the family's time zone may have
 /// been another one.
 pub(crate) fn window(today: NaiveDate) -> (NaiveDate, NaiveDate) {
     let first = today.checked_sub_days(Days::new(DAYS - 1));
@@ -103,13 +103,13 @@ pub(crate) fn window(today: NaiveDate) -> (NaiveDate, NaiveDate) {
 }
 
 impl State {
-    /// The first that is known.
+    /// The first state of a child.
     pub(crate) fn new(child: ChildId, seen: &Seen) -> serde_json::Result<Self> {
         let (first, _) = window(seen.today);
         Self::of(child, seen.rows.clone(), first, seen)
     }
 
-    /// Of these rows from a day on, as far as there is room for them.
+    /// The state of these rows from a day on, as far as there is room for them.
     fn of(
         child: ChildId,
         mut rows: Rows,
@@ -134,7 +134,7 @@ impl State {
             .extend(days.filter(|date| !rows.contains_key(date)));
         update.streak = Some(seen.streak.raw()?);
         let whole = serde_json::to_string(&update)?;
-        // The rows come where there are none yet, which nothing before it can be taken for.
+        // The rows are inserted where the JSON has an empty list. Nothing before it can look like this list.
         let none = "\"days\":[";
         let place = whole.find(none).map_or(0, |place| place + none.len());
         let mut ends = [Bytes::new(), whole.into()];
@@ -167,13 +167,13 @@ impl State {
         hash.digest128()
     }
 
-    /// Whether a day is told to whoever comes, if it has events.
+    /// Whether a new stream gets this day, if it has events.
     pub(crate) fn keeps(&self, date: NaiveDate) -> bool {
         let (_, last) = window(self.today);
         (self.from..=last).contains(&date)
     }
 
-    /// What is told to whoever comes, in pieces.
+    /// What a new stream gets, in pieces.
     pub(crate) fn whole(&self) -> Vec<Bytes> {
         let [before, after] = &self.ends;
         let mut pieces = vec![before.clone()];
@@ -207,7 +207,7 @@ impl State {
         }
         let gone = |date: &&NaiveDate| state.keeps(**date) && !state.rows.contains_key(date);
         update.empty.extend(self.rows.keys().filter(gone));
-        // What was told of other days is not known: they are told whole.
+        // What was sent of other days is not known, so they are sent whole.
         let mut left = seen.heard.clone();
         left.retain(|date| !state.keeps(*date));
         let mut room = Room::default();
@@ -236,7 +236,7 @@ impl State {
     }
 }
 
-/// For rows, one after another.
+/// The room for rows, which are added one after another.
 #[derive(Default)]
 struct Room(usize);
 

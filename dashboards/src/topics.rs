@@ -1,4 +1,4 @@
-//! What a child has met, in pages that cost the same however much that is.
+//! The topics that a child has met, in pages. Each costs the same, however many topics there are.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -26,7 +26,7 @@ const BYTES: usize = 190_000;
 /// index on it: all of them are read for each answer.
 const SORTED: i64 = 2_000;
 
-/// The order of the latest has ended while somebody was following it.
+/// The order `latest` is no longer available, because the child has too many topics by now.
 const UNSORTED: Problem = Problem::InvalidParameter(Cow::Borrowed(
     "`after` is a place among the latest topics, and by now there are too many to tell: begin without it",
 ));
@@ -66,7 +66,7 @@ pub(crate) async fn topics(State(app): State<Arc<App>>, id: Id, parts: Parts) ->
             (None, None) => (Order::Topic, None),
             (Some(Position::Latest(time, topic)), Some(_)) => (Order::Latest, Some((time, topic))),
             (Some(Position::Latest(..)), None) => return Err(UNSORTED),
-            // Whoever began with this order goes on with it.
+            // A client that began with this order goes on with it.
             (Some(Position::Topic(topic)), _) => {
                 (Order::Topic, Some((DateTime::UNIX_EPOCH, topic)))
             }
@@ -97,7 +97,7 @@ async fn count(reading: &mut Reading, child: ChildId) -> Result<Option<u64>, Pro
     Ok((count <= SORTED).then_some(count.unsigned_abs()))
 }
 
-/// The first topics after a place, and where the next page goes on.
+/// The first topics after a position, and where the next page goes on.
 async fn page(
     reading: &mut Reading,
     child: ChildId,

@@ -1,4 +1,4 @@
-//! What is told of a child, as JSON and as the OpenAPI document describes it.
+//! What a live stream sends of a child, as JSON and as the OpenAPI document describes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,9 +37,9 @@ enum EventName {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Update<'a> {
     child_id: Uuid,
-    /// The family's: the name of an IANA time zone.
+    /// The family's time zone, by its IANA name.
     timezone: &'static str,
-    /// The day that it is there.
+    /// Today's date in that time zone.
     today: NaiveDate,
     /// Whether this is all there is of the child's days from `from` on, whatever was told before. Otherwise it is
     /// what has changed since this stream's last update of the child.
@@ -59,7 +59,7 @@ pub(crate) struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// That tells nothing yet. With `from` it is whole.
+    /// An update without content yet. With `from` it is whole.
     pub(crate) fn new(
         child: ChildId,
         timezone: Zone,
@@ -157,7 +157,7 @@ pub(crate) fn difference(before: &RawValue, now: &RawValue) -> serde_json::Resul
     RawValue::from_string(format!("{{{}}}", told.join(",")))
 }
 
-/// What came to a list of different texts, and what went from it.
+/// What was added to a list of distinct texts, and what was removed from it.
 fn changes(name: &str, before: &str, now: &str) -> serde_json::Result<Option<String>> {
     let before: BTreeSet<String> = serde_json::from_str(before)?;
     let now: BTreeSet<String> = serde_json::from_str(now)?;

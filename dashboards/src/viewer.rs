@@ -1,4 +1,4 @@
-//! Who looks, and at what they may.
+//! Who reads, and what they may see.
 
 use axum::http::HeaderMap;
 use rivulet_events::ParentId;
@@ -14,7 +14,7 @@ use crate::problem::Problem;
 /// SHA-256 of an API key.
 pub(crate) type KeyHash = [u8; 32];
 
-/// Who looks.
+/// Who reads.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Viewer {
     /// The product, with a key of scope `read`.

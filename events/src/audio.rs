@@ -1,4 +1,4 @@
-//! Sound never enters: how raw audio is recognised (docs/contract.md, "Raw audio").
+//! Recognises raw audio, which is never accepted (docs/contract.md, "Raw audio").
 
 const NAMES: [&str; 7] = [
     "audio",
@@ -41,8 +41,8 @@ pub(crate) fn is_audio_key(key: &str) -> bool {
     })
 }
 
-/// Without white space and byte order marks at its ends. Every key and string comes by here: most are seen
-/// at a glance to have none.
+/// Removes white space and byte order marks at both ends. Every key and string comes by here, and most have none, which
+/// is seen at a glance.
 #[inline]
 fn trim(text: &str) -> &str {
     if let [first, .., last] = text.as_bytes()

@@ -1,4 +1,4 @@
-//! A request's body: where its events are, without reading them.
+//! Finds the events in a request's body, without reading them.
 
 use std::{collections::HashSet, fmt};
 
@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 /// Written by some editors and platforms at the start of a text; no part of it.
 pub const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// Members of a body's own object, of which two mean something. Each is remembered, to see one given twice.
+/// How many members the body's own object may have. Only two of them mean something, but all are remembered, to notice
+/// one that is given twice.
 const MEMBERS: usize = 1_000;
 
 /// The events of a body, each its JSON as sent.

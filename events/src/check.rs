@@ -1,8 +1,9 @@
-//! What no ingest lets through. Records come from Kafka, where others may be able to write: what a consumer
-//! counts or stores is judged here, once for all consumers, so that none of them takes what another sets aside.
+//! Refuses records that no ingest can have written. Records come from Kafka, where others may be able to write. What a
+//! consumer counts or stores is judged here, once for all consumers, so that none of them takes what another sets
+//! aside.
 //!
-//! Only what every release has kept to is asked for. That strings are trimmed is not: earlier ones left some as
-//! they were.
+//! Only rules that all releases have kept are checked. That strings are trimmed is not one of them: earlier releases
+//! left some as they were.
 
 use std::{borrow::Cow, ops::RangeInclusive};
 

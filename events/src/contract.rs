@@ -1,4 +1,4 @@
-//! What is known of each field of an event, for whoever describes, stores or reads back events. The declarations
+//! What is known of each field of an event, for code that describes, stores or reads back events. The declarations
 //! themselves are in [`crate::data`].
 
 use std::fmt;

@@ -329,7 +329,7 @@ pub struct Device<'a> {
 }
 
 impl Device<'_> {
-    /// One of which nothing is known.
+    /// A device of which nothing is known.
     pub const NONE: Self = Self {
         id: None,
         platform: None,
@@ -337,7 +337,7 @@ impl Device<'_> {
     };
 }
 
-/// Of the object that has most fields, how many that is.
+/// The number of fields of the object that has most of them.
 const MOST: usize = {
     let counts = [
         Interaction::NAMES.len(),
@@ -359,7 +359,7 @@ const MOST: usize = {
 /// What was sent of an object: the value of each field, in the order of its declaration.
 pub(crate) type Values<'a> = [Option<Value<'a>>; MOST];
 
-/// Sorts what was sent of an object by these names; what has none is handed to `unknown`.
+/// Sorts the members of an object by these names. A member without one of these names is given to `unknown`.
 pub(crate) fn values<'a>(
     names: &[&str],
     pairs: Pairs<'a>,

@@ -50,19 +50,19 @@ redacted_id!(
 /// The id-day of events whose clock was reset: `1970-01-01`.
 pub const RESET_CLOCK_DAY: NaiveDate = NaiveDate::from_epoch_days(0).expect("day zero exists");
 
-/// First id-day that is taken at its word; earlier ones count as [`RESET_CLOCK_DAY`].
+/// The first id-day that is believed. Earlier ones count as [`RESET_CLOCK_DAY`].
 pub const FIRST_TRUSTED_DAY: NaiveDate =
     NaiveDate::from_ymd_opt(2025, 1, 1).expect("a date of the calendar");
 
-/// Last id-day that is taken at its word; later ones count as [`RESET_CLOCK_DAY`]. It bounds what a liar can
-/// make of the stores: ClickHouse has a partition a month.
+/// The last id-day that is believed. Later ones count as [`RESET_CLOCK_DAY`]. This bounds what false dates can do to
+/// the stores: ClickHouse has a partition for each month.
 pub const LAST_TRUSTED_DAY: NaiveDate =
     NaiveDate::from_ymd_opt(2037, 12, 31).expect("a date of the calendar");
 
 /// How far an id-day may lie before the day of arrival to be [timely](Identity::is_timely), in days. More than
 /// the oldest event's age, since it goes by the uncorrected clock.
 pub const OLDEST_ID_DAY: u64 = 34;
-/// How far after it, in days.
+/// How far an id-day may lie after the day of arrival to be timely, in days.
 pub const LATEST_ID_DAY: u64 = 1;
 
 /// What makes two copies the same event: (`type`, `child_id`, `id`, id-day).

@@ -53,8 +53,8 @@ pub struct Parsed<'a> {
     pub id: Option<Cow<'a, str>>,
     /// What was dropped from it (`unknown_field:…`).
     pub warnings: Vec<String>,
-    /// It may be that only the parser does not read it, or not rightly: worth [`crate::repair`] and another
-    /// reading.
+    /// Set if the event may be good although the parser did not read it, or not rightly. Then [`crate::repair`] and
+    /// another reading may help.
     pub doubtful: bool,
     /// The event, or why it will never be taken.
     pub outcome: Result<Event<'a>, Rejection>,
@@ -126,7 +126,7 @@ fn refused(id: Option<Cow<'_, str>>, rejection: Rejection) -> Parsed<'_> {
     }
 }
 
-/// The parser's words, unless they would quote the event.
+/// The parser's message, unless it would quote the event.
 fn explain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     if text.starts_with("invalid type") {
@@ -184,7 +184,7 @@ fn build<'a>(found: &mut Scanned<'a>) -> Result<Event<'a>, Rejection> {
         missing(kind.declaration().fields, values)?;
     }
 
-    // From here on every required field is there, and the first invalid one is told.
+    // From here on every required field is there, and the first invalid one is reported.
     let id = id.uuid(true).and_then(|value| id.required(value))?;
     let Some(_) = event_type else {
         return Err(kind.invalid("must be a string"));
@@ -221,7 +221,7 @@ fn device<'a>(found: &mut Scanned<'a>) -> Result<Option<Device<'a>>, Rejection> 
     Device::parse(values(Device::NAMES, pairs, unknown)).map(Some)
 }
 
-/// Tells the first field of `data` that has to be there and is not.
+/// Rejects the event if a required field of `data` is missing, and names the first.
 fn missing(fields: &'static [contract::Field], values: &Values<'_>) -> Result<(), Rejection> {
     let is = |name: &str, word: &str| {
         let mut found = fields

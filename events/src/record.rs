@@ -69,7 +69,7 @@ pub struct Record<'a, D = Data<'a>> {
     pub received_at: i64,
     /// The date of `event_time` in the child's zone.
     pub local_date: NaiveDate,
-    /// Whether `analytics` allows it in the history; `false` is withheld from ClickHouse.
+    /// Whether the consent `analytics` allows it in the history. If not, it is withheld from ClickHouse.
     pub analytics: bool,
     /// The device, if told.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -111,8 +111,8 @@ impl<'a> Record<'a> {
         serde_json::to_writer(out, &next)
     }
 
-    /// Reads a record without judging it: for whoever asks what became of it, since an earlier release may
-    /// have taken what this one sets aside.
+    /// Reads a record without judging it, to find out what became of it: an earlier release may have taken what this
+    /// one sets aside.
     ///
     /// # Errors
     /// [`DecodeError`], [`DecodeError::Implausible`] excepted.
@@ -157,7 +157,7 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// What makes copies of this event one.
+    /// The identity, by which copies of this event are one event.
     #[must_use]
     pub fn identity(&self) -> Identity {
         let identity = Identity::of(self.event_type, self.child_id, self.id, self.occurred_at);
@@ -180,7 +180,7 @@ pub fn child_of(payload: &[u8]) -> Option<ChildId> {
     Some(child_id)
 }
 
-/// A record of another version or type fails to parse for a better reason than the parser's.
+/// If the record is of another version or type, that is a better reason than what the parser says.
 fn explain(payload: &[u8], expected: EventType, error: serde_json::Error) -> DecodeError {
     #[derive(Deserialize)]
     struct Version {

@@ -127,7 +127,7 @@ pub(crate) async fn get_parent(State(app): State<Arc<App>>, id: Id, parts: Parts
         let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
         Ok(families::parent(&app.pool, ParentId::new(read_id(id)?)).await?)
     };
-    told(get.await)
+    json_response(get.await)
 }
 
 /// What is registered of a child
@@ -146,7 +146,7 @@ pub(crate) async fn get_child(State(app): State<Arc<App>>, id: Id, parts: Parts)
         let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
         Ok(families::child(&app.pool, ChildId::new(read_id(id)?)).await?)
     };
-    told(get.await)
+    json_response(get.await)
 }
 
 /// Opens a request that declares something: returns the id of the path and the object of the body, after the key was
@@ -187,7 +187,7 @@ fn answer(done: Result<(), Problem>) -> Response {
 }
 
 /// The answer as JSON that no cache may keep.
-fn told(registered: Result<String, Problem>) -> Response {
+fn json_response(registered: Result<String, Problem>) -> Response {
     let mut response = match registered {
         Ok(json) => json.into_response(),
         Err(problem) => return problem.into_response(),

@@ -46,7 +46,7 @@ async fn drain_some(spill: &Spill, producer: &Producer, stop: &CancellationToken
                 sent.push(Some(spilled.seq));
             }
             None => {
-                tracing::error!("a record in the spill is of no known form and stays there");
+                tracing::error!("a record in the spill cannot be read and stays there");
                 sent.push(None);
             }
         }

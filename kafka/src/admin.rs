@@ -1,4 +1,4 @@
-//! Making the topics, and asking how long they keep their records.
+//! Makes the topics, and asks how long they keep their records.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl Default for TopicPlan {
 pub struct TopicReport {
     /// Its name.
     pub topic: String,
-    /// It was made now; else it was there before.
+    /// Whether it was made now. Otherwise it was there before.
     pub created: bool,
     /// Where a topic that was there differs from the plan. It is left as it is.
     pub differences: Vec<String>,
@@ -55,8 +55,8 @@ pub async fn create_topics(cluster: &Cluster, plan: &TopicPlan) -> Result<Vec<To
     let admin = admin(cluster)?;
     let topics = cluster.topics();
     let retention = plan.retention.as_millis().to_string();
-    // Only whole segments are dropped: with Kafka's week a quiet topic would keep a record for
-    // twice its retention.
+    // Kafka deletes only whole segments. With its default of a week for a segment, a quiet topic would keep a record
+    // for twice its retention.
     let segment = (plan.retention.as_millis() / 7).max(1).to_string();
     let min_insync = plan.min_insync.to_string();
     let wanted: Vec<_> = topics
@@ -121,7 +121,7 @@ fn admin(cluster: &Cluster) -> Result<AdminClient<Context>, Error> {
     Ok(cluster.client_config().create_with_context(Context)?)
 }
 
-/// An administrative client is never told why it gets no answer; another of the same settings is.
+/// An administrative client does not learn why it gets no answer. So another client with the same settings is asked.
 async fn explained<T>(cluster: &Cluster, answer: Result<T, KafkaError>) -> Result<T, Error> {
     let error = match answer {
         Ok(answer) => return Ok(answer),

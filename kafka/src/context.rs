@@ -1,4 +1,4 @@
-//! librdkafka's own words, into the program's log.
+//! Writes librdkafka's messages to the program's log.
 
 use std::{
     sync::OnceLock,
@@ -54,8 +54,8 @@ pub fn log_error(error: &KafkaError, reason: &str) {
 
 impl ConsumerContext for Context {}
 
-/// The first that librdkafka has to say against a connection to the brokers: it is refused, a
-/// certificate is not trusted, a login is wrong. Blocks for up to 3 s.
+/// The first error that librdkafka reports about a connection to the brokers: it is refused, a certificate is not
+/// trusted, or a login is wrong. Blocks for up to 3 s.
 pub(crate) fn complaint(cluster: &Cluster) -> Option<String> {
     let client: BaseConsumer<Heard> = cluster
         .client_config()

@@ -16,9 +16,9 @@ pub use incarnation::incarnations;
 /// How long one administrative request to Kafka may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes, before compression, of the largest batch of records that a producer makes, and of what an
-/// aligned consumer fetches of a partition at a time. Kafka hands out whole batches: of batches that are
-/// larger than that it would send one of one partition in each response.
+/// Bytes, before compression, of the largest batch of records that a producer makes, and of what a consumer with lanes
+/// fetches of a partition at a time. Kafka sends whole batches. If they were larger than what is fetched, each response
+/// would have one batch of one partition.
 pub const BATCH_BYTES: u32 = 256 << 10;
 
 /// Where Kafka is and what its topics are called.
@@ -52,7 +52,7 @@ impl Cluster {
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", "rivulet")
-            // A broker that went away without a word is noticed within seconds, not minutes.
+            // A broker that is gone without closing its connections is noticed within seconds, not minutes.
             .set("socket.timeout.ms", "10000")
             .set("socket.keepalive.enable", "true")
             .set("socket.connection.setup.timeout.ms", "10000")

@@ -97,7 +97,7 @@ pub enum Action {
     Advance(Instance),
     /// `Known::ensure`: makes the day's partition, which a batch with timely records needs.
     Make(Instance),
-    /// `keep_house`: drops the day's partition.
+    /// `housekeeping`: drops the day's partition.
     Drop,
     /// `seen::days_apart` and `seen::counted`.
     Counted(Instance),

@@ -96,7 +96,7 @@ impl Breaker {
         let counts = (trouble.unfit, trouble.records);
         match pauses::may_go_on(&self.pool, self.consumer, &trouble.topic, counts).await {
             Ok(true) => {
-                self.go_on(&trouble);
+                self.resume(&trouble);
                 self.trouble(batch).is_none()
             }
             Ok(false) => {
@@ -177,13 +177,13 @@ impl Breaker {
             unfit,
             records,
             %code,
-            "too many records are unfit: stopped until somebody has looked and says `rivulet quarantine resume`; \
+            "too many records are unfit: the consumer has stopped until somebody has looked and runs `rivulet quarantine resume`; \
              nothing is lost or skipped"
         );
         state.stopped = Some(trouble);
     }
 
-    fn go_on(&self, trouble: &Trouble) {
+    fn resume(&self, trouble: &Trouble) {
         let mut state = self.state.lock();
         state.stopped = None;
         let recent = state.topics.entry(trouble.topic.clone()).or_default();
@@ -195,7 +195,7 @@ impl Breaker {
                 resumed: true,
                 settled: false,
             };
-            tracing::info!(consumer = self.consumer, topic = %trouble.topic, "goes on, as an operator said");
+            tracing::info!(consumer = self.consumer, topic = %trouble.topic, "the consumer goes on, because an operator resumed it");
         }
         self.gauge(&trouble.topic, 0.0);
         self.readiness.pass(READINESS_CHECK);

@@ -25,8 +25,8 @@ use crate::{
 /// and `PROBE_EVERY` it stays under the 5 s within which a change must be in force.
 pub const FRESH: Duration = Duration::from_secs(2);
 
-/// An unknown key makes the keys be read again, in case it was made a moment ago, but not more
-/// often than this: keys that nobody ever made cost PostgreSQL next to nothing.
+/// An unknown key makes the registry read the keys again, in case the key was made a moment ago. It does so at most
+/// this often, so that keys that nobody ever made cost PostgreSQL next to nothing.
 const KEYS_READ_EVERY: Duration = Duration::from_millis(100);
 
 /// Reads that wait for the running query; more than that is an outage.
@@ -55,7 +55,8 @@ impl Default for CacheConfig {
 pub struct Registry(Arc<Shared>);
 
 impl Registry {
-    /// With the task that hears of changes and reads. It never ends, and without it nothing is known.
+    /// Returns the registry, and the task that hears of changes and reads PostgreSQL. The task never ends, and without
+    /// it nothing is known.
     pub fn new(
         pool: PgPool,
         config: CacheConfig,
@@ -156,7 +157,8 @@ impl Registry {
         if !doubtful || shared.unreachable.load(Ordering::Relaxed) {
             return known.map(|(grant, _)| grant);
         }
-        // One reads, the others go by what is known: a flood of wrong keys must not queue up here.
+        // Only one request reads the keys, and the others use what is known. A flood of wrong keys must not queue up
+        // here.
         if let Ok(_reading) = shared.reading_keys.try_lock() {
             let read = shared
                 .on_pool(async |connection| shared.read_keys(connection).await)

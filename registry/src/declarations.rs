@@ -44,8 +44,8 @@ pub fn timezone(object: &Map<String, Value>) -> Result<Zone, Invalid> {
         })
 }
 
-/// `consents` of a parent. `null` is the same as left out; a name that is none of the three is
-/// refused, because a revocation with a slip of the pen would otherwise be answered as done.
+/// `consents` of a parent. `null` is the same as left out. A name that is none of the three is refused: otherwise a
+/// revocation with a misspelt name would be answered as done.
 ///
 /// # Errors
 /// It is no object of booleans.

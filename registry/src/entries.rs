@@ -1,4 +1,4 @@
-//! Registrations in memory: bounded, sharded, and never older than the last notice.
+//! The entries of the cache: registrations in memory, bounded, sharded, and never older than the last notice.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rivulet_events::{ChildId, Registration};
 use uuid::Uuid;
 
-/// Few enough to stay small, many enough that threads seldom meet in one.
+/// Few enough to stay small, and so many that two threads seldom need the same one.
 const SHARDS: usize = 32;
 
 /// When an answer was read from PostgreSQL, and through which connection changes to it are heard.
@@ -27,7 +27,7 @@ pub(crate) struct Confirmation {
     epoch: u64,
     /// Everything committed before this was heard in this epoch.
     at: Instant,
-    /// The same of the epoch before, when it ended.
+    /// The same time of the epoch before, when that ended.
     before: Instant,
 }
 
@@ -48,7 +48,7 @@ impl Confirmation {
         }
     }
 
-    /// A new connection listens since `now`. What was read before may have changed unheard.
+    /// A new connection listens since `now`. What was read before may have changed without a notice.
     pub(crate) const fn begin_epoch(&mut self, now: Instant) {
         self.epoch += 1;
         self.before = self.at;
@@ -71,7 +71,7 @@ impl Confirmation {
     }
 }
 
-/// The right to store what one read found, lost when a notice of that child comes in between.
+/// Permission to store what a read found. It is lost if a notice of that child comes in between.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket(u64);
 
@@ -86,11 +86,11 @@ struct Shard {
     entries: LruCache<Uuid, CacheEntry, RandomState>,
 }
 
-/// The cache proper. It knows no clock and no database.
+/// The cache itself. It knows no clock and no database.
 pub(crate) struct CacheEntries(Box<[Mutex<Shard>]>);
 
 impl CacheEntries {
-    /// Holds about `capacity` children; the longest unused make room.
+    /// Holds about `capacity` children. When it is full, those that were not used for the longest are dropped.
     pub(crate) fn new(capacity: usize) -> Self {
         let shard = || {
             let entries = LruCache::with_hasher(capacity.div_ceil(SHARDS), RandomState::new());

@@ -1,4 +1,4 @@
-//! JSON in which nothing is said twice.
+//! Reads JSON objects in which no key is given twice.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ pub enum Unreadable {
     /// No JSON, or something else than an object.
     #[error("not a JSON object")]
     NotAnObject,
-    /// Which of the two was meant nobody knows.
+    /// A key is given twice, so nobody knows which value was meant.
     #[error("a key is given twice in an object")]
     KeyTwice,
 }
 
-/// The object that is written here, which may begin with a byte order mark. Of a key that is given twice,
-/// at whatever depth, `serde_json` itself would take the last: a consent revoked and granted in one breath.
+/// Reads an object, which may begin with a byte order mark. A key that is given twice, at any depth, is refused.
+/// `serde_json` itself would take the last value: a consent that is revoked and granted in one object would be granted.
 ///
 /// # Errors
 /// See [`Unreadable`].
@@ -36,7 +36,7 @@ pub fn object(json: &[u8]) -> Result<Map<String, Value>, Unreadable> {
     }
     match read {
         Ok(Unique(Value::Object(object))) => Ok(object),
-        // Nothing else is wrong with JSON to who takes every value.
+        // `Unique` takes every value, so this can only be a key that is given twice.
         Err(error) if error.is_data() => Err(Unreadable::KeyTwice),
         _ => Err(Unreadable::NotAnObject),
     }
@@ -123,7 +123,7 @@ mod tests {
                 "{good}"
             );
         }
-        // What the parser alone does not read; the number is then none that a field could be.
+        // `serde_json` alone refuses these. `object` reads them, and makes of the number what no field can be.
         for (odd, read) in [
             (r#"{"\ud800": "a\udc00"}"#, json!({"\u{fffd}": "a\u{fffd}"})),
             (r#"{"a": 1e999}"#, json!({"a": []})),

@@ -60,7 +60,7 @@ impl FromStr for Scope {
 pub struct Grant {
     /// The one thing it is for.
     pub scope: Scope,
-    /// What of that it may not.
+    /// The limits within that scope.
     pub limits: Limits,
 }
 
@@ -221,7 +221,7 @@ pub async fn revoke(pool: &PgPool, name: &str) -> Result<(), Error> {
 }
 
 impl Grant {
-    /// As the table has it, whose checks make it impossible that this fails.
+    /// A grant as the table has it. The table's constraints make it impossible that this fails.
     pub(crate) fn of_row(
         scope: &str,
         origins: Vec<String>,

@@ -39,7 +39,7 @@ impl Limits {
     pub(crate) fn of_columns(origins: Vec<String>, event_types: &[String]) -> Option<Self> {
         let event_types = event_types.iter().map(|word| EventType::from_word(word));
         Some(Self {
-            // Not checked again: one that is none only never matches.
+            // Not checked again: an origin that is not valid only never matches.
             origins: origins.into_iter().map(Origin).collect(),
             event_types: event_types.collect::<Option<_>>()?,
         })

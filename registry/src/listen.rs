@@ -46,7 +46,7 @@ async fn listen(shared: &Shared, lost: &mut bool) -> Result<Infallible, sqlx::Er
         .acquire_timeout(READ_TIMEOUT)
         .connect_lazy_with((*shared.pool.connect_options()).clone());
     let mut listener = PgListener::connect_with(&own).await?;
-    // A new connection is a new epoch, which sqlx must not begin behind our back.
+    // sqlx must not connect again by itself, because a new connection must begin a new epoch.
     listener.eager_reconnect(false);
     let echo = format!("rivulet_echo_{}", Uuid::new_v4().simple());
     within(listener.listen_all([CHILDREN_CHANNEL, KEYS, &echo])).await?;

@@ -57,7 +57,7 @@ pub(crate) struct Shared {
     pub(crate) confirmation: Mutex<Confirmation>,
     pub(crate) keys: RwLock<Option<Keys>>,
     pub(crate) reading_keys: tokio::sync::Mutex<()>,
-    /// The last read failed. While it is set nobody but the prober waits for PostgreSQL.
+    /// Set when the last read failed. While it is set, only the prober waits for PostgreSQL.
     pub(crate) unreachable: AtomicBool,
     pub(crate) reads: mpsc::Sender<Read>,
     pub(crate) max_stale: Duration,
@@ -130,7 +130,7 @@ impl Shared {
         let mut batch: Vec<Read> = Vec::new();
         loop {
             if self.unreachable.load(Ordering::Relaxed) {
-                // Whoever came in before the flag was set need not wait for the probe.
+                // Requests that came in before the flag was set need not wait for the probe.
                 while waiting.try_recv().is_ok() {}
                 tokio::time::sleep(PROBE_EVERY).await;
                 if self.fetch(&[]).await.is_ok() {
@@ -163,7 +163,7 @@ impl Shared {
                             *found.get(&child.uuid()).unwrap_or(&Known::Read(None))
                         };
                         let known = read.children.iter().map(known).collect();
-                        // The request may have given up.
+                        // The client of the request may have gone.
                         let _ = read.answer.send(known);
                     }
                 }
@@ -187,7 +187,7 @@ impl Shared {
         if let Ok(done) = timeout_at(deadline, work(&mut connection)).await {
             return done;
         }
-        // The peer may be gone without a word; the pool must not wait for it as well.
+        // The server may be gone without closing the connection. The pool must not wait for it as well.
         connection.close_on_drop();
         Err(sqlx::Error::PoolTimedOut)
     }
@@ -232,7 +232,7 @@ impl Shared {
             let (Some(age_group), Ok(timezone)) =
                 (AgeGroup::from_word(&age_group), timezone.parse())
             else {
-                // Written past this release's rules; a newer one may know it.
+                // A newer release may have written a value that this one does not know.
                 tracing::warn!(timezone, age_group, "a registration cannot be read");
                 found.insert(id, Known::Unavailable);
                 continue;

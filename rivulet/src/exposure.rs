@@ -1,4 +1,4 @@
-//! What somebody on the way could read: which hosts are another machine's, and the warnings about it.
+//! Warns of connections that somebody on the network could read: decides which hosts are on another machine.
 
 use std::{
     collections::BTreeSet,

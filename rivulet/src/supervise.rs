@@ -58,7 +58,7 @@ impl Roles {
             tracing::info!("{collector}");
             if collector.is_exposed() {
                 warn_once(
-                    "the collector of spans is spoken to in plain text: everybody on the way can read them, \
+                    "spans are sent to the collector in plain text: everybody on the network can read them, \
                      and OTEL_EXPORTER_OTLP_HEADERS; an https:// URL encrypts and verifies",
                 );
             }

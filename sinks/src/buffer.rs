@@ -220,7 +220,7 @@ impl Buffer {
     }
 
     /// Drops what belongs to partitions that another instance has now.
-    pub(crate) fn keep(&mut self, is_ours: impl Fn(&Part) -> bool) {
+    pub(crate) fn retain_ours(&mut self, is_ours: impl Fn(&Part) -> bool) {
         self.partitions.retain(|_, partition| {
             if partition
                 .ranges
@@ -384,7 +384,7 @@ mod tests {
             buffer.is_waiting(),
             "what is newer than the failed insert stays"
         );
-        buffer.keep(|part| part.epoch > 3);
+        buffer.retain_ours(|part| part.epoch > 3);
         assert!(!buffer.is_waiting());
     }
 

@@ -229,7 +229,7 @@ async fn quarantine(
 /// Forgets, every hour for ever, withheld events that are too old for another copy to come. Their
 /// age is measured against what has been consumed, not against the clock: a sink that is weeks
 /// behind must not forget what it is about to need.
-pub(crate) async fn keep_forgetting(pool: &PgPool) -> Infallible {
+pub(crate) async fn forget_periodically(pool: &PgPool) -> Infallible {
     loop {
         if let Err(error) = forget(pool).await {
             tracing::warn!(%error, "old rows of withheld_seen could not be dropped; the next hour tries again");

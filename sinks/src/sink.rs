@@ -71,7 +71,7 @@ pub async fn run(
     };
     tokio::select! {
         ended = sink.run(consumer, shutdown) => ended,
-        never = progress::keep_forgetting(&pool) => match never {},
+        never = progress::forget_periodically(&pool) => match never {},
     }
 }
 
@@ -112,7 +112,7 @@ impl Sink {
                     self.settle(delivered?);
                 }
                 batch = consumer.next(), if has_room => match batch {
-                    Some(batch) => self.take(batch).await,
+                    Some(batch) => self.buffer_batch(batch).await,
                     None => break,
                 },
                 () = tick => {}
@@ -126,7 +126,7 @@ impl Sink {
 
     fn start_due(&mut self) {
         self.buffer
-            .keep(|part| self.deliverer.handle.is_current(part));
+            .retain_ours(|part| self.deliverer.handle.is_current(part));
         // Each slow insert lets another one run, up to twice as many as usual.
         let slow = self.buffer.slow(Instant::now()).min(self.config.inserts);
         while self.deliveries.len() < self.config.inserts + slow
@@ -149,14 +149,14 @@ impl Sink {
         }
     }
 
-    async fn take(&mut self, batch: Batch) {
+    async fn buffer_batch(&mut self, batch: Batch) {
         for part in batch.parts {
             if !self.deliverer.handle.is_current(&part) {
                 continue;
             }
             let (topic, partition) = (Arc::clone(&part.topic), part.partition);
             if self.buffer.take(part, Instant::now()).is_err() {
-                tracing::warn!(%topic, partition, "records did not follow on; reading the position again");
+                tracing::warn!(%topic, partition, "records do not follow those before them; reading the position again");
                 self.deliverer.handle.resync(&topic, partition);
             }
             tokio::task::yield_now().await;

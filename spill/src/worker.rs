@@ -64,7 +64,7 @@ impl Worker {
             max_bytes,
             state,
         };
-        worker.look();
+        worker.update_counts();
         worker
     }
 
@@ -146,7 +146,7 @@ impl Worker {
             return Err(Refused::Disk);
         };
         let done = work(store).map_err(|error| self.failed(&error));
-        self.look();
+        self.update_counts();
         done
     }
 
@@ -191,14 +191,14 @@ impl Worker {
         match Store::open(&self.dir) {
             Ok(store) => {
                 self.store = Some(store);
-                self.look();
+                self.update_counts();
             }
             Err(error) => tracing::warn!(%error, "trying again"),
         }
     }
 
     /// Notes how much there is in the queue.
-    fn look(&mut self) {
+    fn update_counts(&mut self) {
         let Some(store) = &self.store else { return };
         let (Ok(bytes), Ok(oldest)) = (store.bytes(), store.oldest()) else {
             return;

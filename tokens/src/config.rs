@@ -1,10 +1,10 @@
-//! What makes a token good, and which settings would let the wrong ones in.
+//! The settings that say which tokens are good, and the checks that they do not let wrong ones in.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
 use url::{Host, Url};
 
-/// How far the clock of who made a token may be off.
+/// How far the clock of the token's issuer may be off.
 pub const LEEWAY: Duration = Duration::from_secs(30);
 
 /// The shortest HS256 secret, bytes: as long as the hash, as RFC 7518 asks.

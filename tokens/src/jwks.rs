@@ -1,4 +1,4 @@
-//! The public keys of who signs tokens: read in the background, kept when they cannot be read.
+//! The public keys of the issuer of tokens. They are read in the background, and kept while they cannot be read.
 
 use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -88,8 +88,8 @@ impl KeySet {
     fn parse(json: &[u8]) -> Result<Self, SourceError> {
         #[derive(Deserialize)]
         struct Document {
-            // One by one: a key of a kind that nobody here knows must not cost us the others. As text: of a
-            // member given twice a `Value` would take the last.
+            // The keys are parsed one by one, so that a key of an unknown kind does not spoil the others. They are kept
+            // as text, because of two members with the same name a `Value` would take the last.
             keys: Vec<Box<RawValue>>,
         }
         let document: Document = serde_json::from_slice(json)?;
@@ -124,7 +124,7 @@ pub async fn check_jwks(source: Source) -> Result<usize, SourceError> {
     Ok(Reader::new(source)?.read().await?.0.len())
 }
 
-/// What the last reading left behind.
+/// The result of the last reading.
 #[derive(Clone, Default)]
 struct State {
     /// Of the last reading that succeeded.
@@ -146,7 +146,8 @@ pub(crate) struct Jwks {
 pub(crate) struct Unavailable;
 
 impl Jwks {
-    /// With what reads for ever. A file must be good at once; a server may come later.
+    /// Returns the keys, and the task that reads them again for ever. A file must be good at once; a server may come
+    /// later.
     pub(crate) async fn new(
         source: Source,
         config: &Config,
@@ -167,8 +168,8 @@ impl Jwks {
         Ok((jwks, refreshing))
     }
 
-    /// The key that a token names. An unknown name makes the set be read again, unless that was
-    /// done a moment ago: names that nobody ever used cost the server next to nothing.
+    /// The key that a token names. An unknown name makes the set be read again, unless that was done a moment ago. So
+    /// names that nobody ever used cost the server next to nothing.
     pub(crate) async fn key(
         &self,
         id: Option<&str>,
@@ -200,7 +201,7 @@ impl Jwks {
     }
 }
 
-/// Reads for ever: at times, when somebody wants it, and again soon after a failure.
+/// Reads the JWKS for ever: at regular times, when a token needs it, and soon again after a failure.
 async fn refresh(
     reader: Reader,
     publish: watch::Sender<State>,
@@ -219,7 +220,7 @@ async fn refresh(
             Ok(keys) if before.failed || before.keys.is_none() => {
                 tracing::info!(keys = keys.0.len(), "the keys of client tokens were read");
             }
-            // Said once. Tokens of the keys that are known go on being taken.
+            // Logged once. Tokens of the keys that are known are still accepted.
             Err(error) if !before.failed => {
                 let known = before.keys.as_ref().map_or(0, |keys| keys.0.len());
                 tracing::warn!(%error, known, "the keys of client tokens cannot be read; trying again");
@@ -250,7 +251,7 @@ impl Reader {
             Source::Url(url) => {
                 let client = reqwest::Client::builder()
                     .timeout(READ_TIMEOUT)
-                    // The configured place alone decides who may sign.
+                    // No redirects are followed: only the configured address decides who may sign.
                     .redirect(reqwest::redirect::Policy::none())
                     .build()?;
                 Ok(Self::Url(client, url))

@@ -1,4 +1,4 @@
-//! Tokens for development and tests; a product's backend makes its own.
+//! Makes tokens for development and tests. A product's backend makes its own.
 
 use std::time::{Duration, SystemTime};
 

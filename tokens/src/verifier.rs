@@ -1,4 +1,4 @@
-//! Is a token good, and whose is it?
+//! Checks tokens, and finds out whose they are.
 
 use std::{
     convert::Infallible,
@@ -75,7 +75,7 @@ impl Refusal {
     }
 }
 
-/// What came of a token that was not taken.
+/// Why a token was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It will never be good.
@@ -103,7 +103,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// With the task that reads the JWKS, if there is one. It never ends.
+    /// Returns the verifier, and the task that reads the JWKS, if there is one. The task never ends.
     ///
     /// # Errors
     /// A JWKS in a file that is not good. One at a URL may come later: until then tokens that need
@@ -137,7 +137,7 @@ impl Verifier {
     /// # Errors
     /// See [`Error`].
     pub async fn verify(&self, token: &str) -> Result<ParentId, Error> {
-        let verified = self.look_at(token).await;
+        let verified = self.check(token).await;
         let result = match &verified {
             Ok(_) => "ok",
             Err(Error::Refused(refusal)) => refusal.reason(),
@@ -147,7 +147,7 @@ impl Verifier {
         verified
     }
 
-    async fn look_at(&self, token: &str) -> Result<ParentId, Error> {
+    async fn check(&self, token: &str) -> Result<ParentId, Error> {
         let header = decode_header(token).map_err(|error| refusal(error.kind()))?;
         // RFC 7515: an extension that must be understood, and is not.
         if header.crit.is_some() {

@@ -12,12 +12,12 @@ use tokio::sync::OnceCell;
 
 use crate::tagged;
 
-/// How long whoever got a file may keep it.
+/// How long a client may keep a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caching {
-    /// As long as it is still what there is, which is asked each time and mostly answered `304`.
+    /// The client asks each time whether the file has changed, and mostly gets `304`.
     Checked,
-    /// For a year, without asking: its address has a hash of what it is.
+    /// For a year, without asking. The address of the file contains a hash of its content.
     Forever,
 }
 
@@ -30,8 +30,8 @@ impl Caching {
     }
 }
 
-/// A file that strangers may ask for as often as they like: it is hashed once, and compressed once, when
-/// somebody first takes it so. No layer that compresses may be around its answers.
+/// A file that strangers may ask for as often as they like. It is hashed once, and compressed once, when a client first
+/// asks for it compressed. No layer that compresses may be around its answers.
 #[derive(Debug)]
 pub struct Asset {
     kind: String,

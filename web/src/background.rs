@@ -1,4 +1,4 @@
-//! The tasks that a role cannot do without, owned by it: the end of any of them is the role's.
+//! The tasks without which a role cannot work. The role owns them, and when one of them ends, the role ends.
 
 use std::{collections::HashMap, future};
 
@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 /// A task of a role ended before the role did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TaskEnded {
-    /// By itself.
+    /// The task ended by itself.
     #[error("{0} ended unasked")]
     Unasked(&'static str),
-    /// By a panic, which is in the log.
+    /// The task panicked. The log has the panic.
     #[error("{0} panicked")]
     Panicked(&'static str),
 }
@@ -25,20 +25,20 @@ pub struct Background {
 }
 
 impl Background {
-    /// None yet.
+    /// Without any task yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts one that can be let go wherever it waits.
+    /// Starts a task that may be aborted wherever it waits.
     pub fn spawn<T>(&mut self, name: &'static str, task: impl Future<Output = T> + Send + 'static) {
         let stopping = self.stopping.clone();
         let task = async move { drop(stopping.run_until_cancelled_owned(task).await) };
         self.spawn_until_stopped(name, task);
     }
 
-    /// Starts one that ends by itself after [`Self::stopping`], and only then.
+    /// Starts a task that ends by itself after [`Self::stopping`], and only then.
     pub fn spawn_until_stopped(
         &mut self,
         name: &'static str,

@@ -1,4 +1,4 @@
-//! Leave for web pages to ask (CORS).
+//! Lets web pages send requests (CORS).
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::REQUEST_ID;
 
-/// What pages add by themselves to trace and to count: without leave for it the browser would not send at
-/// all.
+/// Headers that libraries in pages add by themselves, for traces and metrics. Without permission for them the browser
+/// would not send the request.
 const ADDED: [HeaderName; 5] = [
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
@@ -17,7 +17,7 @@ const ADDED: [HeaderName; 5] = [
     HeaderName::from_static("x-retry-count"),
 ];
 
-/// When and how much may be asked again.
+/// Headers that say when a client may ask again, and how much.
 const TOLD: [HeaderName; 4] = [
     header::RETRY_AFTER,
     HeaderName::from_static("ratelimit-limit"),
@@ -25,16 +25,16 @@ const TOLD: [HeaderName; 4] = [
     HeaderName::from_static("ratelimit-reset"),
 ];
 
-/// Lets pages from these origins ask by `method`; from everywhere, where there are none. They may send the
-/// headers `sent` and read `read`, besides those that every endpoint has. A page sends its credential in a
-/// header, never as a cookie, so a foreign one can do nothing that it could not do without the browser.
+/// Lets pages of these origins send requests with `method`; pages of all origins, if there are none. They may send the
+/// headers `sent` and read `read`, besides those that every endpoint has. A page sends its credential in a header,
+/// never as a cookie, so a foreign page can do nothing that it could not do without the browser.
 pub fn browsers<'a>(
     origins: impl Iterator<Item = &'a str>,
     method: Method,
     sent: &[HeaderName],
     read: &[HeaderName],
 ) -> CorsLayer {
-    // Whoever parsed them let nothing through that a header could not hold.
+    // The origins were parsed before, so each of them can stand in a header.
     let origins: Vec<_> = origins
         .filter_map(|origin| HeaderValue::from_str(origin).ok())
         .collect();
@@ -49,7 +49,7 @@ pub fn browsers<'a>(
         .allow_methods([method])
         .allow_headers(sent)
         .expose_headers(read)
-        // An answer to one origin is not for another. Nothing keeps answers to preflights but browsers.
+        // An answer to one origin must not be given to another. Only browsers keep answers to preflights.
         .vary([header::ORIGIN])
         .max_age(Duration::from_secs(3_600))
 }

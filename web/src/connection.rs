@@ -55,7 +55,7 @@ pub(crate) struct Connection {
     pub(crate) _open: Open,
 }
 
-/// What becomes of the requests of a port.
+/// What handles the requests of a port.
 #[derive(Clone)]
 pub(crate) struct Requests {
     pub(crate) role: &'static str,
@@ -80,7 +80,7 @@ impl Connection {
         let role = requests.role;
         let http = watcher.watch(http(requests, peer, header_timeout, &slot, stream));
         tokio::select! {
-            // A client that went away or was too slow is its own affair.
+            // It does not matter here that a client went away or was too slow.
             _ = http => {}
             () = slot.evicted() => evicted(role),
         }
@@ -98,7 +98,7 @@ impl Connection {
         let stream = tokio::select! {
             shaken = handshake => shaken,
             () = self.slot.evicted() => return evicted(role),
-            // Nothing was asked for yet.
+            // The client has not sent a request yet.
             () = stopping.cancelled() => return,
         };
         match stream {
@@ -141,7 +141,7 @@ fn http(
 }
 
 impl Requests {
-    /// One request with its span. Whoever handles it finds that among the request's extensions.
+    /// Handles one request within its span. The handler finds the span among the request's extensions.
     async fn observed(
         self,
         mut request: Request<Incoming>,
@@ -157,7 +157,8 @@ impl Requests {
             return self.counted(route, request, hold).await;
         };
         request.extensions_mut().insert(span.clone());
-        // Not for a filter to take away: it adds nothing but the id to the lines that are there.
+        // This has the highest level, so that no filter removes it. It adds no lines, only the id to lines that are
+        // there.
         let lines = tracing::error_span!("request", trace_id = span.trace_id());
         let response = self.counted(route, request, hold).instrument(lines).await?;
         span.answered(response.status(), code(&response));
@@ -220,7 +221,7 @@ fn full() -> Response {
     response
 }
 
-/// The code of its problem, if it is one.
+/// The code of the problem, if the response is one, else `ok`.
 fn code(response: &Response) -> &'static str {
     let problem = response.extensions().get::<Problem>();
     problem.map_or("ok", |problem| problem.0)

@@ -1,4 +1,4 @@
-//! Rate limits by sender: so many tokens a request, all of them or none, and what it cost beyond them.
+//! Rate limits by sender. A request takes its tokens all or none, and can be charged for more afterwards.
 
 use std::{
     collections::HashMap,
@@ -50,7 +50,7 @@ pub fn seconds(time: Duration) -> HeaderValue {
     HeaderValue::from(whole.max(1))
 }
 
-/// What each sender, known as a `K`, has sent of late. A sender may also owe tokens: [`Self::charge`].
+/// How much each sender, known as a `K`, has sent recently. A sender may also owe tokens: [`Self::charge`].
 #[derive(Debug)]
 pub struct Limiter<K: Clone + Eq + Hash> {
     senders: RateLimiter<Ask<K>, Buckets<K>, MonotonicClock, NoOpMiddleware<Instant>>,
@@ -61,7 +61,7 @@ pub struct Limiter<K: Clone + Eq + Hash> {
     interval: u64,
 }
 
-/// Of each sender when its bucket is full again, as governor reckons it: nanoseconds since it began.
+/// For each sender the time when its bucket is full again, as governor computes it: nanoseconds since governor began.
 #[derive(Debug)]
 struct Buckets<K>(Arc<Mutex<HashMap<K, u64, RandomState>>>);
 
@@ -139,14 +139,14 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
         self.ask(sender, 1, false)
     }
 
-    /// Takes so many tokens, be they there or not. Those that are not have to come in before this sender's
+    /// Takes this many tokens, even if they are not there. Those that are not there must come in before this sender's
     /// next request passes.
     pub fn charge(&self, sender: &K, tokens: usize) {
         let mut left = u32::try_from(tokens).unwrap_or(u32::MAX);
         while let Some(some) = NonZeroU32::new(left.min(self.burst.get())) {
             if self.take(sender, some.get() as usize).is_err() {
-                // Its bucket is not full, or no more than that would have been there. So its time is to come, and
-                // what is owed makes it come later.
+                // The sender has fewer tokens than that. So the time when its bucket is full is in the future, and what
+                // it owes moves that time on.
                 let mut buckets = self.buckets.0.lock();
                 let full_at = buckets.entry(sender.clone()).or_default();
                 *full_at = full_at.saturating_add(u64::from(left).saturating_mul(self.interval));
@@ -170,10 +170,11 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
         let wait = match self.senders.check_key_n(&Ask { sender, takes }, wanted) {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(until)) => until.wait_time_from(MonotonicClock.now()),
-            // Not with a valid configuration: the burst covers the largest request.
+            // This cannot happen with a valid configuration: the burst covers the largest request.
             Err(_) => Duration::MAX,
         };
-        // What is missing now trickles in at `rate`; the rest of the request is there already, or else it is owed.
+        // The tokens that are missing come in at `rate`. The others are there already, or the sender owes so many that
+        // none are.
         let missing = tokens_in(wait, self.rate);
         let used = f64::from(self.burst.get()) + f64::from(missing) - f64::from(wanted.get());
         Err(Throttled {

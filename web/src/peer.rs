@@ -14,10 +14,10 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Who sent a request, as far as the operating system knows of them. Among the extensions of each.
+/// The other end of a connection, as the operating system knows it. It is among the extensions of each request.
 ///
-/// A client may close its sending side once it has asked and is answered all the same. One that is gone
-/// looks no different until something is sent to it: whoever answers for long asks here.
+/// A client may close its sending side after its request, and is answered all the same. A client that is gone looks the
+/// same until something is sent to it. So a role that answers for a long time asks here.
 #[derive(Clone, Debug)]
 pub struct Peer(Arc<TcpStream>);
 
@@ -26,14 +26,14 @@ impl Peer {
         Self(Arc::new(stream))
     }
 
-    /// Waits until something comes that is not part of the request. Mostly it is the end of what it sends;
-    /// a TLS client says a word before that.
-    pub async fn stirs(&self) {
-        // Of no use whatever it is, and an error says as much.
+    /// Waits until the client sends something that is not part of the request. Mostly it is the end of what it sends. A
+    /// TLS client sends a closing message before that.
+    pub async fn sends_more(&self) {
+        // It does not matter what it is, and an error means the same.
         let _ = self.0.peek(&mut [0]).await;
     }
 
-    /// Waits until what was sent to it came back, or the network gave it up.
+    /// Waits until the connection has failed: the client refused what was sent to it, or the network gave up.
     pub async fn is_gone(&self) {
         let _ = self.0.ready(Interest::ERROR).await;
     }

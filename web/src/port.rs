@@ -1,4 +1,4 @@
-//! Connections in, and an orderly end.
+//! Accepts connections, and ends them in order.
 
 use std::{convert::Infallible, future, sync::Arc, time::Duration};
 
@@ -48,8 +48,8 @@ impl Default for Config {
             tls: None,
             max_connections: 2_048,
             max_connections_per_address: 1_024,
-            // Above the minute for which load balancers keep idle connections: one of the two must
-            // close first, and it had better be the one that sends.
+            // This is longer than the minute for which load balancers keep idle connections. One of the two must close
+            // first, and it is better if that is the load balancer, which sends the requests.
             header_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(20),
@@ -63,7 +63,7 @@ impl Default for Config {
 pub struct InvalidConfig(String);
 
 impl Config {
-    /// Checks that somebody can be answered.
+    /// Checks that the port can answer somebody.
     ///
     /// # Errors
     /// The first setting that cannot work, with what would go wrong.
@@ -100,7 +100,7 @@ pub struct Port {
     requests: Requests,
     config: Config,
     connections: Arc<Connections>,
-    /// Where everybody makes room.
+    /// The slots in addition to all others. Each of them may be evicted.
     reserve: Arc<Connections>,
     running: GracefulShutdown,
     /// Ends handshakes.
@@ -142,7 +142,7 @@ impl Port {
         })
     }
 
-    /// Takes connections, and looks at the certificate, for as long as it is polled.
+    /// Accepts connections, and reads the certificate again when it changes, for as long as it is polled.
     pub async fn accept(&self, listener: &TcpListener) -> Infallible {
         let reread = async {
             match &self.tls {

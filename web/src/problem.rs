@@ -56,7 +56,7 @@ pub fn panicked(_: Box<dyn Any + Send>) -> Response {
     internal()
 }
 
-/// What is answered where something went wrong that should not: nothing of internals.
+/// The answer where something went wrong that should not go wrong. It says nothing about the internals.
 #[must_use]
 pub fn internal() -> Response {
     document(

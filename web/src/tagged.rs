@@ -1,4 +1,4 @@
-//! Answers by whose tag a client learns that nothing has changed.
+//! Answers with an `ETag`, by which a client learns that nothing has changed.
 
 use axum::{
     body::Body,
@@ -7,13 +7,13 @@ use axum::{
 };
 use xxhash_rust::xxh3::xxh3_128;
 
-/// The body with a tag, or `304` to whoever has it. A weak tag: the body may yet be compressed.
+/// The body with a tag, or `304` if the client has it. The tag is weak, because the body may be compressed later.
 pub fn tagged(asked: &HeaderMap, kind: &str, body: impl AsRef<[u8]> + Into<Body>) -> Response {
     let tag = tag_of(body.as_ref());
     with_tag(asked, kind, &tag, || body.into())
 }
 
-/// What a body is known by, with its quotes.
+/// The tag of a body, with its quotes.
 pub(crate) fn tag_of(body: &[u8]) -> String {
     format!("\"{:032x}\"", xxh3_128(body))
 }

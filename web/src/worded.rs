@@ -1,5 +1,5 @@
-//! What hyper refuses by itself, before there is a request that anybody here could see: it writes a
-//! status alone, and closes.
+//! Gives a body to refusals that hyper makes by itself, before there is a request that the handlers could see. hyper
+//! writes only a status and closes the connection.
 
 use std::{
     io::{self, IoSlice},
@@ -22,7 +22,7 @@ const NOTHING: &[u8] = b"connection: close\r\ncontent-length: 0\r\n";
 pub(crate) struct Worded<S> {
     stream: S,
     role: &'static str,
-    /// The rest of one, to be sent before anything else.
+    /// The rest of such an answer, which must be sent before anything else.
     rest: Vec<u8>,
 }
 
@@ -78,11 +78,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Worded<S> {
         };
         let mut out: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
         let taken = out.len();
-        // What comes before it are answers to requests before it.
+        // The bytes before it are answers to earlier requests.
         let head = out.split_off(taken - last.map_or(0, |last| last.len()) + begin);
         out.extend(worded(self.role, status, &head));
         self.rest = out;
-        // It is sent as far as it can be; a flush sends what is left.
+        // As much of it is sent as possible. A flush sends the rest.
         let _ = self.poll_rest(cx)?;
         Poll::Ready(Ok(taken))
     }

@@ -48,7 +48,7 @@ pub(crate) fn is_zone(name: &str) -> bool {
 /// The files of a directory, without their contents.
 pub(crate) struct Listing {
     directory: PathBuf,
-    /// By name, with what a change of the file changes.
+    /// By name, with a stamp that changes whenever the file does.
     files: BTreeMap<String, Stamp>,
 }
 
@@ -162,7 +162,7 @@ impl Listing {
         unreadable
     }
 
-    /// The release, by the first line of `tzdata.zi`, or by `+VERSION` or `version`, as BSDs, macOS and
+    /// The name of the release: from the first line of `tzdata.zi`, or from `+VERSION` or `version`, as BSDs, macOS and
     /// IANA's own archive have it.
     pub(crate) fn version(&self) -> Option<String> {
         let first_line = |name: &str| Some(self.text(name)?.lines().next()?.trim().to_owned());

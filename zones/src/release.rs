@@ -40,12 +40,13 @@ pub struct Release {
     pub directory: Option<PathBuf>,
     /// Its name, such as `2026a`; `None` where the directory does not tell.
     pub version: Option<String>,
-    /// When it was published, or later: a directory tells when its files were packed. `None` if unknown.
+    /// When it was published, or later, because of a directory it is only known when its files were packed. `None` if
+    /// unknown.
     pub published: Option<NaiveDate>,
 }
 
 impl Release {
-    /// What the program brings along.
+    /// The release that is bundled with the program.
     pub(crate) fn bundled() -> Self {
         Self {
             source: Source::Bundled,
@@ -61,8 +62,8 @@ impl Release {
         self.version.as_deref().unwrap_or("unknown")
     }
 
-    /// Whether the release was published more than `months` before `today`, as far as can be told: a year's
-    /// release was published in that year, whenever its files were packed.
+    /// Whether the release was published more than `months` before `today`, as far as that is known. A release is named
+    /// after the year in which it was published, whenever its files were packed.
     #[must_use]
     pub fn is_older_than(&self, months: u32, today: NaiveDate) -> bool {
         let year = self.version.as_deref().and_then(rank).map(|(year, _)| year);
@@ -80,9 +81,8 @@ impl Release {
         }
     }
 
-    /// What ranks it among the others: the version first. What an operator named without a version is
-    /// taken at their word, what the system has without one is not. Of equal versions the operator's is
-    /// used, then the system's.
+    /// The order of releases: by version first. A directory without a version that the operator named comes first, and
+    /// one of the system comes last. Of equal versions the operator's is used, then the system's.
     pub(crate) fn precedence(&self) -> impl Ord + use<> {
         let version = self.version.as_deref().and_then(rank);
         let known = match (&version, self.source) {

@@ -52,13 +52,13 @@ pub struct Rules {
     operator: Option<PathBuf>,
     /// Newest first.
     releases: Vec<Release>,
-    /// Of what was read.
+    /// The fingerprints of what was read.
     read: Fingerprints,
-    /// Of what was seen the last time.
+    /// The fingerprints of what the last call saw.
     seen: Fingerprints,
 }
 
-/// Of the operator's directory and of the system's.
+/// The fingerprints of the operator's directory and of the system's.
 type Fingerprints = [Option<(PathBuf, u64)>; 2];
 
 impl Rules {
@@ -79,9 +79,9 @@ impl Rules {
         Ok(rules)
     }
 
-    /// Puts them in force again where a file has changed since and nothing has changed from the last call
-    /// to this one: a package that is being unpacked is waited for. Says whether it did. Lists some
-    /// hundreds of files, so not on a thread that others wait for.
+    /// Reads the rules again and puts them in force, if a file has changed. It waits until nothing has changed since
+    /// the last call, because a package may be being unpacked. Returns whether it did. It lists some hundreds of files,
+    /// so it must not run on a thread that others wait for.
     ///
     /// # Errors
     /// The operator's directory holds no zones any more; the rules in force stay.
@@ -97,7 +97,7 @@ impl Rules {
         Ok(true)
     }
 
-    /// What each source has, the one in use first.
+    /// The releases of all sources, the one in use first.
     #[must_use]
     pub fn releases(&self) -> &[Release] {
         &self.releases
@@ -142,7 +142,7 @@ impl Rules {
         }
         sources.sort_by_key(|(release, _)| Reverse(release.precedence()));
 
-        // Of the older ones only what the newer do not have: the others need never be in memory.
+        // Of older releases only the names that newer ones do not have are read. The others need not be in memory.
         let mut rules: BTreeMap<String, Tz> = BTreeMap::new();
         let mut releases = Vec::with_capacity(sources.len());
         for (release, listing) in sources {

@@ -113,7 +113,7 @@ impl Store {
 
 /// Makes the partitions of the days to come, and drops the identities that are older than `retention_days` behind what
 /// was consumed. Any instance may do it at any time. Two at once wait for each other.
-pub(crate) async fn keep_house(
+pub(crate) async fn housekeeping(
     pool: &PgPool,
     now: DateTime<Utc>,
     retention_days: u64,

@@ -36,7 +36,7 @@ fn tell(feed: &Feed, parent: ParentId, events: usize, bytes: usize) {
         heard: BTreeSet::new(),
         unread: BTreeSet::new(),
     };
-    feed.tell(look, before, seen).unwrap();
+    feed.publish(look, before, seen).unwrap();
 }
 
 /// The events of today as they are told, one after another, and what ended that.
@@ -158,7 +158,7 @@ async fn old_days_that_are_heard_of_while_a_child_moves_are_not_forgotten() {
         unread: BTreeSet::from([older]),
     };
     seen.heard.insert(seen.today);
-    feed.tell(look, before, seen).unwrap();
+    feed.publish(look, before, seen).unwrap();
     assert_eq!(feed.begin().1.days, BTreeSet::from([older, old]));
 }
 

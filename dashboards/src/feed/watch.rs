@@ -1,4 +1,4 @@
-//! What one stream has told of its children, and what is next.
+//! What one stream has sent of its children, and what it sends next.
 
 use std::sync::Arc;
 
@@ -14,39 +14,39 @@ use crate::metrics::LIVE_CHILDREN;
 /// Some children being watched by one stream, until it is dropped.
 pub(crate) struct Watch {
     pub(super) feeds: Arc<Feeds>,
-    /// Whose stream it is, if it is a parent's.
+    /// The parent whose stream it is, if it is a parent's.
     pub(super) parent: Option<ParentId>,
     pub(super) wake: Arc<Notify>,
     pub(super) followed: Vec<Followed>,
-    /// Of whom was told last.
+    /// The index of the child that was sent last.
     pub(super) turn: usize,
 }
 
-/// One of them.
+/// A child that the stream watches.
 pub(super) struct Followed {
     pub(super) feed: Arc<Feed>,
-    /// The look that is told first.
+    /// The first read of the feed that this stream may send.
     pub(super) since: u64,
-    /// Whose child it must be.
+    /// The family that the child must be of, if one is given.
     pub(super) family: Option<ParentId>,
-    /// Version and digest of the state that the stream has told.
+    /// Version and digest of the state that the stream has sent.
     pub(super) told: Option<(u64, u128)>,
 }
 
-/// What is to be told.
+/// What is to be sent next.
 pub(crate) enum News {
-    /// For whoever was told nothing yet, or too long ago.
+    /// The whole state, for a stream that has sent nothing yet, or is too far behind.
     Whole {
         pieces: Vec<Bytes>,
         is_first: bool,
     },
     Update(Bytes),
-    /// Nothing any more.
+    /// The stream ends.
     End,
 }
 
 impl Followed {
-    /// What comes after what the stream has told, and counts as told from now on.
+    /// What comes after what the stream has sent. It counts as sent from now on.
     fn news(&mut self) -> Option<News> {
         let inner = self.feed.inner.lock();
         if inner.has_ended {
@@ -94,7 +94,7 @@ impl Watch {
         }
     }
 
-    /// What is to be told next, of one child after another.
+    /// What is to be sent next, of one child after another.
     pub(crate) fn news(&mut self) -> Option<News> {
         for _ in 0..self.followed.len() {
             self.turn = (self.turn + 1) % self.followed.len();
@@ -106,7 +106,8 @@ impl Watch {
         None
     }
 
-    /// Whether what there is to tell at first is what was told under this id: then it counts as told.
+    /// Whether a client that was here before, and sends this id, has everything that there is now. Then it counts as
+    /// sent.
     pub(crate) fn is_known(&mut self, id: &str) -> bool {
         for followed in &mut self.followed {
             followed.news();
@@ -120,7 +121,7 @@ impl Watch {
         is_known
     }
 
-    /// A hash of all that the stream has told: the same on every node for who was told the same.
+    /// A hash of everything that the stream has sent. It is the same on every node.
     pub(crate) fn id(&self) -> String {
         let mut hash = Xxh3::new();
         for Followed { feed, told, .. } in &self.followed {

@@ -185,7 +185,7 @@ impl Quarantine {
                     by: acting.by.unwrap_or_else(user),
                 };
                 let did = rivulet_quarantine::replay(&pool, &kafka.cluster()?, &replay).await?;
-                print(&told("replayed", acting.dry_run, did))?;
+                print(&summary("replayed", acting.dry_run, did))?;
             }
             Action::Drop { filter, acting } => {
                 let selection = acting.select(filter)?;
@@ -193,7 +193,7 @@ impl Quarantine {
                 let by = acting.by.unwrap_or_else(user);
                 let did =
                     rivulet_quarantine::discard(&pool, &selection, limit, &by, dry_run).await?;
-                print(&told("dropped", dry_run, did))?;
+                print(&summary("dropped", dry_run, did))?;
             }
             Action::Resume {
                 consumer,
@@ -311,7 +311,7 @@ fn shown(found: &[Details]) -> String {
     out
 }
 
-/// A record is anybody's: it must not talk to the terminal.
+/// Anybody may have written a record, so it must not send control codes to the terminal.
 pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
@@ -324,7 +324,7 @@ pub(super) fn printable(text: &str) -> String {
     out
 }
 
-fn told(done: &str, dry_run: bool, outcome: Outcome) -> String {
+fn summary(done: &str, dry_run: bool, outcome: Outcome) -> String {
     let would = if dry_run { "would be " } else { "" };
     let mut out = format!(
         "{} records {would}{done} ({} rows of quarantine)\n",

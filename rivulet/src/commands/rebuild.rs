@@ -73,7 +73,7 @@ impl Rebuild {
                 println!("{}", serde_json::to_string(passed_over)?);
             }
         } else {
-            // What apps call their topics is theirs to say.
+            // Apps choose the names of their topics, so these must not send control codes to the terminal.
             print!("{}", printable(&text(&rebuilt, self.write)));
         }
         let differing = if self.write {

@@ -72,8 +72,8 @@ fn print(trace: &Found) {
             Some(time) => println!(", accepted {}", time.format("%Y-%m-%d %H:%M:%S%.3f UTC")),
             None => println!(),
         }
-        println!("    rollups  {}", told(&copy.rollups, "counted"));
-        println!("    history  {}", told(&copy.history, "stored"));
+        println!("    rollups  {}", describe(&copy.rollups, "counted"));
+        println!("    history  {}", describe(&copy.history, "stored"));
     }
     if trace.copies.is_empty() {
         println!("  Kafka keeps it no longer");
@@ -86,7 +86,7 @@ fn print(trace: &Found) {
     }
 }
 
-fn told(status: &RecordStatus, counted: &str) -> String {
+fn describe(status: &RecordStatus, counted: &str) -> String {
     match status {
         RecordStatus::Waiting => "waiting: the consumer has not come to it yet".to_owned(),
         RecordStatus::Counted => counted.to_owned(),

@@ -76,7 +76,7 @@ pub(crate) fn stores(
     })
 }
 
-/// Not all is as it should be: the command's answer, not its failure.
+/// Something does not balance. This is the command's answer, not a failure of the command.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Unbalanced(pub(crate) String);

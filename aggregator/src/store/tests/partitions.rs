@@ -10,7 +10,7 @@ use crate::{
     common::{DAY_MS, date, encode, event, interaction, part},
     prepare::Prepared,
     store::{
-        keep_house,
+        housekeeping,
         partitions::{Known, Partition},
         seen,
     },
@@ -99,7 +99,7 @@ async fn identities_are_forgotten_behind_what_was_consumed() {
     ];
     let now = Utc.with_ymd_and_hms(2026, 6, 1, 0, 0, 0).unwrap();
     // The other partitions have consumed nothing yet: a long stop, whatever the clock says.
-    keep_house(&bed.pool, now, 45).await.unwrap();
+    housekeeping(&bed.pool, now, 45).await.unwrap();
     assert_eq!(days().await, all);
 
     let horizon = |day: i64| {
@@ -108,12 +108,12 @@ async fn identities_are_forgotten_behind_what_was_consumed() {
         sqlx::query(sql).bind(until).execute(&bed.pool)
     };
     horizon(45).await.unwrap();
-    keep_house(&bed.pool, now, 45).await.unwrap();
+    housekeeping(&bed.pool, now, 45).await.unwrap();
     assert_eq!(days().await, all, "the 45th day behind still counts");
     horizon(46).await.unwrap();
     let (one, other) = tokio::join!(
-        keep_house(&bed.pool, now, 45),
-        keep_house(&bed.pool, now, 45)
+        housekeeping(&bed.pool, now, 45),
+        housekeeping(&bed.pool, now, 45)
     );
     one.and(other).unwrap();
     assert_eq!(
@@ -239,7 +239,7 @@ async fn a_day_that_is_dropped_is_remembered_for_as_long_as_what_arrived_on_it()
             .execute(&bed.pool)
             .await
             .unwrap();
-        keep_house(&bed.pool, until, 45).await.unwrap();
+        housekeeping(&bed.pool, until, 45).await.unwrap();
         let kept = late
             .iter()
             .filter(|record| (record.received_at - late[0].received_at) / DAY_MS >= horizon - 45);
