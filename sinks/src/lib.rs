@@ -31,8 +31,8 @@ pub use sink::run;
 
 /// The name of the sink as a consumer: of its positions, its ledger and its quarantine in PostgreSQL.
 ///
-/// It is `history`, and the consumer group is `rivulet-history`, because the sink had that name first. Both are stored, in
-/// PostgreSQL and in Kafka. To rename them, every operator would have to migrate both while the sink is stopped, and would
+/// It is `history`, after what the sink writes, and the consumer group is `rivulet-history`. PostgreSQL and Kafka have
+/// these names stored. To rename them, every operator would have to migrate both while the sink is stopped, and would
 /// gain nothing by it.
 pub const CONSUMER: &str = "history";
 
