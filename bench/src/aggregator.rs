@@ -8,29 +8,24 @@ use crate::{
     corpus::{Corpus, Order},
     drain,
     events::Author,
-    report::{Report, Target, median},
+    report::{Report, median},
 };
 
-const BENCH: &str = "aggregator";
 /// Enough for a rate that lasts: the first and last batch of a drain, and the WAL files that a new server has
 /// to make first, do not show.
 const EVENTS: usize = 500_000;
 
 pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
     let cases = [
-        (
-            Order::Together,
-            "20 events of a child together",
-            5_000,
-            Some(Target::AtLeast(0.5)),
-        ),
-        (Order::Spread, "one event a child a batch", 40_000, None),
+        (Order::Together, "20 events of a child together", 5_000),
+        (Order::Spread, "one event a child a batch", 40_000),
     ];
-    for (order, case, children, target) in cases {
-        report.title(&format!(
+    for (order, case, children) in cases {
+        let title = format!(
             "aggregator, {case}: {EVENTS} events of {children} children a round, {rounds} rounds"
-        ));
-        measure(report, rounds, order, case, children, target).await?;
+        );
+        report.title("aggregator", &title);
+        measure(report, rounds, order, case, children).await?;
     }
     Ok(())
 }
@@ -41,7 +36,6 @@ async fn measure(
     order: Order,
     case: &str,
     children: usize,
-    target: Option<Target>,
 ) -> Result<()> {
     let (mut copy_rate, mut copy_cpu) = (Vec::new(), Vec::new());
     let (mut rate, mut cpu, mut postgres_cpu) = (Vec::new(), Vec::new(), Vec::new());
@@ -76,27 +70,20 @@ async fn measure(
         memory = memory.max(drained.peak_memory);
     }
     let mut figure =
-        |name: &str, value, unit| report.figure(BENCH, &format!("{case}: {name}"), value, unit);
+        |name: &str, value, unit| report.figure(&format!("{case}: {name}"), value, unit);
     figure("COPY", median(&copy_rate), "events/s");
-    figure(
-        "COPY's CPU in PostgreSQL, an event",
-        median(&copy_cpu),
-        "us",
-    );
+    let name = "COPY's CPU in PostgreSQL, an event";
+    figure(name, median(&copy_cpu), "us");
     figure("aggregator", median(&rate), "events/s");
     figure("aggregator's CPU, an event", median(&cpu), "us");
-    figure(
-        "its CPU in PostgreSQL, an event",
-        median(&postgres_cpu),
-        "us",
-    );
+    let name = "its CPU in PostgreSQL, an event";
+    figure(name, median(&postgres_cpu), "us");
     let ratio = median(&rate) / median(&copy_rate);
     let name = format!("{case}: aggregator / COPY");
-    match target {
-        Some(target) => report.target(BENCH, &name, ratio, "x", target),
-        None => report.figure(BENCH, &name, ratio, "x"),
+    match order {
+        Order::Together => report.at_least(&name, ratio, "x", 0.5),
+        Order::Spread => report.figure(&name, ratio, "x"),
     }
-    let name = format!("{case}: peak memory");
-    report.target(BENCH, &name, memory, "MiB", Target::AtMost(256.0));
+    report.at_most(&format!("{case}: peak memory"), memory, "MiB", 256.0);
     Ok(())
 }

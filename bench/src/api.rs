@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use chrono::{Days, Utc};
 use rivulet_sandbox::TestBed;
 use tokio::{
@@ -22,11 +22,10 @@ use crate::{
     latency::{load_steadily, ticks},
     load::{self, Client},
     process::{self, Role},
-    report::{Report, Target, quantile},
+    report::{Report, quantile},
     streams,
 };
 
-const BENCH: &str = "api";
 const SECONDS: u32 = 20;
 /// Requests of 50 events a second: 2 000 events.
 const LOADS: u32 = 40;
@@ -40,11 +39,12 @@ const LISTENERS: usize = 1_000;
 const MARKERS: u32 = 20;
 
 pub(crate) async fn run(report: &mut Report) -> Result<()> {
-    report.title(&format!(
+    let title = format!(
         "api: {} requests/s for a year of days, and {LISTENERS} listeners, for {SECONDS} s each, at {} events/s",
         ASKERS as u32 * ASKS,
         LOADS * 50
-    ));
+    );
+    report.title("api", &title);
     let bed = bed::make().await?;
     let mut author = Author::new(11);
     let families = bed::children(&mut author, 1_000);
@@ -57,56 +57,34 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     a_year_of_days(&bed, &old).await?;
     let key = bed::ingest_key(&bed).await?;
     let environment = bed::environment(&bed);
-    let args = ["keys", "create", "--name", "reader", "--scope", "read"];
-    let reader = process::command(&args, &environment).await?;
-    let reader = reader.trim();
-    let mut roles = Vec::new();
-    for role in ["ingest", "aggregate", "api"] {
-        roles.push(Role::start(role, &environment).await?);
-    }
-    for role in &mut roles {
-        role.ready().await?;
-    }
+    let reader = process::key("reader", "read", &environment).await?;
+    let roles = Role::all(["ingest", "aggregate", "api"], &environment).await?;
     let (ingest, api) = (roles[0].address.clone(), roles[2].address.clone());
 
     report.progress(&format!("{SECONDS} s of requests"));
-    let load = load_steadily(
-        ingest.clone(),
-        key.clone(),
-        families.clone(),
-        LOADS,
-        SECONDS,
-    );
-    let times = ask_for_years(&api, reader, &old).await?;
+    let load = load_steadily(&ingest, &key, &families, LOADS, SECONDS);
+    let times = ask_for_years(&api, &reader, &old).await?;
     load.await??;
-    report.figure(BENCH, "a year of days, p50", quantile(&times, 0.5), "ms");
+    report.quantiles("a year of days", &times, &[0.5]);
     let p99 = quantile(&times, 0.99);
-    report.target(
-        BENCH,
-        "a year of days, p99",
-        p99,
-        "ms",
-        Target::AtMost(20.0),
-    );
+    report.at_most("a year of days, p99", p99, "ms", 20.0);
 
     report.progress(&format!("{SECONDS} s of {LISTENERS} listeners"));
     let (told, mut hears) = unbounded_channel();
     let mut listeners = JoinSet::new();
     for child in markers.iter().chain(&families).take(LISTENERS) {
-        listeners.spawn(listen(api.clone(), reader.to_owned(), *child, told.clone()));
+        listeners.spawn(listen(api.clone(), reader.clone(), *child, told.clone()));
         // As they come in life; a connection attempt is not what is measured.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let load = load_steadily(ingest.clone(), key.clone(), families, LOADS, SECONDS);
+    let load = load_steadily(&ingest, &key, &families, LOADS, SECONDS);
     let mut client = Client::connect(&ingest).await?;
     let mut answered = HashMap::new();
     let mut ticks = ticks(MARKERS);
     for child in &markers {
         ticks.tick().await;
-        let mut visit = author.visit(*child, Utc::now().timestamp_millis() - 4_000);
-        let body = format!(r#"{{"events":[{}]}}"#, author.event(&mut visit));
-        let status = client.send(&load::post("/v1/events", &key, &body)).await?;
-        ensure!(status == 200, "a marker was answered {status}");
+        let events = author.batch(*child, Utc::now().timestamp_millis() - 4_000, 1);
+        client.succeed(&load::post(&key, &events)).await?;
         answered.insert(*child, Instant::now());
     }
     load.await??;
@@ -120,24 +98,15 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
             delays.push(at.saturating_duration_since(*answered).as_secs_f64() * 1e3);
         }
     }
-    report.figure(
-        BENCH,
-        "answer to live update, p50",
-        quantile(&delays, 0.5),
-        "ms",
-    );
-    report.figure(
-        BENCH,
-        "answer to live update, p95",
-        quantile(&delays, 0.95),
-        "ms",
-    );
+    report.quantiles("answer to live update", &delays, &[0.5, 0.95]);
     let memory = roles[2].peak_memory()?;
-    let most = Target::AtMost(150.0);
-    report.target(BENCH, "peak memory of api", memory, "MiB", most);
+    report.at_most("peak memory of api", memory, "MiB", 150.0);
     drop(listeners);
     report.progress("20 s of streams of one child");
-    let (ingest, api) = ((ingest.as_str(), key.as_str()), (api.as_str(), reader));
+    let (ingest, api) = (
+        (ingest.as_str(), key.as_str()),
+        (api.as_str(), reader.as_str()),
+    );
     streams::run(report, &bed, ingest, api, wordy[0]).await?;
     for role in roles {
         role.stop().await?;
@@ -149,20 +118,7 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
 async fn a_year_of_days(bed: &TestBed, children: &[Uuid]) -> Result<()> {
     let today = Utc::now().date_naive();
     let first = today.checked_sub_days(Days::new(365)).context("a date")?;
-    for table in ["daily_child_metrics", "learning_analytics"] {
-        for day in first.iter_days().take(366) {
-            let (name, month) = (day.format("%Y%m"), day.format("%Y-%m-01"));
-            let sql = format!(
-                "CREATE TABLE IF NOT EXISTS {table}_{name} PARTITION OF {table}
-                 FOR VALUES FROM ('{month}') TO ((date '{month}' + interval '1 month')::date)"
-            );
-            if day == first || day.format("%d").to_string() == "01" {
-                sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-                    .execute(&bed.pool)
-                    .await?;
-            }
-        }
-    }
+    bed::partitions(&bed.pool, first.iter_days().take(366)).await?;
     sqlx::query(
         "INSERT INTO daily_child_metrics
          SELECT child, day, 140, 4, 3600000, 60, 12, 30, 24, 3, 1, 10, 90000, 30, 240, 12, 20, 20, 8, 3, 2, 0,
@@ -201,11 +157,7 @@ async fn ask_for_years(api: &str, key: &str, children: &[Uuid]) -> Result<Vec<f6
                 let path = &paths[(asker + request) % paths.len()];
                 let mut page = path.clone();
                 loop {
-                    let text = format!(
-                        "GET {page} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\r\n"
-                    );
-                    let status = client.send(text.as_bytes()).await?;
-                    ensure!(status == 200, "answered {status}");
+                    client.succeed(&load::get(&page, &key)).await?;
                     match next(client.body()) {
                         Some(after) => page = format!("{path}&after={after}"),
                         None => break,
@@ -213,7 +165,7 @@ async fn ask_for_years(api: &str, key: &str, children: &[Uuid]) -> Result<Vec<f6
                 }
                 times.push(due.elapsed().as_secs_f64() * 1e3);
             }
-            Ok(times)
+            anyhow::Ok(times)
         });
     }
     let mut times = Vec::new();
@@ -239,10 +191,8 @@ async fn listen(
     told: UnboundedSender<(Uuid, Instant)>,
 ) -> Result<()> {
     let mut stream = TcpStream::connect(&api).await?;
-    let request = format!(
-        "GET /v1/children/{child}/live HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await?;
+    let request = load::get(&format!("/v1/children/{child}/live"), &key);
+    stream.write_all(&request).await?;
     let mut text = Vec::new();
     let mut said = false;
     while stream.read_buf(&mut text).await? > 0 {

@@ -15,10 +15,14 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
     task::JoinSet,
+    time::Interval,
 };
 use uuid::Uuid;
 
-use crate::load::{self, Client};
+use crate::{
+    bed,
+    load::{self, Client},
+};
 
 /// Between two requests of a connection: an attacker is elsewhere, and does not burn this machine's CPU with its
 /// own work.
@@ -26,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const CONNECTIONS: usize = 64;
 
 /// Who is attacked, and what the attacker has been given.
-pub(crate) struct Target {
+pub(crate) struct Attacked {
     pub(crate) ingest: String,
     pub(crate) api: String,
     /// Of scope `ingest`.
@@ -37,7 +41,7 @@ pub(crate) struct Target {
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
     HalfBodies,
     Brotli,
     Zstd,
@@ -50,60 +54,27 @@ enum Kind {
     Files,
 }
 
-#[derive(Clone, Copy)]
-pub(crate) struct Attack {
-    pub(crate) name: &'static str,
-    kind: Kind,
-}
-
-pub(crate) const ALL: &[Attack] = &[
-    Attack {
-        name: "one key, 200 bodies that stall half-way",
-        kind: Kind::HalfBodies,
-    },
-    Attack {
-        name: "one key, bombs in brotli",
-        kind: Kind::Brotli,
-    },
-    Attack {
-        name: "one key, 8 MB of blanks in zstd",
-        kind: Kind::Zstd,
-    },
-    Attack {
-        name: "one key, 1 MB of empty members of gzip",
-        kind: Kind::Gzip,
-    },
-    Attack {
-        name: "no key, 2 048 half-open requests",
-        kind: Kind::HalfOpen,
-    },
-    Attack {
-        name: "forged keys and tokens",
-        kind: Kind::ForgedKeys,
-    },
-    Attack {
-        name: "one child, a new topic and badge each event",
-        kind: Kind::Topics,
-    },
-    Attack {
-        name: "one parent, the largest answers",
-        kind: Kind::Reads,
-    },
-    Attack {
-        name: "one parent, 64 live streams of that child",
-        kind: Kind::Live,
-    },
-    Attack {
-        name: "no key, the largest file",
-        kind: Kind::Files,
-    },
+pub(crate) const ALL: &[(&str, Kind)] = &[
+    ("one key, 200 bodies that stall half-way", Kind::HalfBodies),
+    ("one key, bombs in brotli", Kind::Brotli),
+    ("one key, 8 MB of blanks in zstd", Kind::Zstd),
+    ("one key, 1 MB of empty members of gzip", Kind::Gzip),
+    ("no key, 2 048 half-open requests", Kind::HalfOpen),
+    ("forged keys and tokens", Kind::ForgedKeys),
+    ("one child, a new topic and badge each event", Kind::Topics),
+    ("one parent, the largest answers", Kind::Reads),
+    ("one parent, 64 live streams of that child", Kind::Live),
+    ("no key, the largest file", Kind::Files),
 ];
 
 /// An attack that goes on until it is stopped.
 pub(crate) struct Running {
     connections: JoinSet<()>,
-    answers: Arc<Mutex<BTreeMap<u16, u64>>>,
+    answers: Arc<Answers>,
 }
+
+/// How often which status was answered.
+type Answers = Mutex<BTreeMap<u16, u64>>;
 
 impl Running {
     /// Ends it, and says how often it was answered with which status; 0 for not at all.
@@ -118,7 +89,7 @@ impl Running {
     }
 }
 
-pub(crate) async fn start(attack: &Attack, target: &Arc<Target>) -> Result<Running> {
+pub(crate) fn start(kind: Kind, target: &Arc<Attacked>) -> Result<Running> {
     let mut running = Running {
         connections: JoinSet::new(),
         answers: Arc::default(),
@@ -132,47 +103,29 @@ pub(crate) async fn start(attack: &Attack, target: &Arc<Target>) -> Result<Runni
         );
         [head.as_bytes(), body].concat()
     };
-    let get = |path: &str| {
-        format!(
-            "GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\r\n",
-            target.token
-        )
-        .into_bytes()
-    };
-    match attack.kind {
+    let get = |path: &str| load::get(path, &target.token);
+    match kind {
         Kind::HalfBodies => {
             for _ in 0..200 {
                 let target = Arc::clone(target);
-                running
-                    .connections
-                    .spawn(async move { half_bodies(&target).await });
+                running.spawn(async move { half_bodies(&target).await });
             }
         }
         Kind::Brotli => {
             let mut bomb = Vec::new();
             brotli::CompressorWriter::new(&mut bomb, 1 << 16, 5, 22)
                 .write_all(&vec![b' '; 64 << 20])?;
-            running.repeat(&target.ingest, vec![body("br", &bomb)], CONNECTIONS, PAUSE);
+            running.repeat(&target.ingest, vec![body("br", &bomb)], PAUSE);
         }
         Kind::Zstd => {
             let blanks = zstd::encode_all(&vec![b' '; (8 << 20) - 100][..], 19)?;
-            running.repeat(
-                &target.ingest,
-                vec![body("zstd", &blanks)],
-                CONNECTIONS,
-                PAUSE,
-            );
+            running.repeat(&target.ingest, vec![body("zstd", &blanks)], PAUSE);
         }
         Kind::Gzip => {
             let empty =
                 flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()).finish()?;
             let members = empty.repeat((1 << 20) / empty.len());
-            running.repeat(
-                &target.ingest,
-                vec![body("gzip", &members)],
-                CONNECTIONS,
-                PAUSE,
-            );
+            running.repeat(&target.ingest, vec![body("gzip", &members)], PAUSE);
         }
         Kind::HalfOpen => {
             for address in [&target.ingest, &target.api] {
@@ -183,9 +136,7 @@ pub(crate) async fn start(attack: &Attack, target: &Arc<Target>) -> Result<Runni
                     } else {
                         "127.0.0.3:0"
                     };
-                    running
-                        .connections
-                        .spawn(async move { half_open(from, address).await });
+                    running.spawn(half_open(from, address));
                 }
             }
         }
@@ -201,19 +152,17 @@ pub(crate) async fn start(attack: &Attack, target: &Arc<Target>) -> Result<Runni
                     } else {
                         format!("rvk_{}", Uuid::new_v4().simple())
                     };
-                    load::post("/v1/events", &key, r#"{"events":[]}"#)
+                    load::post(&key, &[])
                 })
                 .collect();
-            running.repeat(&target.ingest, requests.clone(), CONNECTIONS, PAUSE);
-            running.repeat(&target.api, requests, CONNECTIONS, PAUSE);
+            running.repeat(&target.ingest, requests.clone(), PAUSE);
+            running.repeat(&target.api, requests, PAUSE);
         }
         Kind::Topics => {
             for connection in 0..10 {
                 let target = Arc::clone(target);
                 let answers = Arc::clone(&running.answers);
-                running
-                    .connections
-                    .spawn(async move { topics(connection, &target, &answers).await });
+                running.spawn(async move { topics(connection, &target, &answers).await });
             }
         }
         Kind::Reads => {
@@ -229,45 +178,49 @@ pub(crate) async fn start(attack: &Attack, target: &Arc<Target>) -> Result<Runni
                 format!("/v1/children/{child}/topics"),
             ];
             let requests = requests.iter().map(|path| get(path)).collect();
-            running.repeat(&target.api, requests, 16, PAUSE);
+            running.repeat_on(16, &target.api, requests, PAUSE);
         }
         Kind::Live => {
             let request = get(&format!("/v1/children/{child}/live", child = target.child));
             for _ in 0..64 {
                 let (address, request) = (target.api.clone(), request.clone());
-                running
-                    .connections
-                    .spawn(async move { listen(&address, &request).await });
+                running.spawn(async move { listen(&address, &request).await });
             }
             let target = Arc::clone(target);
             let answers = Arc::clone(&running.answers);
-            running
-                .connections
-                .spawn(async move { play(&target, &answers).await });
+            running.spawn(async move { play(&target, &answers).await });
         }
         Kind::Files => {
             let request = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: bench\r\nAccept-Encoding: gzip\r\n\r\n";
             let often = Duration::from_millis(200);
-            running.repeat(&target.api, vec![request.to_vec()], CONNECTIONS, often);
+            running.repeat(&target.api, vec![request.to_vec()], often);
         }
     }
     Ok(running)
 }
 
 impl Running {
-    /// Sends these requests in turn on so many connections.
-    fn repeat(
+    fn spawn(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
+        self.connections.spawn(connection);
+    }
+
+    /// Sends these requests in turn on each of [`CONNECTIONS`].
+    fn repeat(&mut self, address: &str, requests: Vec<Vec<u8>>, pause: Duration) {
+        self.repeat_on(CONNECTIONS, address, requests, pause);
+    }
+
+    fn repeat_on(
         &mut self,
+        connections: usize,
         address: &str,
         requests: Vec<Vec<u8>>,
-        connections: usize,
         pause: Duration,
     ) {
         let requests = Arc::new(requests);
         for first in 0..connections {
             let (address, requests) = (address.to_owned(), Arc::clone(&requests));
             let answers = Arc::clone(&self.answers);
-            self.connections.spawn(async move {
+            self.spawn(async move {
                 loop {
                     let Ok(mut client) = Client::connect(&address).await else {
                         continue;
@@ -286,13 +239,13 @@ impl Running {
     }
 }
 
-fn count(answers: &Mutex<BTreeMap<u16, u64>>, status: u16) {
+fn count(answers: &Answers, status: u16) {
     if let Ok(mut answers) = answers.lock() {
         *answers.entry(status).or_default() += 1;
     }
 }
 
-async fn half_bodies(target: &Target) {
+async fn half_bodies(target: &Attacked) {
     let head = format!(
         "POST /v1/events HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Content-Length: 1048576\r\n\r\n",
@@ -325,50 +278,49 @@ async fn half_open(from: &str, address: SocketAddr) {
 
 /// Batches of a hundred events, each with a topic, a badge and a subject of its own, as many as the rate limit
 /// lets through.
-async fn topics(connection: usize, target: &Target, answers: &Mutex<BTreeMap<u16, u64>>) {
+async fn topics(connection: usize, target: &Attacked, answers: &Answers) {
     let mut number = 0_u64;
-    while let Ok(mut client) = Client::connect(&target.ingest).await {
-        loop {
-            let events: Vec<_> = (0..100)
-                .map(|n| {
-                    event(
-                        target.child,
-                        &format!("{connection:02}-{:08}-{}", number + n, "x".repeat(80)),
-                    )
-                })
-                .collect();
-            number += 100;
-            let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
-            let status = client
-                .send(&load::post("/v1/events", &target.key, &body))
-                .await;
-            count(answers, *status.as_ref().unwrap_or(&0));
-            match status {
-                Ok(200) => {}
-                Ok(_) => tokio::time::sleep(PAUSE).await,
-                Err(_) => break,
-            }
-        }
-    }
+    let next = || {
+        let name = |n| format!("{connection:02}-{n:08}-{}", "x".repeat(80));
+        number += 100;
+        (number - 100..number).map(name).collect()
+    };
+    post(target, answers, None, next).await;
 }
 
 /// A few events a second, each with a topic that goes before all others.
-async fn play(target: &Target, answers: &Mutex<BTreeMap<u16, u64>>) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+async fn play(target: &Attacked, answers: &Answers) {
+    let ticks = tokio::time::interval(Duration::from_millis(250));
     let mut before = 99_999_999;
+    let next = || {
+        before -= 1;
+        vec![format!("!{before:08}{}", "x".repeat(90))]
+    };
+    post(target, answers, Some(ticks), next).await;
+}
+
+/// Sends one request of events of such names after the other: at each tick, or as soon as it may.
+async fn post(
+    target: &Attacked,
+    answers: &Answers,
+    mut ticks: Option<Interval>,
+    mut names: impl FnMut() -> Vec<String> + Send,
+) {
     while let Ok(mut client) = Client::connect(&target.ingest).await {
-        loop {
-            ticks.tick().await;
-            before -= 1;
-            let event = event(target.child, &format!("!{before:08}{}", "x".repeat(90)));
-            let body = format!(r#"{{"events":[{event}]}}"#);
-            let status = client
-                .send(&load::post("/v1/events", &target.key, &body))
-                .await;
-            count(answers, *status.as_ref().unwrap_or(&0));
-            if status.is_err() {
-                break;
+        let mut status = 200;
+        while status != 0 {
+            match &mut ticks {
+                Some(ticks) => drop(ticks.tick().await),
+                None if status != 200 => tokio::time::sleep(PAUSE).await,
+                None => {}
             }
+            let events = names()
+                .iter()
+                .map(|name| event(target.child, name))
+                .collect::<Vec<_>>();
+            let answer = client.send(&load::post(&target.key, &events)).await;
+            status = answer.unwrap_or(0);
+            count(answers, status);
         }
     }
 }
@@ -398,18 +350,7 @@ async fn listen(address: &str, request: &[u8]) {
 pub(crate) async fn fill_history(pool: &PgPool, child: Uuid) -> Result<()> {
     let today = Utc::now().date_naive();
     let first = today - chrono::Days::new(29);
-    for table in ["daily_child_metrics", "learning_analytics"] {
-        for day in [first, today] {
-            let (name, month) = (day.format("%Y%m"), day.format("%Y-%m-01"));
-            let sql = format!(
-                "CREATE TABLE IF NOT EXISTS {table}_{name} PARTITION OF {table}
-                 FOR VALUES FROM ('{month}') TO ((date '{month}' + interval '1 month')::date)"
-            );
-            sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-                .execute(pool)
-                .await?;
-        }
-    }
+    bed::partitions(pool, [first, today].into_iter()).await?;
     let fill = |table: &str, sums: &[&str], columns: &str, values: &str, from: &str| {
         let (names, zeros) = (sums.join(", "), vec!["1"; sums.len()].join(", "));
         sqlx::AssertSqlSafe(format!(

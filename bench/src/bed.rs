@@ -1,10 +1,12 @@
 //! The services, with a database and topics of the benchmark's own.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
+use chrono::{Datelike as _, NaiveDate};
 use rivulet_kafka::TopicPlan;
 use rivulet_sandbox::TestBed;
+use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{events::Author, process};
@@ -26,27 +28,12 @@ pub(crate) async fn make() -> Result<TestBed> {
 
 /// The environment that points `rivulet` at the bed.
 pub(crate) fn environment(bed: &TestBed) -> Vec<(&'static str, String)> {
-    vec![
-        ("DATABASE_URL", bed.database_url.clone()),
-        ("KAFKA_BROKERS", bed.cluster.brokers.clone()),
-        ("CLICKHOUSE_URL", bed.clickhouse_url.clone()),
-        ("RIVULET_TOPIC_PREFIX", bed.cluster.topic_prefix.clone()),
-        (
-            "RIVULET_CLICKHOUSE_DATABASE",
-            bed.clickhouse_database.clone(),
-        ),
-        (
-            "RIVULET_AGGREGATE_GROUP",
-            format!("{}-aggregator", bed.cluster.topic_prefix),
-        ),
-        (
-            "RIVULET_SINK_GROUP",
-            format!("{}-history", bed.cluster.topic_prefix),
-        ),
-        // Load comes from one key here.
-        ("RIVULET_RATE", "10000000".to_owned()),
-        ("RIVULET_BURST", "10000000".to_owned()),
-    ]
+    let mut environment = bed.environment();
+    // Load comes from one key here.
+    for limit in ["RIVULET_RATE", "RIVULET_BURST"] {
+        environment.push((limit, "10000000".to_owned()));
+    }
+    environment
 }
 
 /// Ids for children, not registered.
@@ -76,9 +63,22 @@ pub(crate) async fn register(bed: &TestBed, children: &[Uuid]) -> Result<()> {
 
 /// A key that may send events.
 pub(crate) async fn ingest_key(bed: &TestBed) -> Result<String> {
-    let args = ["keys", "create", "--name", "bench", "--scope", "ingest"];
-    Ok(process::command(&args, &environment(bed))
-        .await?
-        .trim()
-        .to_owned())
+    process::key("bench", "ingest", &environment(bed)).await
+}
+
+/// The partitions of the rollups by day that these days are in.
+pub(crate) async fn partitions(pool: &PgPool, days: impl Iterator<Item = NaiveDate>) -> Result<()> {
+    let months: BTreeSet<_> = days.map(|day| (day.year(), day.month())).collect();
+    for (year, month) in months {
+        for table in ["daily_child_metrics", "learning_analytics"] {
+            let sql = format!(
+                "CREATE TABLE IF NOT EXISTS {table}_{year}{month:02} PARTITION OF {table}
+                 FOR VALUES FROM ('{year}-{month:02}-01')
+                 TO ((date '{year}-{month:02}-01' + interval '1 month')::date)"
+            );
+            let sql = sqlx::AssertSqlSafe(sql);
+            sqlx::raw_sql(sql).execute(pool).await?;
+        }
+    }
+    Ok(())
 }

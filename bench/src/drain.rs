@@ -30,7 +30,7 @@ pub(crate) async fn drain(
     consumer: &str,
     corpus: &Corpus,
 ) -> Result<Drained> {
-    let running = Role::start(role, &bed::environment(bed)).await?;
+    let running = Role::start(role, &bed::environment(bed))?;
     let asked = Instant::now();
     let mut start = None;
     loop {

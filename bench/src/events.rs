@@ -71,6 +71,12 @@ impl Author {
         }
     }
 
+    /// So many events of a visit that began at `at`.
+    pub(crate) fn batch(&mut self, child: Uuid, at: i64, events: usize) -> Vec<String> {
+        let mut visit = self.visit(child, at);
+        (0..events).map(|_| self.event(&mut visit)).collect()
+    }
+
     /// The next event of a visit: half are interactions, a quarter messages, the rest sessions and
     /// speech windows.
     pub(crate) fn event(&mut self, visit: &mut Visit) -> String {

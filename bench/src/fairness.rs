@@ -9,16 +9,15 @@ use tokio::{sync::mpsc::unbounded_channel, task::JoinSet, time::Instant};
 use uuid::Uuid;
 
 use crate::{
-    attacks::{self, Target as Attacked},
+    attacks::{self, Attacked},
     bed,
     events::Author,
     latency::{in_postgres, ticks, watch},
     load::{self, Client},
     process::{self, Role},
-    report::{Report, Target, quantile},
+    report::{Report, quantile},
 };
 
-const BENCH: &str = "fairness";
 /// How long each attack lasts, and each quiet time that it is held against.
 const SECONDS: u32 = 10;
 /// What others do meanwhile, each so many times a second: post a batch of events, post the first event of a child
@@ -36,10 +35,11 @@ const LIMIT: Duration = Duration::from_secs(30);
 const LEAST_MS: f64 = 10.0;
 
 pub(crate) async fn run(report: &mut Report) -> Result<()> {
-    report.title(&format!(
+    let title = format!(
         "fairness: {} events/s and {READS} reads/s of others while one does its worst, {SECONDS} s each",
         POSTS * EVENTS as u32 + MARKERS
-    ));
+    );
+    report.title("fairness", &title);
     let mut stage = Stage::set().await?;
     let mut quiet = Noticed::default();
     report.progress("quiet");
@@ -47,14 +47,14 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     stage.others().await?;
     quiet.add(stage.others().await?);
     let mut met = Vec::new();
-    for attack in attacks::ALL {
-        report.progress(attack.name);
-        let running = attacks::start(attack, &stage.attacked).await?;
+    for (name, kind) in attacks::ALL {
+        report.progress(name);
+        let running = attacks::start(*kind, &stage.attacked)?;
         // Its first seconds, with full buckets, are among what is measured.
         let noticed = stage.others().await?;
         let answers = running.stop().await;
         report.progress(&format!("  was answered {answers}"));
-        met.push((attack.name, noticed));
+        met.push((name, noticed));
         // What it left behind, such as connections that time out, is its own affair, not the next one's.
         tokio::time::sleep(Duration::from_secs(2)).await;
         if met.len() % 3 == 0 {
@@ -62,10 +62,10 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
         }
     }
     let base = [&quiet.posts, &quiet.reads].map(|of| quantile(of, 0.99));
-    report.figure(BENCH, "quiet: posting, p99", base[0], "ms");
-    report.figure(BENCH, "quiet: reading, p99", base[1], "ms");
+    report.figure("quiet: posting, p99", base[0], "ms");
+    report.figure("quiet: reading, p99", base[1], "ms");
     let fresh = quantile(&quiet.fresh, 1.0);
-    report.figure(BENCH, "quiet: answer to row, largest", fresh, "ms");
+    report.figure("quiet: answer to row, largest", fresh, "ms");
     for (name, noticed) in met {
         for (what, of, base) in [
             ("posting", &noticed.posts, base[0]),
@@ -73,19 +73,13 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
         ] {
             let ratio = quantile(of, 0.99).max(LEAST_MS) / base.max(LEAST_MS);
             let name = format!("{name}: {what}, p99 against quiet");
-            report.target(BENCH, &name, ratio, "x", Target::AtMost(RATIO));
+            report.at_most(&name, ratio, "x", RATIO);
         }
         let fresh = quantile(&noticed.fresh, 1.0);
         let late = format!("{name}: answer to row, largest");
-        report.target(BENCH, &late, fresh, "ms", Target::AtMost(FRESH_MS));
+        report.at_most(&late, fresh, "ms", FRESH_MS);
         let refused = format!("{name}: requests of others refused");
-        report.target(
-            BENCH,
-            &refused,
-            f64::from(noticed.refused),
-            "",
-            Target::AtMost(0.0),
-        );
+        report.at_most(&refused, f64::from(noticed.refused), "", 0.0);
     }
     stage.end(report).await
 }
@@ -109,10 +103,12 @@ impl Noticed {
     }
 }
 
+const ROLES: [&str; 3] = ["ingest", "aggregate", "api"];
+
 /// The roles, and two families of which one means harm.
 struct Stage {
     bed: TestBed,
-    roles: Vec<Role>,
+    roles: [Role; 3],
     author: Author,
     families: Arc<Vec<Uuid>>,
     key: String,
@@ -135,34 +131,14 @@ impl Stage {
             ("RIVULET_TOKEN_SECRET", "fairness".repeat(8)),
             ("RIVULET_TOKEN_AUDIENCE", "rivulet".to_owned()),
         ]);
-        let key = async |name: &str| {
-            let args = ["keys", "create", "--name", name, "--scope", "ingest"];
-            Ok::<_, anyhow::Error>(
-                process::command(&args, &environment)
-                    .await?
-                    .trim()
-                    .to_owned(),
-            )
-        };
+        let key = |name| process::key(name, "ingest", &environment);
         let (ours, worst) = (key("others").await?, key("worst").await?);
         let token = async |parent: Uuid| {
             let parent = parent.to_string();
-            let args = ["keys", "token", "--parent", &parent];
-            Ok::<_, anyhow::Error>(
-                process::command(&args, &environment)
-                    .await?
-                    .trim()
-                    .to_owned(),
-            )
+            process::command(&["keys", "token", "--parent", &parent], &environment).await
         };
         let (token, their_token) = (token(families[0]).await?, token(theirs).await?);
-        let mut roles = Vec::new();
-        for role in ["ingest", "aggregate", "api"] {
-            roles.push(Role::start(role, &environment).await?);
-        }
-        for role in &mut roles {
-            role.ready().await?;
-        }
+        let roles = Role::all(ROLES, &environment).await?;
         attacks::fill_history(&bed.pool, theirs).await?;
         let attacked = Attacked {
             ingest: roles[0].address.clone(),
@@ -199,25 +175,19 @@ impl Stage {
         let batches: Vec<_> = (0..SECONDS * POSTS)
             .map(|request| {
                 let child = families[request as usize % families.len()];
-                let mut visit = author.visit(child, Utc::now().timestamp_millis() - 300_000);
-                let events: Vec<_> = (0..EVENTS).map(|_| author.event(&mut visit)).collect();
-                let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
-                (load::post("/v1/events", &key, &body), None)
+                let events = author.batch(child, Utc::now().timestamp_millis() - 300_000, EVENTS);
+                (load::post(&key, &events), None)
             })
             .collect();
         others.spawn(ask(self.attacked.ingest.clone(), batches, POSTS, |_| ()));
-        let read = format!(
-            "GET /v1/children/{}/daily HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\r\n",
-            families[0], self.token
-        );
-        let reads = vec![(read.into_bytes(), None); (SECONDS * READS) as usize];
+        let read = load::get(&format!("/v1/children/{}/daily", families[0]), &self.token);
+        let reads = vec![(read, None); (SECONDS * READS) as usize];
         let reads = tokio::spawn(ask(self.attacked.api.clone(), reads, READS, |_| ()));
         let firsts: Vec<_> = markers
             .iter()
             .map(|child| {
-                let mut visit = author.visit(*child, Utc::now().timestamp_millis() - 4_000);
-                let body = format!(r#"{{"events":[{}]}}"#, author.event(&mut visit));
-                (load::post("/v1/events", &key, &body), Some(*child))
+                let events = author.batch(*child, Utc::now().timestamp_millis() - 4_000, 1);
+                (load::post(&key, &events), Some(*child))
             })
             .collect();
         others.spawn(ask(
@@ -243,10 +213,10 @@ impl Stage {
     }
 
     async fn end(self, report: &mut Report) -> Result<()> {
-        for (name, role) in ["ingest", "aggregate", "api"].iter().zip(self.roles) {
+        for (name, role) in ROLES.iter().zip(self.roles) {
             let memory = role.peak_memory()?;
             let name = format!("peak memory of {name} under all of it");
-            report.target(BENCH, &name, memory, "MiB", Target::AtMost(256.0));
+            report.at_most(&name, memory, "MiB", 256.0);
             role.stop().await?;
         }
         Ok(())

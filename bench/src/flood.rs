@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use chrono::Utc;
 use rivulet_sandbox::TestBed;
 use uuid::Uuid;
@@ -12,12 +12,11 @@ use crate::{
     corpus::{Corpus, Order},
     drain,
     events::Author,
-    load::Client,
+    load::{self, Client},
     process::{self, Role},
-    report::{Report, Target, median},
+    report::{Report, median},
 };
 
-const BENCH: &str = "fairness";
 const TOPICS: usize = 1_000_000;
 /// Events of others in a drain.
 const OTHERS: usize = 400_000;
@@ -27,9 +26,10 @@ const ROUNDS: usize = 3;
 const ASKED: usize = 20;
 
 pub(crate) async fn run(report: &mut Report) -> Result<()> {
-    report.title(&format!(
+    let title = format!(
         "a child with {TOPICS} topics in a day: {OTHERS} events of others worked off, {ROUNDS} rounds"
-    ));
+    );
+    report.title("fairness", &title);
     let bed = bed::make().await?;
     let mut author = Author::new(23);
     let children = bed::children(&mut author, OTHERS / 100);
@@ -41,13 +41,8 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     let mut done = 0;
     while number < TOPICS {
         // By parts: what is composed is held in memory.
-        let some = Corpus::topics(
-            &mut author,
-            child,
-            number,
-            TOPICS / 4,
-            Utc::now().timestamp_millis(),
-        )?;
+        let now = Utc::now().timestamp_millis();
+        let some = Corpus::topics(&mut author, child, number, TOPICS / 4, now)?;
         number += TOPICS / 4;
         some.fill(&bed.cluster).await?;
         done += some.len();
@@ -55,10 +50,8 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     }
     let (mut quiet, mut beside) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        report.progress(&format!(
-            "round {} of {ROUNDS}: without and with",
-            round + 1
-        ));
+        let round = round + 1;
+        report.progress(&format!("round {round} of {ROUNDS}: without and with"));
         let mut took = 0.0;
         for with in [false, true] {
             let now = Utc::now().timestamp_millis();
@@ -79,27 +72,11 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
         }
     }
     let (quiet, beside) = (median(&quiet), median(&beside));
-    report.figure(BENCH, "others alone", quiet, "events/s");
-    report.figure(
-        BENCH,
-        "others beside a topic an event, at one key's rate",
-        beside,
-        "events/s",
-    );
-    report.target(
-        BENCH,
-        "beside / alone",
-        beside / quiet,
-        "x",
-        Target::AtLeast(0.9),
-    );
-    report.target(
-        BENCH,
-        "peak memory of the aggregator",
-        memory,
-        "MiB",
-        Target::AtMost(256.0),
-    );
+    report.figure("others alone", quiet, "events/s");
+    let name = "others beside a topic an event, at one key's rate";
+    report.figure(name, beside, "events/s");
+    report.at_least("beside / alone", beside / quiet, "x", 0.9);
+    report.at_most("peak memory of the aggregator", memory, "MiB", 256.0);
     read(report, &bed, child).await
 }
 
@@ -108,7 +85,7 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
 /// would be reckoned among those that go slower.
 async fn drained(bed: &TestBed, child: Uuid, records: usize, others: usize) -> Result<(f64, f64)> {
     let before = counted(bed, child).await?;
-    let running = Role::start("aggregate", &bed::environment(bed)).await?;
+    let running = Role::start("aggregate", &bed::environment(bed))?;
     let asked = Instant::now();
     let (mut first, mut last) = (None, None);
     while drain::done(&bed.pool, rivulet_aggregator::CONSUMER).await? < records {
@@ -147,10 +124,8 @@ async fn counted(bed: &TestBed, child: Uuid) -> Result<usize> {
 /// How that child is read: the slowest of some answers, and the largest.
 async fn read(report: &mut Report, bed: &TestBed, child: Uuid) -> Result<()> {
     let environment = bed::environment(bed);
-    let args = ["keys", "create", "--name", "reader", "--scope", "read"];
-    let key = process::command(&args, &environment).await?;
-    let mut api = Role::start("api", &environment).await?;
-    api.ready().await?;
+    let key = process::key("reader", "read", &environment).await?;
+    let [api] = Role::all(["api"], &environment).await?;
     let mut client = Client::connect(&api.address).await?;
     for what in [
         "children/ID/daily",
@@ -160,36 +135,21 @@ async fn read(report: &mut Report, bed: &TestBed, child: Uuid) -> Result<()> {
         "families/ID",
     ] {
         let path = format!("/v1/{}", what.replace("ID", &child.to_string()));
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\r\n",
-            key.trim()
-        );
+        let request = load::get(&path, &key);
         let (mut slowest, mut largest) = (0_f64, 0);
         for asked in 0..=ASKED {
             let sent = Instant::now();
-            let status = client.send(request.as_bytes()).await?;
-            ensure!(status == 200, "{what} was answered {status}");
+            client.succeed(&request).await.context(what)?;
             largest = largest.max(client.body().len());
             // The first fills caches.
             if asked > 0 {
                 slowest = slowest.max(sent.elapsed().as_secs_f64() * 1e3);
             }
         }
-        report.target(
-            BENCH,
-            &format!("{what}: slowest of {ASKED}"),
-            slowest,
-            "ms",
-            Target::AtMost(100.0),
-        );
+        let name = format!("{what}: slowest of {ASKED}");
+        report.at_most(&name, slowest, "ms", 100.0);
         let kilobytes = largest as f64 / 1e3;
-        report.target(
-            BENCH,
-            &format!("{what}: largest"),
-            kilobytes,
-            "kB",
-            Target::AtMost(200.0),
-        );
+        report.at_most(&format!("{what}: largest"), kilobytes, "kB", 200.0);
     }
     api.stop().await
 }

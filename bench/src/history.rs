@@ -7,9 +7,8 @@ use anyhow::{Context, Result, ensure};
 use rivulet_sandbox::TestBed;
 use serde_json::Value;
 
-use crate::report::{Report, Target, median};
+use crate::report::{Report, median};
 
-const BENCH: &str = "history";
 /// The rows that history.sql has: 68 days of 20 000 children.
 const YEAR: u64 = 68 * 20_000 * 37;
 /// Rows of one INSERT, which bounds ClickHouse's memory.
@@ -25,7 +24,8 @@ const PAGE: &str = include_str!("../../docs/analysts.md");
 
 pub(crate) async fn run(report: &mut Report, rounds: u32, events: u64) -> Result<()> {
     ensure!(events <= YEAR, "--events: at most {YEAR}");
-    report.title(&format!("history: {events} events, {rounds} rounds"));
+    let title = format!("history: {events} events, {rounds} rounds");
+    report.title("history", &title);
     let bed = TestBed::new().await;
     rivulet_migrations::clickhouse(&bed.clickhouse, &bed.clickhouse_database).await?;
     let mut there = 0;
@@ -45,7 +45,7 @@ pub(crate) async fn run(report: &mut Report, rounds: u32, events: u64) -> Result
         execute(&bed, &format!("SYSTEM REFRESH {view}")).await?;
         execute(&bed, &format!("SYSTEM WAIT {view}")).await?;
         let name = format!("recount of child_days, {which}");
-        report.figure(BENCH, &name, started.elapsed().as_secs_f64(), "s");
+        report.figure(&name, started.elapsed().as_secs_f64(), "s");
     }
     let counted: u64 = bed
         .clickhouse
@@ -60,16 +60,16 @@ pub(crate) async fn run(report: &mut Report, rounds: u32, events: u64) -> Result
     for (title, sql) in panels()? {
         let seconds = time(&bed, &sql, rounds).await?;
         let name = format!("board: {title}");
-        report.target(BENCH, &name, seconds, "s", Target::AtMost(PATIENCE));
+        report.at_most(&name, seconds, "s", PATIENCE);
     }
     for (title, sql) in queries() {
         let seconds = time(&bed, sql, rounds).await?;
         let name = format!("page: {title}");
         if sql.contains("FROM learning_effectiveness") {
             // Reads every answer there is.
-            report.figure(BENCH, &name, seconds, "s");
+            report.figure(&name, seconds, "s");
         } else {
-            report.target(BENCH, &name, seconds, "s", Target::AtMost(PATIENCE));
+            report.at_most(&name, seconds, "s", PATIENCE);
         }
     }
     Ok(())

@@ -15,10 +15,9 @@ use crate::{
     events::Author,
     load::{self, Met},
     process::{self, Role},
-    report::{Report, Target, median, quantile},
+    report::{Report, median},
 };
 
-const BENCH: &str = "ingest";
 pub(crate) const EVENTS: usize = 50;
 pub(crate) const BODIES: usize = 400;
 pub(crate) const REQUESTS: usize = 4_000;
@@ -28,21 +27,17 @@ pub(crate) const CONNECTIONS: usize = 32;
 pub(crate) const ACCEPTED: &str = r#""accepted":50"#;
 
 pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
-    report.title(&format!(
+    let title = format!(
         "ingest: {REQUESTS} requests of {EVENTS} events on {CONNECTIONS} connections, {rounds} rounds"
-    ));
+    );
+    report.title("ingest", &title);
     report.progress("the real role and the plain handler in turn");
     let bed = bed::make().await?;
     let (requests, bytes) = requests(&bed).await?;
-    report.figure(
-        BENCH,
-        "an event's JSON, mean",
-        bytes as f64 / (BODIES * EVENTS) as f64,
-        "bytes",
-    );
+    let mean = bytes as f64 / (BODIES * EVENTS) as f64;
+    report.figure("an event's JSON, mean", mean, "bytes");
 
-    let mut role = Role::start("ingest", &bed::environment(&bed)).await?;
-    role.ready().await?;
+    let [role] = Role::all(["ingest"], &bed::environment(&bed)).await?;
     let plain = Plain::start().await?;
     let mut real_figures = Figures::default();
     let mut plain_figures = Figures::default();
@@ -63,21 +58,9 @@ pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
     plain_figures.report(report, "plain handler");
     real_figures.report(report, "ingest");
     let ratio = median(&real_figures.cpu) / median(&plain_figures.cpu);
-    report.target(
-        BENCH,
-        "CPU an event, ingest / plain handler",
-        ratio,
-        "x",
-        Target::AtMost(4.0),
-    );
+    report.at_most("CPU an event, ingest / plain handler", ratio, "x", 4.0);
     let memory = role.peak_memory()?;
-    report.target(
-        BENCH,
-        "peak memory of ingest",
-        memory,
-        "MiB",
-        Target::AtMost(256.0),
-    );
+    report.at_most("peak memory of ingest", memory, "MiB", 256.0);
     role.stop().await
 }
 
@@ -91,11 +74,9 @@ pub(crate) async fn requests(bed: &TestBed) -> Result<(Arc<Vec<Vec<u8>>>, usize)
     let mut bytes = 0;
     let mut requests = Vec::with_capacity(BODIES);
     for child in children {
-        let mut visit = author.visit(child, now - 600_000);
-        let events: Vec<_> = (0..EVENTS).map(|_| author.event(&mut visit)).collect();
+        let events = author.batch(child, now - 600_000, EVENTS);
         bytes += events.iter().map(String::len).sum::<usize>();
-        let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
-        requests.push(load::post("/v1/events", &key, &body));
+        requests.push(load::post(&key, &events));
     }
     Ok((Arc::new(requests), bytes))
 }
@@ -116,21 +97,12 @@ impl Figures {
     }
 
     fn report(&self, report: &mut Report, who: &str) {
-        let mut figure = |name: &str, value, unit| {
-            report.figure(BENCH, &format!("{who}: {name}"), value, unit);
-        };
-        figure("CPU an event", median(&self.cpu), "us");
-        figure("events a second", median(&self.rate), "1/s");
-        figure(
-            "latency of a request, p50",
-            quantile(&self.latencies, 0.5),
-            "ms",
-        );
-        figure(
-            "latency of a request, p99",
-            quantile(&self.latencies, 0.99),
-            "ms",
-        );
+        let name = format!("{who}: CPU an event");
+        report.figure(&name, median(&self.cpu), "us");
+        let name = format!("{who}: events a second");
+        report.figure(&name, median(&self.rate), "1/s");
+        let name = format!("{who}: latency of a request");
+        report.quantiles(&name, &self.latencies, &[0.5, 0.99]);
     }
 }
 

@@ -20,10 +20,9 @@ use crate::{
     events::Author,
     load::{self, Client},
     process::Role,
-    report::{Report, Target, quantile},
+    report::{Report, quantile},
 };
 
-const BENCH: &str = "latency";
 const SECONDS: u32 = 20;
 /// Ten requests of 50 events a second are the load; between them, markers are sent.
 const LOADS: u32 = 10;
@@ -33,10 +32,11 @@ const MARKERS: u32 = 20;
 const LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run(report: &mut Report) -> Result<()> {
-    report.title(&format!(
+    let title = format!(
         "latency: {} events/s for {SECONDS} s through every role",
         LOADS * EVENTS as u32 + MARKERS
-    ));
+    );
+    report.title("latency", &title);
     report.progress(&format!("{SECONDS} s of load"));
     let bed = bed::make().await?;
     let mut author = Author::new(7);
@@ -45,15 +45,9 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     bed::register(&bed, &families).await?;
     bed::register(&bed, &markers).await?;
     let key = bed::ingest_key(&bed).await?;
-    let environment = bed::environment(&bed);
-    let mut roles = Vec::new();
-    for role in ["ingest", "aggregate", "sink"] {
-        roles.push((role, Role::start(role, &environment).await?));
-    }
-    for (_, role) in &mut roles {
-        role.ready().await?;
-    }
-    let address = roles[0].1.address.clone();
+    let names = ["ingest", "aggregate", "sink"];
+    let roles = Role::all(names, &bed::environment(&bed)).await?;
+    let address = roles[0].address.clone();
 
     let (to_postgres, from_answers) = unbounded_channel();
     let pool = bed.pool.clone();
@@ -70,18 +64,16 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
         move |children| in_clickhouse(client.clone(), children),
     ));
 
-    let load = load_steadily(address.clone(), key.clone(), families, LOADS, SECONDS);
+    let load = load_steadily(&address, &key, &families, LOADS, SECONDS);
     let mut client = Client::connect(&address).await?;
     let mut answers = Vec::new();
     let mut ticks = ticks(MARKERS);
     for child in &markers {
         ticks.tick().await;
-        let mut visit = author.visit(*child, Utc::now().timestamp_millis() - 4_000);
-        let body = format!(r#"{{"events":[{}]}}"#, author.event(&mut visit));
+        let events = author.batch(*child, Utc::now().timestamp_millis() - 4_000, 1);
         let sent = Instant::now();
-        let status = client.send(&load::post("/v1/events", &key, &body)).await?;
+        client.succeed(&load::post(&key, &events)).await?;
         let answered = Instant::now();
-        ensure!(status == 200, "a marker was answered {status}");
         answers.push((answered - sent).as_secs_f64() * 1e3);
         to_postgres.send((*child, answered))?;
         to_clickhouse.send((*child, answered))?;
@@ -90,42 +82,19 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     drop((to_postgres, to_clickhouse));
     let (postgres, clickhouse) = (postgres.await??, clickhouse.await??);
 
-    report.figure(
-        BENCH,
-        "request to answer, p50",
-        quantile(&answers, 0.5),
-        "ms",
-    );
-    report.figure(
-        BENCH,
-        "request to answer, p99",
-        quantile(&answers, 0.99),
-        "ms",
-    );
+    report.quantiles("request to answer", &answers, &[0.5, 0.99]);
     for (store, delays, most) in [
         ("PostgreSQL", postgres, 1_000.0),
         ("ClickHouse", clickhouse, 5_000.0),
     ] {
-        let name = format!("answer to row in {store}, p50");
-        report.figure(BENCH, &name, quantile(&delays, 0.5), "ms");
-        let name = format!("answer to row in {store}, p99");
-        report.target(
-            BENCH,
-            &name,
-            quantile(&delays, 0.99),
-            "ms",
-            Target::AtMost(most),
-        );
+        let name = format!("answer to row in {store}");
+        report.quantiles(&name, &delays, &[0.5]);
+        let p99 = quantile(&delays, 0.99);
+        report.at_most(&format!("{name}, p99"), p99, "ms", most);
     }
-    for (name, role) in roles {
+    for (name, role) in names.iter().zip(roles) {
         let memory = role.peak_memory()?;
-        report.target(
-            BENCH,
-            &format!("peak memory of {name}"),
-            memory,
-            "MiB",
-            Target::AtMost(256.0),
-        );
+        report.at_most(&format!("peak memory of {name}"), memory, "MiB", 256.0);
         role.stop().await?;
     }
     Ok(())
@@ -133,12 +102,14 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
 
 /// So many requests of [`EVENTS`] events a second.
 pub(crate) fn load_steadily(
-    address: String,
-    key: String,
-    families: Vec<Uuid>,
+    address: &str,
+    key: &str,
+    families: &[Uuid],
     loads: u32,
     seconds: u32,
 ) -> JoinHandle<Result<()>> {
+    let (address, key) = (address.to_owned(), key.to_owned());
+    let families = families.to_owned();
     tokio::spawn(async move {
         let mut author = Author::new(8);
         let mut client = Client::connect(&address).await?;
@@ -146,11 +117,8 @@ pub(crate) fn load_steadily(
         for request in 0..(seconds * loads) as usize {
             ticks.tick().await;
             let child = families[request % families.len()];
-            let mut visit = author.visit(child, Utc::now().timestamp_millis() - 300_000);
-            let events: Vec<_> = (0..EVENTS).map(|_| author.event(&mut visit)).collect();
-            let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
-            let status = client.send(&load::post("/v1/events", &key, &body)).await?;
-            ensure!(status == 200, "the load was answered {status}");
+            let events = author.batch(child, Utc::now().timestamp_millis() - 300_000, EVENTS);
+            client.succeed(&load::post(&key, &events)).await?;
         }
         Ok(())
     })

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -36,16 +36,20 @@ impl Client {
         })
     }
 
-    pub(crate) async fn get(&mut self, path: &str) -> Result<u16> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n");
-        self.send(request.as_bytes()).await
-    }
-
     /// Sends a whole request and reads the whole answer; returns its status.
     pub(crate) async fn send(&mut self, request: &[u8]) -> Result<u16> {
         tokio::time::timeout(ANSWER, self.exchange(request))
             .await
             .context("no answer in time")?
+    }
+
+    /// The same where any answer but 200 is a failure.
+    pub(crate) async fn succeed(&mut self, request: &[u8]) -> Result<()> {
+        let status = self.send(request).await?;
+        let body = &self.body()[..self.body().len().min(256)];
+        let said = String::from_utf8_lossy(body);
+        ensure!(status == 200, "answered {status}: {said}");
+        Ok(())
     }
 
     /// The body of the last answer.
@@ -88,10 +92,17 @@ impl Client {
     }
 }
 
-/// A `POST` of events.
-pub(crate) fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
+/// A `GET` with a credential.
+pub(crate) fn get(path: &str, key: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\r\n")
+        .into_bytes()
+}
+
+/// A `POST` of events, each as JSON.
+pub(crate) fn post(key: &str, events: &[String]) -> Vec<u8> {
+    let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
     format!(
-        "POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\
+        "POST /v1/events HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -131,12 +142,10 @@ pub(crate) async fn run(
                     return Ok::<_, anyhow::Error>(latencies);
                 }
                 let sent = Instant::now();
-                let status = client.send(&requests[index % requests.len()]).await?;
+                client.succeed(&requests[index % requests.len()]).await?;
                 latencies.push(sent.elapsed().as_secs_f64() * 1e3);
-                let head = &client.body()[..client.body().len().min(256)];
-                if status != 200 || !String::from_utf8_lossy(head).contains(expected) {
-                    bail!("answered {status}: {}", String::from_utf8_lossy(head));
-                }
+                let said = String::from_utf8_lossy(client.body());
+                ensure!(said.contains(expected), "answered {said}");
             }
         });
     }

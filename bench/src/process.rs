@@ -46,7 +46,7 @@ fn rivulet() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Runs a `rivulet` command to its end and returns what it printed.
+/// Runs a `rivulet` command to its end and returns what it printed, trimmed.
 pub(crate) async fn command(args: &[&str], env: &[(&str, String)]) -> Result<String> {
     let output = Command::new(rivulet()?)
         .args(args)
@@ -60,7 +60,12 @@ pub(crate) async fn command(args: &[&str], env: &[(&str, String)]) -> Result<Str
         "`rivulet {}` failed",
         args.join(" ")
     );
-    Ok(String::from_utf8(output.stdout)?)
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+/// Makes an API key.
+pub(crate) async fn key(name: &str, scope: &str, env: &[(&str, String)]) -> Result<String> {
+    command(&["keys", "create", "--name", name, "--scope", scope], env).await
 }
 
 /// A role in a process of its own.
@@ -72,8 +77,24 @@ pub(crate) struct Role {
 }
 
 impl Role {
-    /// Starts `rivulet <role>` listening on a free port, and waits until it is ready.
-    pub(crate) async fn start(role: &str, env: &[(&str, String)]) -> Result<Self> {
+    /// Starts these roles, and waits until all of them are ready.
+    pub(crate) async fn all<const N: usize>(
+        roles: [&str; N],
+        env: &[(&str, String)],
+    ) -> Result<[Self; N]> {
+        let mut started = Vec::new();
+        for role in roles {
+            started.push(Self::start(role, env)?);
+        }
+        for role in &mut started {
+            role.ready().await?;
+        }
+        let all = started.try_into();
+        all.map_err(|_| anyhow::anyhow!("as many as were asked for"))
+    }
+
+    /// Starts `rivulet <role>` listening on a free port.
+    pub(crate) fn start(role: &str, env: &[(&str, String)]) -> Result<Self> {
         let address = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
             .to_string();
@@ -100,14 +121,15 @@ impl Role {
         })
     }
 
-    pub(crate) async fn ready(&mut self) -> Result<()> {
+    async fn ready(&mut self) -> Result<()> {
         let started = Instant::now();
         while started.elapsed() < READY {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the role ended before it was ready: {status}");
             }
-            let answer = async { Client::connect(&self.address).await?.get("/readyz").await };
-            if answer.await.is_ok_and(|status| status == 200) {
+            let request = b"GET /readyz HTTP/1.1\r\nHost: bench\r\n\r\n";
+            let answer = async { Client::connect(&self.address).await?.succeed(request).await };
+            if answer.await.is_ok() {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

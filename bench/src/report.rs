@@ -2,31 +2,6 @@
 
 use serde::Serialize;
 
-/// What a figure must be.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Target {
-    AtMost(f64),
-    AtLeast(f64),
-}
-
-impl Target {
-    fn is_met(self, value: f64) -> bool {
-        match self {
-            Self::AtMost(most) => value <= most,
-            Self::AtLeast(least) => value >= least,
-        }
-    }
-}
-
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::AtMost(most) => write!(f, "<= {most}"),
-            Self::AtLeast(least) => write!(f, ">= {least}"),
-        }
-    }
-}
-
 #[derive(Serialize)]
 struct Figure<'a> {
     bench: &'a str,
@@ -42,16 +17,22 @@ struct Figure<'a> {
 /// Prints figures as they come.
 pub(crate) struct Report {
     json: bool,
+    bench: &'static str,
     missed: u32,
 }
 
 impl Report {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, missed: 0 }
+        Self {
+            json,
+            bench: "",
+            missed: 0,
+        }
     }
 
     /// Begins the figures of a benchmark.
-    pub(crate) fn title(&self, title: &str) {
+    pub(crate) fn title(&mut self, bench: &'static str, title: &str) {
+        self.bench = bench;
         if !self.json {
             println!("\n{title}");
         }
@@ -62,26 +43,35 @@ impl Report {
         eprintln!("  … {what}");
     }
 
-    pub(crate) fn figure(&mut self, bench: &str, name: &str, value: f64, unit: &str) {
-        self.add(bench, name, value, unit, None);
+    pub(crate) fn figure(&mut self, name: &str, value: f64, unit: &str) {
+        self.add(name, value, unit, None);
     }
 
-    pub(crate) fn target(
-        &mut self,
-        bench: &str,
-        name: &str,
-        value: f64,
-        unit: &str,
-        target: Target,
-    ) {
-        self.add(bench, name, value, unit, Some(target));
+    /// The values, milliseconds, that these shares (0..=1) of them are not above.
+    pub(crate) fn quantiles(&mut self, name: &str, values: &[f64], shares: &[f64]) {
+        for share in shares {
+            let name = format!("{name}, p{}", share * 100.0);
+            self.figure(&name, quantile(values, *share), "ms");
+        }
     }
 
-    fn add(&mut self, bench: &str, name: &str, value: f64, unit: &str, target: Option<Target>) {
-        let met = target.map(|target| target.is_met(value));
+    /// A figure that must be no more than this.
+    pub(crate) fn at_most(&mut self, name: &str, value: f64, unit: &str, most: f64) {
+        let target = format!("<= {most}");
+        self.add(name, value, unit, Some((target, value <= most)));
+    }
+
+    /// A figure that must be no less than this.
+    pub(crate) fn at_least(&mut self, name: &str, value: f64, unit: &str, least: f64) {
+        let target = format!(">= {least}");
+        self.add(name, value, unit, Some((target, value >= least)));
+    }
+
+    fn add(&mut self, name: &str, value: f64, unit: &str, target: Option<(String, bool)>) {
+        let (target, met) = target.unzip();
         self.missed += u32::from(met == Some(false));
         if self.json {
-            let target = target.map(|target| target.to_string());
+            let bench = self.bench;
             let figure = Figure {
                 bench,
                 name,

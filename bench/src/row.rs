@@ -5,7 +5,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 /// The columns of the history's table `events`, in its order.
-#[derive(clickhouse::Row, Serialize)]
+#[derive(Default, clickhouse::Row, Serialize)]
 pub(crate) struct EventRow<'a> {
     #[serde(with = "clickhouse::serde::uuid")]
     pub(crate) event_id: Uuid,
@@ -110,49 +110,7 @@ impl<'a> EventRow<'a> {
             kafka_partition: 0,
             kafka_offset: index as u64,
             topic_incarnation: "bench",
-            interaction_action: None,
-            activity_id: None,
-            subject: None,
-            topic: None,
-            is_correct: None,
-            response_time_ms: None,
-            duration_ms: None,
-            confidence: None,
-            difficulty: None,
-            rating: None,
-            xp: None,
-            stars: None,
-            badge: None,
-            conversation_id: None,
-            sequence: None,
-            role: None,
-            chars: None,
-            words: None,
-            is_question: None,
-            is_free_form: None,
-            aha_moment: None,
-            was_filtered: None,
-            selected_choice: None,
-            depth_level: None,
-            tokens_used: None,
-            processing_time_ms: None,
-            filter_reason: None,
-            audio_session_id: None,
-            window_ms: None,
-            child_words: None,
-            adult_words: None,
-            child_vocalizations: None,
-            conversational_turns: None,
-            utterances: None,
-            unique_words: None,
-            new_words: None,
-            snr_db: None,
-            language: None,
-            model_version: None,
-            session_action: None,
-            active_ms: None,
-            kind: None,
-            device_type: None,
+            ..Self::default()
         };
         match &record.data {
             Data::Interaction(data) => {

@@ -11,16 +11,16 @@ use crate::{
     corpus::{Corpus, Order},
     drain,
     events::Author,
-    report::{Report, Target, median},
+    report::{Report, median},
     row::EventRow,
 };
 
-const BENCH: &str = "sink";
 const EVENTS: usize = 600_000;
 const CHILDREN: usize = 15_000;
 
 pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
-    report.title(&format!("sink: {EVENTS} events a round, {rounds} rounds"));
+    let title = format!("sink: {EVENTS} events a round, {rounds} rounds");
+    report.title("sink", &title);
     let (mut insert_rate, mut rate) = (Vec::new(), Vec::new());
     let (mut cpu, mut postgres_cpu) = (Vec::new(), Vec::new());
     let mut memory = 0_f64;
@@ -48,23 +48,14 @@ pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
             "the history has {stored} of {EVENTS} events"
         );
     }
-    report.figure(
-        BENCH,
-        "insert() of the clickhouse crate",
-        median(&insert_rate),
-        "rows/s",
-    );
-    report.figure(BENCH, "sink", median(&rate), "rows/s");
-    report.figure(BENCH, "sink's CPU, a row", median(&cpu), "us");
-    report.figure(
-        BENCH,
-        "its CPU in PostgreSQL, a row",
-        median(&postgres_cpu),
-        "us",
-    );
+    let mut figure = |name: &str, values: &[f64], unit| report.figure(name, median(values), unit);
+    figure("insert() of the clickhouse crate", &insert_rate, "rows/s");
+    figure("sink", &rate, "rows/s");
+    figure("sink's CPU, a row", &cpu, "us");
+    figure("its CPU in PostgreSQL, a row", &postgres_cpu, "us");
     let ratio = median(&rate) / median(&insert_rate);
-    report.target(BENCH, "sink / insert()", ratio, "x", Target::AtLeast(0.5));
-    report.target(BENCH, "peak memory", memory, "MiB", Target::AtMost(256.0));
+    report.at_least("sink / insert()", ratio, "x", 0.5);
+    report.at_most("peak memory", memory, "MiB", 256.0);
     Ok(())
 }
 

@@ -8,18 +8,17 @@ use crate::{
     ingest::{ACCEPTED, BODIES, CONNECTIONS, EVENTS, REQUESTS, requests},
     load::{self, Met},
     process::Role,
-    report::{Report, Target, median, quantile},
+    report::{Report, median},
 };
-
-const BENCH: &str = "spill";
 
 /// Nobody listens there.
 const NO_KAFKA: &str = "127.0.0.1:1";
 
 pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
-    report.title(&format!(
+    let title = format!(
         "spill: {REQUESTS} requests of {EVENTS} events on {CONNECTIONS} connections, {rounds} rounds"
-    ));
+    );
+    report.title("spill", &title);
     report
         .progress("ingest without a spill, with one that rests, and with nothing but one, in turn");
     let bed = bed::make().await?;
@@ -36,8 +35,7 @@ pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
     alone.push(("RIVULET_LOG", "error".to_owned()));
     let mut roles = Vec::new();
     for environment in [off.clone(), spill("resting"), alone] {
-        let mut role = Role::start("ingest", &environment).await?;
-        role.ready().await?;
+        let [role] = Role::all(["ingest"], &environment).await?;
         roles.push((role, Vec::new(), Vec::new()));
     }
     // The first load of each fills caches and is not counted.
@@ -55,31 +53,16 @@ pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
     for (who, (role, rates, latencies)) in ["off", "on, Kafka up", "on, no Kafka"].iter().zip(roles)
     {
         medians.push(median(&rates));
-        report.figure(
-            BENCH,
-            &format!("{who}: events a second"),
-            median(&rates),
-            "1/s",
-        );
-        for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
-            let name = format!("{who}: latency of a request, {name}");
-            report.figure(BENCH, &name, quantile(&latencies, share), "ms");
-        }
-        report.figure(
-            BENCH,
-            &format!("{who}: peak memory"),
-            role.peak_memory()?,
-            "MiB",
-        );
+        let name = format!("{who}: events a second");
+        report.figure(&name, median(&rates), "1/s");
+        let name = format!("{who}: latency of a request");
+        report.quantiles(&name, &latencies, &[0.5, 0.99]);
+        let name = format!("{who}: peak memory");
+        report.figure(&name, role.peak_memory()?, "MiB");
         role.stop().await?;
     }
-    report.target(
-        BENCH,
-        "events a second while Kafka is up, spill on / off",
-        medians[1] / medians[0],
-        "x",
-        Target::AtLeast(0.9),
-    );
+    let name = "events a second while Kafka is up, spill on / off";
+    report.at_least(name, medians[1] / medians[0], "x", 0.9);
     Ok(())
 }
 

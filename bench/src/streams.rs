@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     latency::ticks,
     load::{self, Client},
-    report::{Report, Target},
+    report::Report,
 };
 
 /// As many as may watch one child.
@@ -43,11 +43,7 @@ pub(crate) async fn run(
     let mut sender = Client::connect(ingest.0).await?;
     let mut send = async |numbers: std::ops::Range<u64>| {
         let events: Vec<_> = numbers.map(|number| event(child, number)).collect();
-        let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
-        let post = load::post("/v1/events", ingest.1, &body);
-        let status = sender.send(&post).await?;
-        ensure!(status == 200, "the events were answered {status}");
-        anyhow::Ok(())
+        sender.succeed(&load::post(ingest.1, &events)).await
     };
     // From the last to the first: each that comes later pushes another out.
     send(SECONDS..SECONDS + TOPICS).await?;
@@ -71,35 +67,23 @@ pub(crate) async fn run(
     let (told, mut hears) = unbounded_channel();
     let mut streams = JoinSet::new();
     for _ in 0..STREAMS {
-        let request = format!(
-            "GET /v1/children/{child}/live HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\r\n",
-            api.1
-        );
+        let request = load::get(&format!("/v1/children/{child}/live"), api.1);
         let stream = TcpStream::connect(api.0).await?;
         streams.spawn(listen(stream, request, Arc::clone(&bytes), told.clone()));
     }
     hear(&mut hears, STREAMS).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let whole = bytes.swap(0, Ordering::Relaxed) / STREAMS;
-    report.figure(
-        "api",
-        "of it at first, of one day",
-        whole as f64 / 1e3,
-        "kB",
-    );
+    report.figure("of it at first, of one day", whole as f64 / 1e3, "kB");
     let mut ticks = ticks(1);
     for second in (0..SECONDS).rev() {
         ticks.tick().await;
         send(second..second + 1).await?;
     }
     hear(&mut hears, STREAMS * SECONDS).await?;
-    report.target(
-        "api",
-        "64 streams of a child with 256 long topics and badges, an event a second",
-        bytes.load(Ordering::Relaxed) as f64 / 1e3 / SECONDS as f64,
-        "kB/s",
-        Target::AtMost(100.0),
-    );
+    let name = "64 streams of a child with 256 long topics and badges, an event a second";
+    let kilobytes = bytes.load(Ordering::Relaxed) as f64 / 1e3;
+    report.at_most(name, kilobytes / SECONDS as f64, "kB/s", 100.0);
     Ok(())
 }
 
@@ -124,11 +108,11 @@ async fn hear(hears: &mut UnboundedReceiver<()>, updates: u64) -> Result<()> {
 /// Listens for good; counts bytes and says when there is an update.
 async fn listen(
     mut stream: TcpStream,
-    request: String,
+    request: Vec<u8>,
     bytes: Arc<AtomicU64>,
     told: UnboundedSender<()>,
 ) -> Result<()> {
-    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(&request).await?;
     let sign = b"event: update\n";
     let mut text = Vec::new();
     loop {

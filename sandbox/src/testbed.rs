@@ -76,6 +76,22 @@ impl TestBed {
             stack,
         })
     }
+
+    /// The variables that point a `rivulet` at it.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let (cluster, database) = (&self.cluster, &self.clickhouse_database);
+        let prefix = &cluster.topic_prefix;
+        vec![
+            ("DATABASE_URL", self.database_url.clone()),
+            ("KAFKA_BROKERS", cluster.brokers.clone()),
+            ("CLICKHOUSE_URL", self.clickhouse_url.clone()),
+            ("RIVULET_TOPIC_PREFIX", prefix.clone()),
+            ("RIVULET_CLICKHOUSE_DATABASE", database.clone()),
+            // Groups are the cluster's, not the prefix's.
+            ("RIVULET_AGGREGATE_GROUP", format!("{prefix}-aggregator")),
+            ("RIVULET_SINK_GROUP", format!("{prefix}-history")),
+        ]
+    }
 }
 
 impl Drop for TestBed {

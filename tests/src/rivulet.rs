@@ -44,26 +44,8 @@ impl Rivulet {
     /// # Errors
     /// A command failed.
     pub async fn new(bed: TestBed, env: &[(&'static str, &str)]) -> Result<Self> {
-        let mut all = vec![
-            ("DATABASE_URL", bed.database_url.clone()),
-            ("KAFKA_BROKERS", bed.cluster.brokers.clone()),
-            ("CLICKHOUSE_URL", bed.clickhouse_url.clone()),
-            ("RIVULET_TOPIC_PREFIX", bed.cluster.topic_prefix.clone()),
-            (
-                "RIVULET_CLICKHOUSE_DATABASE",
-                bed.clickhouse_database.clone(),
-            ),
-            // Groups are the cluster's, not the prefix's.
-            (
-                "RIVULET_AGGREGATE_GROUP",
-                format!("{}-aggregator", bed.cluster.topic_prefix),
-            ),
-            (
-                "RIVULET_SINK_GROUP",
-                format!("{}-history", bed.cluster.topic_prefix),
-            ),
-            ("RIVULET_LOG", "info".to_owned()),
-        ];
+        let mut all = bed.environment();
+        all.push(("RIVULET_LOG", "info".to_owned()));
         all.extend(env.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let mut this = Self {
             bed,
