@@ -131,7 +131,6 @@ impl IngestFlags {
         port: &PortFlags,
         age: &SpillAge,
     ) -> anyhow::Result<rivulet_ingest::Config> {
-        let defaults = rivulet_ingest::Config::default();
         Ok(rivulet_ingest::Config {
             port: port.config()?,
             max_events: self.max_events,
@@ -154,13 +153,13 @@ impl IngestFlags {
                 max_age: Duration::from_secs(age.spill_max_age_days * 86_400),
             }),
             shutdown_grace: port.shutdown_grace(),
-            ..defaults
+            ..rivulet_ingest::Config::default()
         })
     }
 }
 
 /// What aggregator and sink have in common.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct ConsumerFlags {
     /// Stop, until `rivulet quarantine resume`, where a larger share of a topic's recent records
     /// cannot be processed; 1 never stops.

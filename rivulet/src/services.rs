@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use log::LevelFilter;
+use rivulet_audit::Stores;
 use rivulet_kafka::Cluster;
 use sqlx::{
     ConnectOptions as _, PgPool,
@@ -210,6 +211,28 @@ impl ClickHouse {
         Ok(match login {
             Some((user, password)) => client.with_user(user).with_password(password),
             None => client,
+        })
+    }
+}
+
+/// The three services.
+#[derive(Args, Clone)]
+pub(crate) struct Services {
+    #[command(flatten)]
+    pub(crate) postgres: Postgres,
+    #[command(flatten)]
+    pub(crate) kafka: Kafka,
+    #[command(flatten)]
+    pub(crate) clickhouse: ClickHouse,
+}
+
+impl Services {
+    /// For whoever compares what they hold.
+    pub(crate) fn stores(&self) -> anyhow::Result<Stores> {
+        Ok(Stores {
+            cluster: self.kafka.cluster()?,
+            pool: self.postgres.pool("verify", 2)?,
+            clickhouse: self.clickhouse.client()?,
         })
     }
 }

@@ -33,6 +33,7 @@ pub(crate) async fn stop_signal() {
 }
 
 /// The running roles of this process.
+#[derive(Default)]
 pub(crate) struct Roles {
     pub(crate) shutdown: CancellationToken,
     tasks: JoinSet<anyhow::Result<()>>,
@@ -41,30 +42,38 @@ pub(crate) struct Roles {
 }
 
 impl Roles {
-    pub(crate) fn new() -> Self {
-        Self {
-            shutdown: CancellationToken::new(),
-            tasks: JoinSet::new(),
-            names: HashMap::new(),
-            traces: None,
-        }
+    /// None yet, and the process's metrics, which are kept as a role is.
+    pub(crate) fn new() -> anyhow::Result<(Self, Metrics)> {
+        let mut roles = Self::default();
+        let metrics = rivulet_telemetry::metrics(&crate::metrics::ALL)?;
+        let (upkeep, shutdown) = (metrics.clone().upkeep(), roles.shutdown.clone());
+        roles.spawn("the upkeep of metrics", async move {
+            match shutdown.run_until_cancelled_owned(upkeep).await {
+                Some(never) => match never {},
+                None => Ok(()),
+            }
+        });
+        Ok((roles, metrics))
     }
 
     /// The same with tracing, where that is switched on. `service` is what the spans are of, unless the
     /// environment names it.
-    pub(crate) fn traced(service: &'static str) -> anyhow::Result<Self> {
-        let mut roles = Self::new();
-        if let Some(collector) = Collector::from_env()? {
-            tracing::info!("{collector}");
-            if collector.is_exposed() {
-                warn_once(
-                    "spans are sent to the collector in plain text: everybody on the network can read them, \
-                     and OTEL_EXPORTER_OTLP_HEADERS; an https:// URL encrypts and verifies",
-                );
+    pub(crate) fn traced(service: &'static str) -> anyhow::Result<(Self, Metrics)> {
+        let traces = match Collector::from_env()? {
+            Some(collector) => {
+                tracing::info!("{collector}");
+                if collector.is_exposed() {
+                    warn_once(
+                        "spans are sent to the collector in plain text: everybody on the network can read them, \
+                         and OTEL_EXPORTER_OTLP_HEADERS; an https:// URL encrypts and verifies",
+                    );
+                }
+                Some(collector.install(service)?)
             }
-            roles.traces = Some(collector.install(service)?);
-        }
-        Ok(roles)
+            None => None,
+        };
+        let (roles, metrics) = Self::new()?;
+        Ok((Self { traces, ..roles }, metrics))
     }
 
     /// Starts a role, or part of one. It must end when `shutdown` is cancelled, and only then.
@@ -75,19 +84,6 @@ impl Roles {
     ) {
         let id = self.tasks.spawn(role).id();
         self.names.insert(id, name);
-    }
-
-    /// The process's metrics, which are kept as a role is.
-    pub(crate) fn metrics(&mut self) -> anyhow::Result<Metrics> {
-        let metrics = rivulet_telemetry::metrics(&crate::metrics::ALL)?;
-        let (upkeep, shutdown) = (metrics.clone().upkeep(), self.shutdown.clone());
-        self.spawn("the upkeep of metrics", async move {
-            match shutdown.run_until_cancelled_owned(upkeep).await {
-                Some(never) => match never {},
-                None => Ok(()),
-            }
-        });
-        Ok(metrics)
     }
 
     /// Runs until a signal or the first role's end, then drains the rest.
@@ -183,7 +179,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_end_ends_the_process_and_is_named() {
         let ended_by = async |role: fn() -> anyhow::Result<()>| {
-            let mut roles = Roles::new();
+            let mut roles = Roles::default();
             let shutdown = roles.shutdown.clone();
             roles.spawn("the other", async move {
                 shutdown.cancelled().await;

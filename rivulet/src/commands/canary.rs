@@ -41,8 +41,7 @@ impl Canary {
             println!("{}", canary.round().await?);
             return Ok(());
         };
-        let mut roles = Roles::new();
-        let metrics = roles.metrics()?;
+        let (mut roles, metrics) = Roles::new()?;
         let readiness = Readiness::new("canary", &[CHECK]);
         let (name, listen) = ("canary's operations", &self.canary_listen);
         spawn_operations(&mut roles, name, listen, &readiness, metrics).await?;

@@ -5,11 +5,8 @@ use chrono::{NaiveDate, Utc};
 use clap::Args;
 use rivulet_zones::Release;
 
-use crate::{
-    flags::{AggregateFlags, ApiFlags, ConsumerFlags, IngestFlags, SinkFlags},
-    port::PortFlags,
-    services::{ClickHouse, Kafka, Postgres, SpillAge},
-};
+use super::roles::{Aggregate, All, Each, Ingest};
+use crate::services::{ClickHouse, Postgres};
 
 /// Older rules of time zones are worth a warning: IANA publishes some every few months.
 const OLD_MONTHS: u32 = 9;
@@ -19,25 +16,7 @@ const OLD_MONTHS: u32 = 9;
 #[derive(Args)]
 pub(crate) struct CheckConfig {
     #[command(flatten)]
-    postgres: Postgres,
-    #[command(flatten)]
-    kafka: Kafka,
-    #[command(flatten)]
-    clickhouse: ClickHouse,
-    #[command(flatten)]
-    spill_age: SpillAge,
-    #[command(flatten)]
-    port: PortFlags,
-    #[command(flatten)]
-    ingest: IngestFlags,
-    #[command(flatten)]
-    aggregate: AggregateFlags,
-    #[command(flatten)]
-    sink: SinkFlags,
-    #[command(flatten)]
-    api: ApiFlags,
-    #[command(flatten)]
-    consumers: ConsumerFlags,
+    roles: All,
 }
 
 impl CheckConfig {
@@ -52,72 +31,63 @@ impl CheckConfig {
                 println!("FAILED  {what}: {}", crate::explain(&error));
             }
         };
-        let fits = || "its settings fit together".to_owned();
-        tell(
-            "ingest",
-            self.ingest
-                .config(&self.port, &self.spill_age)
-                .and_then(|config| Ok(config.validate()?))
-                .map(|()| fits()),
-        );
-        tell(
-            "aggregate",
-            self.aggregate
-                .config(&self.consumers, &self.spill_age)
-                .validate()
-                .map(|()| fits())
-                .map_err(Into::into),
-        );
-        tell(
-            "api",
-            self.api
-                .config(&self.port)
-                .and_then(|config| Ok(config.validate()?))
-                .map(|()| fits()),
-        );
-        tell("client tokens", self.tokens().await);
+        let Each {
+            ingest,
+            aggregate,
+            sink,
+            api,
+        } = self.roles.each();
+        let fits = |()| "its settings fit together".to_owned();
+        let settings = ingest.config().and_then(|config| Ok(config.validate()?));
+        tell("ingest", settings.map(fits));
+        let settings = aggregate.config().validate();
+        tell("aggregate", settings.map(fits).map_err(Into::into));
+        let settings = api.config().and_then(|config| Ok(config.validate()?));
+        tell("api", settings.map(fits));
+        tell("client tokens", tokens(&ingest).await);
         tell("tracing", tracing());
-        tell("PostgreSQL", self.postgres().await);
-        tell("Kafka", self.kafka().await);
-        tell("ClickHouse", self.clickhouse().await);
+        tell("PostgreSQL", postgres(&sink.services.postgres).await);
+        tell("Kafka", kafka(&aggregate).await);
+        tell("ClickHouse", clickhouse(&sink.services.clickhouse).await);
         if failures > 0 {
             bail!("{failures} of 8 checks failed");
         }
         Ok(())
     }
+}
 
-    async fn tokens(&self) -> anyhow::Result<String> {
-        let Some(tokens) = self.ingest.config(&self.port, &self.spill_age)?.tokens else {
-            return Ok("are not taken".to_owned());
-        };
-        Ok(match tokens.jwks {
-            Some(source) => format!(
-                "{} keys in the JWKS",
-                rivulet_tokens::check_jwks(source).await?
-            ),
-            None => "their secret is long enough".to_owned(),
-        })
-    }
+async fn tokens(ingest: &Ingest) -> anyhow::Result<String> {
+    let Some(tokens) = ingest.config()?.tokens else {
+        return Ok("are not taken".to_owned());
+    };
+    Ok(match tokens.jwks {
+        Some(source) => format!(
+            "{} keys in the JWKS",
+            rivulet_tokens::check_jwks(source).await?
+        ),
+        None => "their secret is long enough".to_owned(),
+    })
+}
 
-    async fn postgres(&self) -> anyhow::Result<String> {
-        let pool = self.postgres.pool("check-config", 1)?;
-        rivulet_migrations::check_postgres(&pool).await?;
-        Ok("answers, and its schema is up to date".to_owned())
-    }
+async fn postgres(postgres: &Postgres) -> anyhow::Result<String> {
+    let pool = postgres.pool("check-config", 1)?;
+    rivulet_migrations::check_postgres(&pool).await?;
+    Ok("answers, and its schema is up to date".to_owned())
+}
 
-    async fn kafka(&self) -> anyhow::Result<String> {
-        let retention = rivulet_kafka::retention(&self.kafka.cluster()?).await?;
-        let config = self.aggregate.config(&self.consumers, &self.spill_age);
-        config.check_retention(retention)?;
-        Ok("answers, and the topics keep no more than identities are remembered for, beside the spill".to_owned())
-    }
+async fn kafka(aggregate: &Aggregate) -> anyhow::Result<String> {
+    let retention = rivulet_kafka::retention(&aggregate.kafka.cluster()?).await?;
+    aggregate.config().check_retention(retention)?;
+    Ok(
+        "answers, and the topics keep no more than identities are remembered for, beside the spill"
+            .to_owned(),
+    )
+}
 
-    async fn clickhouse(&self) -> anyhow::Result<String> {
-        let client = self.clickhouse.client()?;
-        let database = &self.clickhouse.clickhouse_database;
-        rivulet_migrations::check_clickhouse(&client, database).await?;
-        Ok("answers, and its schema is there".to_owned())
-    }
+async fn clickhouse(clickhouse: &ClickHouse) -> anyhow::Result<String> {
+    let (client, database) = (clickhouse.client()?, &clickhouse.clickhouse_database);
+    rivulet_migrations::check_clickhouse(&client, database).await?;
+    Ok("answers, and its schema is there".to_owned())
 }
 
 /// Which rules decide a child's day. That they are old is no failure: nobody may have changed a rule since.

@@ -8,10 +8,8 @@ use rivulet_events::ChildId;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{
-    quarantine::printable,
-    verify::{Services, Unbalanced},
-};
+use super::{quarantine::printable, verify::Unbalanced};
+use crate::services::Services;
 
 /// Recounts children's days, topics and streaks from the history and shows where the rollups differ;
 /// with --write it puts the recount in their place, while events go on arriving. Rows with

@@ -10,7 +10,7 @@ use super::verify;
 use crate::{
     flags::{AggregateFlags, ApiFlags, ConsumerFlags, IngestFlags, SinkFlags},
     port::PortFlags,
-    services::{ClickHouse, Kafka, Postgres, SpillAge},
+    services::{Kafka, Postgres, Services, SpillAge},
     supervise::{Roles, bind, spawn_listener, spawn_operations},
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct Aggregate {
     #[command(flatten)]
     postgres: Postgres,
     #[command(flatten)]
-    kafka: Kafka,
+    pub(crate) kafka: Kafka,
     #[command(flatten)]
     spill_age: SpillAge,
     #[command(flatten)]
@@ -48,11 +48,7 @@ pub(crate) struct Aggregate {
 #[derive(Args)]
 pub(crate) struct Sink {
     #[command(flatten)]
-    postgres: Postgres,
-    #[command(flatten)]
-    kafka: Kafka,
-    #[command(flatten)]
-    clickhouse: ClickHouse,
+    pub(crate) services: Services,
     #[command(flatten)]
     flags: SinkFlags,
     #[command(flatten)]
@@ -70,15 +66,11 @@ pub(crate) struct Api {
     flags: ApiFlags,
 }
 
-/// Every role in one process.
+// Every role in one process. The text of the commands is theirs.
 #[derive(Args)]
 pub(crate) struct All {
     #[command(flatten)]
-    postgres: Postgres,
-    #[command(flatten)]
-    kafka: Kafka,
-    #[command(flatten)]
-    clickhouse: ClickHouse,
+    services: Services,
     #[command(flatten)]
     spill_age: SpillAge,
     #[command(flatten)]
@@ -105,115 +97,6 @@ fn document() -> OpenApi {
     rivulet_dashboards::openapi().merge_from(rivulet_ingest::openapi())
 }
 
-async fn spawn_ingest(
-    roles: &mut Roles,
-    flags: &IngestFlags,
-    port: &PortFlags,
-    spill_age: &SpillAge,
-    postgres: &Postgres,
-    kafka: &Kafka,
-    operations: Operations,
-) -> anyhow::Result<()> {
-    let mut config = flags.config(port, spill_age)?;
-    config.document = Some(document());
-    config.validate()?;
-    let listener = bind(&flags.listen).await?;
-    tracing::info!(address = %listener.local_addr()?, "ingest listens");
-    let role = rivulet_ingest::serve(
-        config,
-        kafka.cluster()?,
-        postgres.pool("ingest", 8)?,
-        listener,
-        operations,
-        roles.shutdown.clone(),
-    );
-    roles.spawn("ingest", async { Ok(role.await?) });
-    Ok(())
-}
-
-async fn spawn_aggregate(
-    roles: &mut Roles,
-    flags: &AggregateFlags,
-    consumers: &ConsumerFlags,
-    spill_age: &SpillAge,
-    postgres: &Postgres,
-    kafka: &Kafka,
-    metrics: Metrics,
-) -> anyhow::Result<()> {
-    let readiness = Readiness::new(
-        "aggregate",
-        &["kafka", "positions", rivulet_aggregator::READINESS_CHECK],
-    );
-    spawn_operations(
-        roles,
-        "aggregate's operations",
-        &flags.aggregate_listen,
-        &readiness,
-        metrics,
-    )
-    .await?;
-    let role = rivulet_aggregator::run(
-        flags.config(consumers, spill_age),
-        kafka.cluster()?,
-        postgres.pool("aggregate", 6)?,
-        readiness,
-        roles.shutdown.clone(),
-    );
-    roles.spawn("aggregate", async { Ok(role.await?) });
-    Ok(())
-}
-
-async fn spawn_sink(
-    roles: &mut Roles,
-    flags: &SinkFlags,
-    consumers: &ConsumerFlags,
-    postgres: &Postgres,
-    kafka: &Kafka,
-    clickhouse: &ClickHouse,
-    metrics: Metrics,
-) -> anyhow::Result<()> {
-    let readiness = Readiness::new("sink", &["kafka", "positions", rivulet_sinks::CHECK]);
-    spawn_operations(
-        roles,
-        "sink's operations",
-        &flags.sink_listen,
-        &readiness,
-        metrics,
-    )
-    .await?;
-    let role = rivulet_sinks::run(
-        flags.config(consumers),
-        kafka.cluster()?,
-        postgres.pool("sink", 8)?,
-        clickhouse.client()?,
-        readiness,
-        roles.shutdown.clone(),
-    );
-    roles.spawn("sink", async { Ok(role.await?) });
-    Ok(())
-}
-
-async fn spawn_api(
-    roles: &mut Roles,
-    flags: &ApiFlags,
-    port: &PortFlags,
-    postgres: &Postgres,
-    operations: Operations,
-) -> anyhow::Result<()> {
-    let config = rivulet_dashboards::Config {
-        document: Some(document()),
-        ..flags.config(port)?
-    };
-    config.validate()?;
-    let listener = bind(&flags.api_listen).await?;
-    tracing::info!(address = %listener.local_addr()?, "the read API listens");
-    let pool = postgres.pool("api", 8)?;
-    let role =
-        rivulet_dashboards::serve(config, pool, listener, operations, roles.shutdown.clone());
-    roles.spawn("api", async { Ok(role.await?) });
-    Ok(())
-}
-
 /// For the roles of this process that have a port for strangers: beside it, where that is wanted.
 async fn spawn_apart(
     roles: &mut Roles,
@@ -231,123 +114,166 @@ async fn spawn_apart(
 
 impl Ingest {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let mut roles = Roles::traced("rivulet-ingest")?;
-        let metrics = roles.metrics()?;
+        let (mut roles, metrics) = Roles::traced("rivulet-ingest")?;
         let operations = spawn_apart(&mut roles, &self.port, &["ingest"], metrics).await?;
-        spawn_ingest(
-            &mut roles,
-            &self.flags,
-            &self.port,
-            &self.spill_age,
-            &self.postgres,
-            &self.kafka,
-            operations,
-        )
-        .await?;
+        self.spawn(&mut roles, operations).await?;
         roles.run().await
+    }
+
+    /// Its settings, which need not fit together.
+    pub(crate) fn config(&self) -> anyhow::Result<rivulet_ingest::Config> {
+        let mut config = self.flags.config(&self.port, &self.spill_age)?;
+        config.document = Some(document());
+        Ok(config)
+    }
+
+    async fn spawn(&self, roles: &mut Roles, operations: Operations) -> anyhow::Result<()> {
+        let config = self.config()?;
+        config.validate()?;
+        let listener = bind(&self.flags.listen).await?;
+        tracing::info!(address = %listener.local_addr()?, "ingest listens");
+        let role = rivulet_ingest::serve(
+            config,
+            self.kafka.cluster()?,
+            self.postgres.pool("ingest", 8)?,
+            listener,
+            operations,
+            roles.shutdown.clone(),
+        );
+        roles.spawn("ingest", async { Ok(role.await?) });
+        Ok(())
     }
 }
 
 impl Aggregate {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let mut roles = Roles::traced("rivulet-aggregate")?;
-        let metrics = roles.metrics()?;
-        spawn_aggregate(
-            &mut roles,
-            &self.flags,
-            &self.consumers,
-            &self.spill_age,
-            &self.postgres,
-            &self.kafka,
-            metrics,
-        )
-        .await?;
+        let (mut roles, metrics) = Roles::traced("rivulet-aggregate")?;
+        self.spawn(&mut roles, metrics).await?;
         roles.run().await
+    }
+
+    pub(crate) fn config(&self) -> rivulet_aggregator::Config {
+        self.flags.config(&self.consumers, &self.spill_age)
+    }
+
+    async fn spawn(&self, roles: &mut Roles, metrics: Metrics) -> anyhow::Result<()> {
+        let checks = ["kafka", "positions", rivulet_aggregator::READINESS_CHECK];
+        let readiness = Readiness::new("aggregate", &checks);
+        let (name, listen) = ("aggregate's operations", &self.flags.aggregate_listen);
+        spawn_operations(roles, name, listen, &readiness, metrics).await?;
+        let role = rivulet_aggregator::run(
+            self.config(),
+            self.kafka.cluster()?,
+            self.postgres.pool("aggregate", 6)?,
+            readiness,
+            roles.shutdown.clone(),
+        );
+        roles.spawn("aggregate", async { Ok(role.await?) });
+        Ok(())
     }
 }
 
 impl Sink {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let mut roles = Roles::traced("rivulet-sink")?;
-        let metrics = roles.metrics()?;
-        let Self {
-            postgres,
-            kafka,
-            clickhouse,
-            flags,
-            consumers,
-        } = self;
-        spawn_sink(
-            &mut roles,
-            &flags,
-            &consumers,
-            &postgres,
-            &kafka,
-            &clickhouse,
-            metrics,
-        )
-        .await?;
+        let (mut roles, metrics) = Roles::traced("rivulet-sink")?;
+        self.spawn(&mut roles, metrics).await?;
         roles.run().await
+    }
+
+    async fn spawn(&self, roles: &mut Roles, metrics: Metrics) -> anyhow::Result<()> {
+        let checks = ["kafka", "positions", rivulet_sinks::CHECK];
+        let readiness = Readiness::new("sink", &checks);
+        let (name, listen) = ("sink's operations", &self.flags.sink_listen);
+        spawn_operations(roles, name, listen, &readiness, metrics).await?;
+        let role = rivulet_sinks::run(
+            self.flags.config(&self.consumers),
+            self.services.kafka.cluster()?,
+            self.services.postgres.pool("sink", 8)?,
+            self.services.clickhouse.client()?,
+            readiness,
+            roles.shutdown.clone(),
+        );
+        roles.spawn("sink", async { Ok(role.await?) });
+        Ok(())
     }
 }
 
 impl Api {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let mut roles = Roles::traced("rivulet-api")?;
-        let metrics = roles.metrics()?;
+        let (mut roles, metrics) = Roles::traced("rivulet-api")?;
         let operations = spawn_apart(&mut roles, &self.port, &["api"], metrics).await?;
-        spawn_api(
-            &mut roles,
-            &self.flags,
-            &self.port,
-            &self.postgres,
-            operations,
-        )
-        .await?;
+        self.spawn(&mut roles, operations).await?;
         roles.run().await
+    }
+
+    /// Its settings, which need not fit together.
+    pub(crate) fn config(&self) -> anyhow::Result<rivulet_dashboards::Config> {
+        let mut config = self.flags.config(&self.port)?;
+        config.document = Some(document());
+        Ok(config)
+    }
+
+    async fn spawn(&self, roles: &mut Roles, operations: Operations) -> anyhow::Result<()> {
+        let config = self.config()?;
+        config.validate()?;
+        let listener = bind(&self.flags.api_listen).await?;
+        tracing::info!(address = %listener.local_addr()?, "the read API listens");
+        let pool = self.postgres.pool("api", 8)?;
+        let shutdown = roles.shutdown.clone();
+        let role = rivulet_dashboards::serve(config, pool, listener, operations, shutdown);
+        roles.spawn("api", async { Ok(role.await?) });
+        Ok(())
     }
 }
 
+/// Every role, each with what it needs.
+pub(crate) struct Each {
+    pub(crate) ingest: Ingest,
+    pub(crate) aggregate: Aggregate,
+    pub(crate) sink: Sink,
+    pub(crate) api: Api,
+}
+
 impl All {
+    pub(crate) fn each(self) -> Each {
+        Each {
+            ingest: Ingest {
+                postgres: self.services.postgres.clone(),
+                kafka: self.services.kafka.clone(),
+                spill_age: self.spill_age.clone(),
+                port: self.port.clone(),
+                flags: self.ingest,
+            },
+            aggregate: Aggregate {
+                postgres: self.services.postgres.clone(),
+                kafka: self.services.kafka.clone(),
+                spill_age: self.spill_age,
+                flags: self.aggregate,
+                consumers: self.consumers.clone(),
+            },
+            api: Api {
+                postgres: self.services.postgres.clone(),
+                port: self.port,
+                flags: self.api,
+            },
+            sink: Sink {
+                services: self.services,
+                flags: self.sink,
+                consumers: self.consumers,
+            },
+        }
+    }
+
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let mut roles = Roles::traced("rivulet")?;
-        let metrics = roles.metrics()?;
-        let Self {
-            postgres,
-            kafka,
-            clickhouse,
-            port,
-            spill_age,
-            consumers,
-            ..
-        } = &self;
-        let operations = spawn_apart(&mut roles, port, &["ingest", "api"], metrics.clone()).await?;
-        spawn_ingest(
-            &mut roles,
-            &self.ingest,
-            port,
-            spill_age,
-            postgres,
-            kafka,
-            operations.clone(),
-        )
-        .await?;
-        spawn_aggregate(
-            &mut roles,
-            &self.aggregate,
-            consumers,
-            spill_age,
-            postgres,
-            kafka,
-            metrics.clone(),
-        )
-        .await?;
-        spawn_api(&mut roles, &self.api, port, postgres, operations).await?;
-        spawn_sink(
-            &mut roles, &self.sink, consumers, postgres, kafka, clickhouse, metrics,
-        )
-        .await?;
-        let stores = verify::stores(postgres, kafka, clickhouse)?;
+        let (mut roles, metrics) = Roles::traced("rivulet")?;
+        let of = ["ingest", "api"];
+        let operations = spawn_apart(&mut roles, &self.port, &of, metrics.clone()).await?;
+        let each = self.each();
+        each.ingest.spawn(&mut roles, operations.clone()).await?;
+        each.aggregate.spawn(&mut roles, metrics.clone()).await?;
+        each.api.spawn(&mut roles, operations).await?;
+        each.sink.spawn(&mut roles, metrics).await?;
+        let stores = each.sink.services.stores()?;
         verify::spawn(&mut roles, stores, VERIFIED_HOURS, VERIFY_EVERY, None);
         roles.run().await
     }

@@ -5,8 +5,7 @@ use clap::Args;
 use rivulet_audit::{RecordStatus, Trace as Found};
 use uuid::Uuid;
 
-use super::verify::Services;
-use crate::times::time;
+use crate::{services::Services, times::time};
 
 /// Tells the whole way of an event: its records in Kafka, and what the rollups and the history
 /// made of each. Reads the log from when the event can have been received on.

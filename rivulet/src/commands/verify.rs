@@ -10,7 +10,7 @@ use rivulet_telemetry::Readiness;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::{
-    services::{ClickHouse, Kafka, Postgres},
+    services::Services,
     supervise::{Roles, spawn_operations},
     times::time,
 };
@@ -47,35 +47,6 @@ pub(crate) struct Verify {
     verify_listen: String,
 }
 
-/// The three services.
-#[derive(Args)]
-pub(crate) struct Services {
-    #[command(flatten)]
-    postgres: Postgres,
-    #[command(flatten)]
-    kafka: Kafka,
-    #[command(flatten)]
-    clickhouse: ClickHouse,
-}
-
-impl Services {
-    pub(crate) fn stores(&self) -> anyhow::Result<Stores> {
-        stores(&self.postgres, &self.kafka, &self.clickhouse)
-    }
-}
-
-pub(crate) fn stores(
-    postgres: &Postgres,
-    kafka: &Kafka,
-    clickhouse: &ClickHouse,
-) -> anyhow::Result<Stores> {
-    Ok(Stores {
-        cluster: kafka.cluster()?,
-        pool: postgres.pool("verify", 2)?,
-        clickhouse: clickhouse.client()?,
-    })
-}
-
 /// Something does not balance. This is the command's answer, not a failure of the command.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -90,8 +61,7 @@ impl Verify {
                 "--every must be at least 60: each round reads {} hours of the log again",
                 self.hours
             );
-            let mut roles = Roles::new();
-            let metrics = roles.metrics()?;
+            let (mut roles, metrics) = Roles::new()?;
             let readiness = Readiness::new("verify", &["verify"]);
             let (name, listen) = ("verify's operations", &self.verify_listen);
             spawn_operations(&mut roles, name, listen, &readiness, metrics).await?;
