@@ -133,7 +133,7 @@ impl KafkaSecurity {
                  RIVULET_KAFKA_SECURITY is ssl or sasl-ssl where they may not",
             );
         }
-        let mut properties = vec![("security.protocol", protocol.property().to_owned())];
+        let mut properties = vec![("security.protocol", property(&protocol).replace('-', "_"))];
         if encrypted {
             // librdkafka's defaults, which a release of it must not change unseen.
             properties.extend([
@@ -158,9 +158,8 @@ impl KafkaSecurity {
                      (RIVULET_KAFKA_PASSWORD or RIVULET_KAFKA_PASSWORD_FILE) is missing"
                 );
             };
-            let mechanism = self.kafka_sasl_mechanism.property();
             properties.extend([
-                ("sasl.mechanism", mechanism.to_owned()),
+                ("sasl.mechanism", property(&self.kafka_sasl_mechanism)),
                 ("sasl.username", username),
                 ("sasl.password", password),
             ]);
@@ -191,25 +190,10 @@ impl KafkaSecurity {
     }
 }
 
-impl Protocol {
-    fn property(self) -> &'static str {
-        match self {
-            Self::Plaintext => "plaintext",
-            Self::Ssl => "ssl",
-            Self::SaslPlaintext => "sasl_plaintext",
-            Self::SaslSsl => "sasl_ssl",
-        }
-    }
-}
-
-impl Mechanism {
-    fn property(self) -> &'static str {
-        match self {
-            Self::Plain => "PLAIN",
-            Self::ScramSha256 => "SCRAM-SHA-256",
-            Self::ScramSha512 => "SCRAM-SHA-512",
-        }
-    }
+/// As librdkafka calls it, which is as its flag does, but for the dashes of protocols.
+fn property(value: &impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// The host of `HOST:PORT`, `[IPV6]:PORT` or either after a scheme, as librdkafka takes them.
