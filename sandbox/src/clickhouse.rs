@@ -8,11 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
 
 use crate::{
     cache,
-    daemon::{Daemon, Server, Traces},
+    daemon::{Daemon, Server},
     home::Home,
     program::{has, readable, run, sibling, which},
 };
@@ -23,23 +22,11 @@ const CHDB: &str = "26.7.3-stable.1";
 pub(crate) struct Clickhouse;
 
 impl Server for Clickhouse {
-    fn name(&self) -> &'static str {
-        "clickhouse"
-    }
+    const NAME: &'static str = "clickhouse";
+    const PORTS: &'static [&'static str] = &["clickhouse"];
+    const PROGRAMS: &'static [&'static str] = &["clickhouse", "clickhouse-door"];
 
-    fn ports(&self) -> &'static [&'static str] {
-        &["clickhouse"]
-    }
-
-    fn traces(&self) -> Traces {
-        Traces {
-            dir: "clickhouse",
-            programs: &["clickhouse", "clickhouse-door"],
-            stop: Signal::TERM,
-        }
-    }
-
-    async fn prepare(&self, home: &Home) -> Result<()> {
+    async fn prepare(home: &Home) -> Result<()> {
         home.server_dir("clickhouse")?;
         if which("clickhouse").is_some() {
             return Ok(());
@@ -48,7 +35,7 @@ impl Server for Clickhouse {
         copy_door(home)
     }
 
-    async fn daemon(&self, home: &Home) -> Result<Daemon> {
+    async fn daemon(home: &Home) -> Result<Daemon> {
         let dir = home.path("clickhouse");
         let (program, args) = match which("clickhouse") {
             Some(program) => {
@@ -75,13 +62,12 @@ impl Server for Clickhouse {
         Ok(Daemon {
             program,
             args,
-            env: Vec::new(),
-            config: String::new(),
             account: home.account,
+            ..Daemon::default()
         })
     }
 
-    async fn answers(&self, home: &Home) -> Result<()> {
+    async fn answers(home: &Home) -> Result<()> {
         Ok(client(&url(home)?)?.query("SELECT 1").execute().await?)
     }
 }

@@ -21,6 +21,7 @@ use crate::{
 };
 
 /// How to start a server.
+#[derive(Default)]
 pub(crate) struct Daemon {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
@@ -30,35 +31,32 @@ pub(crate) struct Daemon {
     pub(crate) account: Option<Account>,
 }
 
-/// How to find a server and how to end it, whatever else is gone.
-pub(crate) struct Traces {
-    /// Where it works, under `.dev/`. No two servers share one.
-    pub(crate) dir: &'static str,
-    /// What its program may be called.
-    pub(crate) programs: &'static [&'static str],
-    pub(crate) stop: Signal,
-}
-
-/// How long a server may take to end in order.
+/// How long a server may take to start, and to end in order.
+const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
-/// A server: how it is made ready, started and asked whether it works.
+/// A server: how it is made ready, started and asked whether it works; and how it is found and ended, whatever
+/// else is gone.
 pub(crate) trait Server {
-    /// Names its ports, its log and its record.
-    fn name(&self) -> &'static str;
+    /// Names its log and its record.
+    const NAME: &'static str;
     /// The ports it listens on.
-    fn ports(&self) -> &'static [&'static str];
-    fn traces(&self) -> Traces;
+    const PORTS: &'static [&'static str];
+    /// Where it works, under `.dev/`. No two servers share one.
+    const DIR: &'static str = Self::NAME;
+    /// What its program may be called.
+    const PROGRAMS: &'static [&'static str];
+    /// Asks it to end.
+    const STOP: Signal = Signal::TERM;
+
     /// What a first start needs: downloads, a data directory. Called before each start.
-    async fn prepare(&self, home: &Home) -> Result<()>;
-    /// How to start it with the ports that `home` now holds; writes its configuration.
-    async fn daemon(&self, home: &Home) -> Result<Daemon>;
-    /// Succeeds when it does its work.
-    async fn answers(&self, home: &Home) -> Result<()>;
-    /// How long a start may take, at most.
-    fn patience(&self) -> Duration {
-        Duration::from_secs(60)
+    async fn prepare(home: &Home) -> Result<()> {
+        Ok(fs::create_dir_all(home.path(Self::DIR))?)
     }
+    /// How to start it with the ports that `home` now holds; writes its configuration.
+    async fn daemon(home: &Home) -> Result<Daemon>;
+    /// Succeeds when it does its work.
+    async fn answers(home: &Home) -> Result<()>;
 }
 
 /// What `ensure` found.
@@ -70,11 +68,11 @@ pub(crate) enum Outcome {
 }
 
 /// Sees to it that a server runs, answers, and was started the way it would be now.
-pub(crate) async fn ensure(home: &Home, server: &impl Server) -> Result<Outcome> {
-    match inspect(home, server).await? {
+pub(crate) async fn ensure<S: Server>(home: &Home) -> Result<Outcome> {
+    match inspect::<S>(home).await? {
         Outcome::Found => Ok(Outcome::Found),
         outcome => {
-            start(home, server).await?;
+            start::<S>(home).await?;
             Ok(outcome)
         }
     }
@@ -82,23 +80,23 @@ pub(crate) async fn ensure(home: &Home, server: &impl Server) -> Result<Outcome>
 
 /// Looks whether a server works; where it does not, makes everything ready for `start` and says
 /// what that will be. Downloads happen here, while nobody waits for another server's answer.
-pub(crate) async fn inspect(home: &Home, server: &impl Server) -> Result<Outcome> {
-    let name = server.name();
+pub(crate) async fn inspect<S: Server>(home: &Home) -> Result<Outcome> {
+    let name = S::NAME;
     let record = home.state().daemons.get(name).cloned();
     if let Some(record) = &record
         && record.process.is_alive()
     {
-        let recipe = server.daemon(home).await?.recipe();
+        let recipe = S::daemon(home).await?.recipe();
         // Patience for one that is still starting or recovering.
-        let healthy = wait_ready(home, server, &record.process, Duration::from_secs(10)).await;
+        let healthy = wait_ready::<S>(home, &record.process, Duration::from_secs(10)).await;
         match healthy {
             Ok(()) if recipe == record.recipe => return Ok(Outcome::Found),
             Ok(()) => eprintln!("{name}: not what would be started now, restarting it"),
             Err(error) => eprintln!("{name}: does not work ({error:#}), restarting it"),
         }
     }
-    server.prepare(home).await?;
-    take_down(home, server).await?;
+    S::prepare(home).await?;
+    take_down::<S>(home).await?;
     Ok(match record {
         Some(_) => Outcome::Repaired,
         None => Outcome::Started,
@@ -106,35 +104,32 @@ pub(crate) async fn inspect(home: &Home, server: &impl Server) -> Result<Outcome
 }
 
 /// Starts a server that was made ready, and waits until it answers.
-pub(crate) async fn start(home: &Home, server: &impl Server) -> Result<()> {
-    let name = server.name();
+pub(crate) async fn start<S: Server>(home: &Home) -> Result<()> {
+    let name = S::NAME;
     let mut attempts = 0;
     loop {
         attempts += 1;
-        for port in server.ports() {
+        for port in S::PORTS {
             home.pick_port(port)?;
         }
-        let daemon = server.daemon(home).await?;
+        let daemon = S::daemon(home).await?;
         let log = home.log(name);
         let before = fs::metadata(&log).map_or(0, |log| log.len());
         let process = daemon
-            .spawn(&home.path(server.traces().dir), &log)
+            .spawn(&home.path(S::DIR), &log)
             .with_context(|| format!("start {name}"))?;
         let record = Record {
             process: process.clone(),
             recipe: daemon.recipe(),
         };
         home.update(|state| state.daemons.insert(name.to_owned(), record))?;
-        let Err(error) = wait_ready(home, server, &process, server.patience()).await else {
+        let Err(error) = wait_ready::<S>(home, &process, START_WITHIN).await else {
             return Ok(());
         };
-        take_down(home, server).await?;
+        take_down::<S>(home).await?;
         // Somebody may have taken the port between the look and the start.
-        let lost_a_port = server
-            .ports()
-            .iter()
-            .filter_map(|port| home.port(port))
-            .any(|port| !ports::is_free(port));
+        let mut ports = S::PORTS.iter().filter_map(|port| home.port(port));
+        let lost_a_port = ports.any(|port| !ports::is_free(port));
         if !lost_a_port || attempts == 3 {
             bail!(
                 "{name} did not start{}: {error:#}\nThe end of {}:\n{}",
@@ -147,18 +142,13 @@ pub(crate) async fn start(home: &Home, server: &impl Server) -> Result<()> {
 }
 
 /// Polls until the server answers; an error when it ended, or did not answer in time.
-async fn wait_ready(
-    home: &Home,
-    server: &impl Server,
-    process: &Process,
-    patience: Duration,
-) -> Result<()> {
+async fn wait_ready<S: Server>(home: &Home, process: &Process, patience: Duration) -> Result<()> {
     let deadline = Instant::now() + patience;
     loop {
         if !process.is_alive() {
             bail!("it ended");
         }
-        let answer = tokio::time::timeout(Duration::from_secs(5), server.answers(home))
+        let answer = tokio::time::timeout(Duration::from_secs(5), S::answers(home))
             .await
             .unwrap_or_else(|_| Err(anyhow!("no answer within 5 s")));
         match answer {
@@ -170,27 +160,23 @@ async fn wait_ready(
 }
 
 /// Stops a server, recorded or left behind, and forgets it; says whether there was one.
-pub(crate) async fn take_down(home: &Home, server: &impl Server) -> Result<bool> {
-    let traces = server.traces();
-    let recorded = home
-        .state()
-        .daemons
-        .remove(server.name())
-        .map(|record| record.process);
+pub(crate) async fn take_down<S: Server>(home: &Home) -> Result<bool> {
+    let recorded = home.state().daemons.remove(S::NAME);
+    let recorded = recorded.map(|record| record.process);
     let mut stopped = false;
     // The recorded one first: a server takes its helpers with it when it is asked in order.
     for process in recorded.into_iter().filter(Process::is_alive) {
-        process.stop(traces.stop, STOP_WITHIN).await;
+        process.stop(S::STOP, STOP_WITHIN).await;
         stopped = true;
     }
     // Again, because helpers whose parent was killed show only when it is gone.
     for _ in 0..3 {
-        for process in working_in(&home.path(traces.dir), traces.programs) {
-            process.stop(traces.stop, STOP_WITHIN).await;
+        for process in working_in(&home.path(S::DIR), S::PROGRAMS) {
+            process.stop(S::STOP, STOP_WITHIN).await;
             stopped = true;
         }
     }
-    home.update(|state| state.daemons.remove(server.name()))?;
+    home.update(|state| state.daemons.remove(S::NAME))?;
     Ok(stopped)
 }
 

@@ -33,7 +33,7 @@ impl Sandbox {
         rivulet(home, &["migrate"])?;
         rivulet(home, &["topics"])?;
         let keys = keys(home)?;
-        let outcome = ensure(home, &Roles).await?;
+        let outcome = ensure::<Roles>(home).await?;
         let url = ingest_url(home)?;
         home.remember_address(&url)?;
         say(
@@ -44,19 +44,19 @@ impl Sandbox {
         let visitor = register_visitor(home, &keys.admin).await?;
         if demo {
             fill_history(home)?;
-            let outcome = ensure(home, &Simulator).await?;
+            let outcome = ensure::<Simulator>(home).await?;
             say("simulator", outcome, "a family app, 20 events a second");
-            let outcome = ensure(home, &Canary).await?;
+            let outcome = ensure::<Canary>(home).await?;
             let what = format!(
                 "sends events and waits for them, {}/readyz",
                 canary_url(home)?
             );
             say("canary", outcome, &what);
         } else {
-            if take_down(home, &Simulator).await? {
+            if take_down::<Simulator>(home).await? {
                 eprintln!("simulator: stopped");
             }
-            if take_down(home, &Canary).await? {
+            if take_down::<Canary>(home).await? {
                 eprintln!("canary: stopped");
             }
         }

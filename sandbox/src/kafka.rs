@@ -12,12 +12,11 @@ use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
 };
-use rustix::process::Signal;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     cache,
-    daemon::{Daemon, Server, Traces},
+    daemon::{Daemon, Server},
     home::{Home, write_private},
     program::{has, run, which},
     tls::{self, KAFKA_USER},
@@ -30,23 +29,12 @@ const OLDEST_JAVA: u32 = 17;
 pub(crate) struct Kafka;
 
 impl Server for Kafka {
-    fn name(&self) -> &'static str {
-        "kafka"
-    }
+    const NAME: &'static str = "kafka";
+    const PORTS: &'static [&'static str] =
+        &["kafka", "kafka-controller", "kafka-sasl", "kafka-mutual"];
+    const PROGRAMS: &'static [&'static str] = &["java"];
 
-    fn ports(&self) -> &'static [&'static str] {
-        &["kafka", "kafka-controller", "kafka-sasl", "kafka-mutual"]
-    }
-
-    fn traces(&self) -> Traces {
-        Traces {
-            dir: "kafka",
-            programs: &["java"],
-            stop: Signal::TERM,
-        }
-    }
-
-    async fn prepare(&self, home: &Home) -> Result<()> {
+    async fn prepare(home: &Home) -> Result<()> {
         home.server_dir("kafka")?;
         home.make_password()?;
         tls::prepare(home)?;
@@ -54,13 +42,13 @@ impl Server for Kafka {
         if home.path("kafka/data/meta.properties").exists() {
             return Ok(());
         }
-        for port in self.ports() {
+        for port in Self::PORTS {
             home.pick_port(port)?;
         }
         format(home)
     }
 
-    async fn daemon(&self, home: &Home) -> Result<Daemon> {
+    async fn daemon(home: &Home) -> Result<Daemon> {
         let dir = home.path("kafka");
         let file = dir.join("server.properties");
         let config = properties(home)?;
@@ -72,13 +60,13 @@ impl Server for Kafka {
         Ok(Daemon {
             program: java()?,
             args: args.into_iter().map(Into::into).collect(),
-            env: Vec::new(),
             config,
             account: home.account,
+            ..Daemon::default()
         })
     }
 
-    async fn answers(&self, home: &Home) -> Result<()> {
+    async fn answers(home: &Home) -> Result<()> {
         let brokers = address(home)?;
         tokio::task::spawn_blocking(move || {
             let consumer: BaseConsumer = ClientConfig::new()

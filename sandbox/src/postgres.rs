@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
-    daemon::{Daemon, Server, Traces},
+    daemon::{Daemon, Server},
     home::{Home, write_private},
     program::{has, run},
     tls,
@@ -22,24 +22,13 @@ const OLDEST: u32 = 15;
 pub(crate) struct Postgres;
 
 impl Server for Postgres {
-    fn name(&self) -> &'static str {
-        "postgres"
-    }
+    const NAME: &'static str = "postgres";
+    const PORTS: &'static [&'static str] = &["postgres"];
+    const PROGRAMS: &'static [&'static str] = &["postgres"];
+    /// "Fast" shutdown: sessions are ended, everything is written.
+    const STOP: Signal = Signal::INT;
 
-    fn ports(&self) -> &'static [&'static str] {
-        &["postgres"]
-    }
-
-    fn traces(&self) -> Traces {
-        Traces {
-            dir: "postgres",
-            programs: &["postgres"],
-            // "Fast" shutdown: sessions are ended, everything is written.
-            stop: Signal::INT,
-        }
-    }
-
-    async fn prepare(&self, home: &Home) -> Result<()> {
+    async fn prepare(home: &Home) -> Result<()> {
         let dir = home.server_dir("postgres")?;
         home.make_password()?;
         tls::prepare(home)?;
@@ -78,7 +67,7 @@ impl Server for Postgres {
         fs::rename(new, dir.join("data")).context("rename data.new")
     }
 
-    async fn daemon(&self, home: &Home) -> Result<Daemon> {
+    async fn daemon(home: &Home) -> Result<Daemon> {
         let dir = home.path("postgres");
         let port = home.port("postgres").unwrap_or_default();
         let mut settings = vec![
@@ -106,13 +95,12 @@ impl Server for Postgres {
         Ok(Daemon {
             program: programs(&dir)?.join("postgres"),
             args,
-            env: Vec::new(),
-            config: String::new(),
             account: home.account,
+            ..Daemon::default()
         })
     }
 
-    async fn answers(&self, home: &Home) -> Result<()> {
+    async fn answers(home: &Home) -> Result<()> {
         let admin = url(home, "postgres")?.parse::<PgConnectOptions>()?;
         let mut connection = admin.disable_statement_logging().connect().await?;
         sqlx::query("SELECT 1").execute(&mut connection).await?;

@@ -1,16 +1,14 @@
 //! Rivulet itself and the simulated family app, as `./dev up` runs them.
 
 use std::{
-    fs,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
 
 use crate::{
-    daemon::{Daemon, Server, Traces},
+    daemon::{Daemon, Server},
     home::{Home, Keys},
     program::{run, sibling},
     stack::Stack,
@@ -35,27 +33,12 @@ pub(crate) struct Canary;
 
 /// The roles are not started as the servers' user: only PostgreSQL minds root.
 impl Server for Roles {
-    fn name(&self) -> &'static str {
-        "rivulet"
-    }
+    const NAME: &'static str = "rivulet";
+    const PORTS: &'static [&'static str] = &PORTS;
+    const DIR: &'static str = "rivulet/all";
+    const PROGRAMS: &'static [&'static str] = &["rivulet"];
 
-    fn ports(&self) -> &'static [&'static str] {
-        &PORTS
-    }
-
-    fn traces(&self) -> Traces {
-        Traces {
-            dir: "rivulet/all",
-            programs: &["rivulet"],
-            stop: Signal::TERM,
-        }
-    }
-
-    async fn prepare(&self, home: &Home) -> Result<()> {
-        Ok(fs::create_dir_all(home.path(self.traces().dir))?)
-    }
-
-    async fn daemon(&self, home: &Home) -> Result<Daemon> {
+    async fn daemon(home: &Home) -> Result<Daemon> {
         let listen = |name| {
             let port = home.port(name).unwrap_or_default();
             format!("127.0.0.1:{port}")
@@ -69,12 +52,11 @@ impl Server for Roles {
             program: sibling("rivulet")?,
             args: vec!["all".into()],
             env,
-            config: String::new(),
-            account: None,
+            ..Daemon::default()
         })
     }
 
-    async fn answers(&self, home: &Home) -> Result<()> {
+    async fn answers(home: &Home) -> Result<()> {
         for name in PORTS {
             let port = home.port(name).unwrap_or_default();
             let answer = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await?;
@@ -87,65 +69,34 @@ impl Server for Roles {
 }
 
 impl Server for Simulator {
-    fn name(&self) -> &'static str {
-        "simulator"
-    }
+    const NAME: &'static str = "simulator";
+    const PORTS: &'static [&'static str] = &[];
+    const DIR: &'static str = "rivulet/simulator";
+    const PROGRAMS: &'static [&'static str] = &["rivulet"];
 
-    fn ports(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    fn traces(&self) -> Traces {
-        Traces {
-            dir: "rivulet/simulator",
-            programs: &["rivulet"],
-            stop: Signal::TERM,
-        }
-    }
-
-    async fn prepare(&self, home: &Home) -> Result<()> {
-        Ok(fs::create_dir_all(home.path(self.traces().dir))?)
-    }
-
-    async fn daemon(&self, home: &Home) -> Result<Daemon> {
+    async fn daemon(home: &Home) -> Result<Daemon> {
         Ok(Daemon {
             program: sibling("rivulet")?,
             args: vec!["simulate".into()],
             env: simulation(home)?,
-            config: String::new(),
-            account: None,
+            ..Daemon::default()
         })
     }
 
     /// It listens to nobody; that it lives is all there is to ask.
-    async fn answers(&self, _: &Home) -> Result<()> {
+    async fn answers(_: &Home) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(500)).await;
         Ok(())
     }
 }
 
 impl Server for Canary {
-    fn name(&self) -> &'static str {
-        "canary"
-    }
+    const NAME: &'static str = "canary";
+    const PORTS: &'static [&'static str] = &["canary"];
+    const DIR: &'static str = "rivulet/canary";
+    const PROGRAMS: &'static [&'static str] = &["rivulet"];
 
-    fn ports(&self) -> &'static [&'static str] {
-        &["canary"]
-    }
-
-    fn traces(&self) -> Traces {
-        Traces {
-            dir: "rivulet/canary",
-            programs: &["rivulet"],
-            stop: Signal::TERM,
-        }
-    }
-
-    async fn prepare(&self, home: &Home) -> Result<()> {
-        Ok(fs::create_dir_all(home.path(self.traces().dir))?)
-    }
-
-    async fn daemon(&self, home: &Home) -> Result<Daemon> {
+    async fn daemon(home: &Home) -> Result<Daemon> {
         let port = home.port("canary").unwrap_or_default();
         let mut env = environment(home)?;
         env.extend(simulation(home)?);
@@ -154,13 +105,12 @@ impl Server for Canary {
             program: sibling("rivulet")?,
             args: ["canary", "--every", "10"].map(Into::into).to_vec(),
             env,
-            config: String::new(),
-            account: None,
+            ..Daemon::default()
         })
     }
 
     /// That it lives: its events arrive once the family app's past has been counted.
-    async fn answers(&self, home: &Home) -> Result<()> {
+    async fn answers(home: &Home) -> Result<()> {
         reqwest::get(format!("{}/healthz", canary_url(home)?)).await?;
         Ok(())
     }

@@ -56,14 +56,14 @@ impl Sandbox {
                 .collect();
         })?;
         let own = |service| !external.contains_key(&service);
-        let postgres = self.inspect(&Postgres, own(Service::Postgres)).await?;
-        let kafka = self.inspect(&Kafka, own(Service::Kafka)).await?;
-        let clickhouse = self.inspect(&Clickhouse, own(Service::Clickhouse)).await?;
+        let postgres = self.inspect::<Postgres>(own(Service::Postgres)).await?;
+        let kafka = self.inspect::<Kafka>(own(Service::Kafka)).await?;
+        let clickhouse = self.inspect::<Clickhouse>(own(Service::Clickhouse)).await?;
         // All three at once: most of a start is waiting for a server.
         let (postgres, kafka, clickhouse) = tokio::join!(
-            self.start(Service::Postgres, &Postgres, postgres),
-            self.start(Service::Kafka, &Kafka, kafka),
-            self.start(Service::Clickhouse, &Clickhouse, clickhouse),
+            self.start::<Postgres>(Service::Postgres, postgres),
+            self.start::<Kafka>(Service::Kafka, kafka),
+            self.start::<Clickhouse>(Service::Clickhouse, clickhouse),
         );
         let errors: Vec<String> = [postgres, kafka, clickhouse]
             .into_iter()
@@ -76,28 +76,20 @@ impl Sandbox {
     }
 
     /// `None` when the user named another.
-    async fn inspect(&self, server: &impl Server, own: bool) -> Result<Option<Outcome>> {
+    async fn inspect<S: Server>(&self, own: bool) -> Result<Option<Outcome>> {
         if own {
-            return inspect(&self.home, server).await.map(Some);
+            return inspect::<S>(&self.home).await.map(Some);
         }
-        eprintln!(
-            "{}: using the one that the environment names",
-            server.name()
-        );
+        eprintln!("{}: using the one that the environment names", S::NAME);
         Ok(None)
     }
 
-    async fn start(
-        &self,
-        service: Service,
-        server: &impl Server,
-        inspected: Option<Outcome>,
-    ) -> Result<()> {
+    async fn start<S: Server>(&self, service: Service, inspected: Option<Outcome>) -> Result<()> {
         let Some(outcome) = inspected else {
             return Ok(());
         };
         if outcome != Outcome::Found {
-            start(&self.home, server).await?;
+            start::<S>(&self.home).await?;
         }
         let what = match service {
             Service::Postgres => "PostgreSQL".to_owned(),
@@ -105,8 +97,8 @@ impl Sandbox {
             Service::Clickhouse => clickhouse::describe(),
         };
         self.home.remember_address(&service.address(&self.home)?)?;
-        let port = self.home.port(server.name()).unwrap_or_default();
-        say(server.name(), outcome, &format!("{what}, 127.0.0.1:{port}"));
+        let port = self.home.port(S::NAME).unwrap_or_default();
+        say(S::NAME, outcome, &format!("{what}, 127.0.0.1:{port}"));
         Ok(())
     }
 
@@ -176,13 +168,13 @@ impl Sandbox {
     pub async fn down(&self, wipe: bool) -> Result<()> {
         let _turn = self.home.lock()?;
         // Those who use the services go first.
-        self.stop(&Canary).await?;
-        self.stop(&Simulator).await?;
-        self.stop(&Roles).await?;
+        self.stop::<Canary>().await?;
+        self.stop::<Simulator>().await?;
+        self.stop::<Roles>().await?;
         let services = tokio::join!(
-            self.stop(&Clickhouse),
-            self.stop(&Kafka),
-            self.stop(&Postgres)
+            self.stop::<Clickhouse>(),
+            self.stop::<Kafka>(),
+            self.stop::<Postgres>()
         );
         services.0.and(services.1).and(services.2)?;
         self.home.update(|state| state.kept = false)?;
@@ -193,9 +185,9 @@ impl Sandbox {
         Ok(())
     }
 
-    async fn stop(&self, server: &impl Server) -> Result<()> {
-        if take_down(&self.home, server).await? {
-            eprintln!("{}: stopped", server.name());
+    async fn stop<S: Server>(&self) -> Result<()> {
+        if take_down::<S>(&self.home).await? {
+            eprintln!("{}: stopped", S::NAME);
         }
         Ok(())
     }

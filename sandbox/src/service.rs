@@ -46,9 +46,9 @@ impl Service {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Postgres => Postgres.name(),
-            Self::Kafka => Kafka.name(),
-            Self::Clickhouse => Clickhouse.name(),
+            Self::Postgres => Postgres::NAME,
+            Self::Kafka => Kafka::NAME,
+            Self::Clickhouse => Clickhouse::NAME,
         }
     }
 }

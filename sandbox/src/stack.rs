@@ -39,20 +39,16 @@ impl Stack {
             Some(address) => Ok(address.clone()),
             None => service.address(&home),
         };
-        Ok(Self {
-            database_url: address(Service::Postgres)?,
-            kafka_brokers: address(Service::Kafka)?,
-            clickhouse_url: address(Service::Clickhouse)?,
-        })
+        Self::at(address)
     }
 
     /// Where `home`'s services are.
     pub(crate) fn of(home: &Home) -> Result<Self> {
-        let address = |service: Service| {
-            service
-                .address(home)
-                .context("the services are not up: `./dev up --services`")
-        };
+        let down = "the services are not up: `./dev up --services`";
+        Self::at(|service| service.address(home).context(down))
+    }
+
+    fn at(address: impl Fn(Service) -> Result<String>) -> Result<Self> {
         Ok(Self {
             database_url: address(Service::Postgres)?,
             kafka_brokers: address(Service::Kafka)?,

@@ -7,6 +7,8 @@ use std::{
     process::Command,
 };
 
+use crate::{home::Home, program::which};
+
 /// A test goes without a tool: says so as [`not_tested`]; in CI, which has what `./dev test` installs, that is a failure.
 /// `why` says what is missing, and how to get it.
 ///
@@ -31,13 +33,7 @@ pub fn not_tested(what: &str, why: &str) {
 
 /// The first of these programs that there is.
 pub fn program(names: &[&str]) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    let found = |name: &&str| {
-        env::split_paths(&path)
-            .map(|dir| dir.join(name))
-            .find(|program| program.is_file())
-    };
-    names.iter().find_map(found)
+    names.iter().find_map(|name| which(name))
 }
 
 /// Prometheus' own checker. Where it is missing, that is said of `what` by [`missing`].
@@ -65,9 +61,7 @@ pub fn promtool(what: &str) -> Option<Command> {
 )]
 pub fn python(what: &str, name: &str, requirements: &Path) -> Option<PathBuf> {
     let wanted = fs::read(requirements).expect("requirements of a test");
-    let checkout = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.dev");
-    let home = env::var_os("RIVULET_DEV_DIR").map_or_else(checkout, PathBuf::from);
-    let folder = home.join("tools").join(name);
+    let folder = Home::default_dir().join("tools").join(name);
     let python = folder.join("bin/python");
     let stamp = folder.join("installed");
     if fs::read(&stamp).is_ok_and(|there| there == wanted) {
