@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use rivulet_kafka::Cluster;
 use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 
-use crate::{leftovers, stack::Stack};
+use crate::{leftovers, link::Link, stack::Stack};
 
 /// A test's own corner of the running stack: an empty PostgreSQL database, an empty ClickHouse
 /// database, and a topic prefix that nobody else uses (topics are the test's to create). All of
@@ -75,6 +75,19 @@ impl TestBed {
             clickhouse_database: name,
             stack,
         })
+    }
+
+    /// A link to the database, and a pool that goes through it.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub async fn behind_a_link(&self) -> Result<(Link, PgPool)> {
+        let options = (*self.pool.connect_options()).clone();
+        let link = Link::to(&format!("{}:{}", options.get_host(), options.get_port())).await?;
+        let (host, port) = link.address.split_once(':').context("an address")?;
+        let options = options.host(host).port(port.parse()?);
+        let pool = PgPoolOptions::new().max_connections(4);
+        Ok((link, pool.connect_lazy_with(options)))
     }
 
     /// The variables that point a `rivulet` at it.

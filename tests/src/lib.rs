@@ -7,13 +7,11 @@
 
 pub mod check;
 mod kafka;
-mod link;
 mod process;
 mod rivulet;
 mod services;
 
 pub use kafka::{Copy, first_copies, headers, raw_records};
-pub use link::{Link, Mode};
 pub use process::Role;
 pub use rivulet::Rivulet;
 pub use services::OwnServices;

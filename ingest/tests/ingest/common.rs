@@ -15,10 +15,10 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use rivulet_ingest::{Config, Error, serve};
 use rivulet_kafka::{Cluster, TopicPlan, create_topics};
 use rivulet_registry::keys::{self, Scope};
-use rivulet_sandbox::{Proxy, TestBed};
+use rivulet_sandbox::TestBed;
 use rivulet_telemetry::Metrics;
 use serde_json::{Value, json};
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::PgPool;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -333,16 +333,6 @@ pub(crate) fn stored(cluster: &Cluster) -> Vec<Stored> {
         });
     }
     found
-}
-
-/// A door in front of the database, and a pool that goes through it.
-pub(crate) async fn behind_a_proxy(bed: &TestBed) -> (Proxy, PgPool) {
-    let options = (*bed.pool.connect_options()).clone();
-    let proxy = Proxy::to(format!("{}:{}", options.get_host(), options.get_port())).await;
-    let pool = PgPoolOptions::new()
-        .max_connections(4)
-        .connect_lazy_with(options.host("127.0.0.1").port(proxy.address.port()));
-    (proxy, pool)
 }
 
 /// Asks until it is so; a test that waits in vain fails here.

@@ -10,12 +10,12 @@ use rivulet_registry::{
     CacheConfig,
     families::{self, Consents},
 };
-use rivulet_sandbox::TestBed;
+use rivulet_sandbox::{Mode, TestBed};
 use rivulet_zones::Zone;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::common::{Server, behind_a_proxy, config, event, eventually, outcomes, problem, stored};
+use crate::common::{Server, config, event, eventually, outcomes, problem, stored};
 
 async fn refused(response: Response, status: u16, code: &str) {
     let found = problem(response).await;
@@ -326,7 +326,7 @@ async fn without_postgres_known_children_are_served_for_a_while_and_nobody_is_re
     families::put_child(&bed.pool, ChildId::new(child), parent, AgeGroup::WonderCubs)
         .await
         .unwrap();
-    let (proxy, pool) = behind_a_proxy(&bed).await;
+    let (link, pool) = bed.behind_a_link().await.unwrap();
     let (cluster, max_stale) = (bed.cluster.clone(), Duration::from_secs(12));
     let registry = CacheConfig {
         max_stale,
@@ -351,7 +351,7 @@ async fn without_postgres_known_children_are_served_for_a_while_and_nobody_is_re
     let answer = server.send(&[event(child), speech()]).await;
     assert_eq!(outcomes(&answer), ["accepted", "rejected"]);
 
-    proxy.cut();
+    link.set(Mode::Cut);
     for path in [
         format!("parents/{}", parent.uuid()),
         format!("children/{child}"),
@@ -383,7 +383,7 @@ async fn without_postgres_known_children_are_served_for_a_while_and_nobody_is_re
         response.status() == StatusCode::SERVICE_UNAVAILABLE && !server.is_ready().await
     })
     .await;
-    proxy.heal();
+    link.set(Mode::Open);
     eventually("all is well again", async || {
         let response = server
             .post(&[event(child), speech(), event(stranger)])

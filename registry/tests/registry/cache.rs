@@ -8,9 +8,10 @@ use rivulet_registry::{
     families::{delete_parent, put_child, put_parent},
     keys::{self, Limits, Scope, sha256},
 };
+use rivulet_sandbox::Mode;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{behind_a_proxy, child, coppa, eventually, family, migrated, rome};
+use crate::common::{child, coppa, eventually, family, migrated, rome};
 
 fn start(pool: sqlx::PgPool, max_stale: Duration) -> (Registry, tokio_util::sync::DropGuard) {
     let stop = CancellationToken::new();
@@ -96,7 +97,7 @@ async fn a_node_that_is_cut_off_serves_what_it_knows_for_a_while() {
     let bed = migrated().await;
     let (parent, kid) = family(&bed.pool).await;
     let (_, stranger) = family(&bed.pool).await;
-    let (proxy, pool) = behind_a_proxy(&bed).await;
+    let (link, pool) = bed.behind_a_link().await.unwrap();
     let (registry, _stop) = start(pool, Duration::from_secs(10));
     let key = keys::create(&bed.pool, "tablet", Scope::Ingest)
         .await
@@ -108,7 +109,7 @@ async fn a_node_that_is_cut_off_serves_what_it_knows_for_a_while() {
     .await;
     assert!(matches!(one(&registry, kid).await, Known::Read(Some(_))));
 
-    proxy.cut();
+    link.set(Mode::Cut);
     put_parent(&bed.pool, parent, rome(), coppa(false), None)
         .await
         .unwrap();
@@ -134,7 +135,7 @@ async fn a_node_that_is_cut_off_serves_what_it_knows_for_a_while() {
     })
     .await;
 
-    proxy.heal();
+    link.set(Mode::Open);
     eventually(
         "the change is known",
         async || matches!(one(&registry, kid).await, Known::Read(Some(known)) if !known.coppa),
@@ -159,18 +160,18 @@ async fn a_node_that_is_cut_off_serves_what_it_knows_for_a_while() {
 async fn a_change_during_a_reconnect_is_not_missed() {
     let bed = migrated().await;
     let (parent, kid) = family(&bed.pool).await;
-    let (proxy, listening) = behind_a_proxy(&bed).await;
+    let (link, listening) = bed.behind_a_link().await.unwrap();
     let (registry, _stop) = start(listening, MINUTE);
     eventually("it is cached", async || {
         cached(&registry, kid).await == Some(true)
     })
     .await;
     for granted in [false, true, false] {
-        proxy.cut();
+        link.set(Mode::Cut);
         put_parent(&bed.pool, parent, rome(), coppa(granted), None)
             .await
             .unwrap();
-        proxy.heal();
+        link.set(Mode::Open);
         eventually("the change is known", async || {
             match one(&registry, kid).await {
                 Known::Cached(known) | Known::Read(Some(known)) => known.coppa == granted,

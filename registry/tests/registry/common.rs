@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rivulet_events::{ChildId, ParentId, data::AgeGroup};
 use rivulet_registry::families::{self, Consents};
-use rivulet_sandbox::{Proxy, TestBed};
+use rivulet_sandbox::TestBed;
 use rivulet_zones::Zone;
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 pub(crate) async fn migrated() -> TestBed {
@@ -44,16 +44,6 @@ pub(crate) async fn family(pool: &PgPool) -> (ParentId, ChildId) {
         .await
         .unwrap();
     (parent, child)
-}
-
-/// A door in front of the database, and a pool that goes through it.
-pub(crate) async fn behind_a_proxy(bed: &TestBed) -> (Proxy, PgPool) {
-    let options = (*bed.pool.connect_options()).clone();
-    let proxy = Proxy::to(format!("{}:{}", options.get_host(), options.get_port())).await;
-    let pool = PgPoolOptions::new()
-        .max_connections(4)
-        .connect_lazy_with(options.host("127.0.0.1").port(proxy.address.port()));
-    (proxy, pool)
 }
 
 /// Asks until it is so; a test that waits in vain fails here.

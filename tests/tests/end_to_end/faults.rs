@@ -12,9 +12,9 @@ use std::{
 use chrono::Utc;
 use rand::{Rng, SeedableRng, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
-use rivulet_sandbox::{Sandbox, Service, TestBed};
+use rivulet_sandbox::{Link, Mode, Sandbox, Service, TestBed};
 use rivulet_simulator::{Config, run};
-use rivulet_tests::{Link, Mode, OwnServices, Rivulet, Role, check};
+use rivulet_tests::{OwnServices, Rivulet, Role, check};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
