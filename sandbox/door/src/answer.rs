@@ -235,26 +235,20 @@ pub(crate) fn broken() -> Response {
 
 fn content_type(format: &str) -> &'static str {
     let format = format.to_ascii_lowercase();
-    if format == "jsoneachrow"
-        || format == "jsonlines"
-        || format == "ndjson"
-        || format == "jsoncompacteachrow"
-    {
-        "application/x-ndjson; charset=UTF-8"
-    } else if format.starts_with("json") {
-        "application/json; charset=UTF-8"
-    } else if format.starts_with("csv") {
-        "text/csv; charset=UTF-8"
-    } else if format.starts_with("tabseparated") || format.starts_with("tsv") {
-        "text/tab-separated-values; charset=UTF-8"
-    } else if format.starts_with("rowbinary")
-        || format == "native"
-        || format == "parquet"
-        || format.starts_with("arrow")
-    {
-        "application/octet-stream"
-    } else {
-        "text/plain; charset=UTF-8"
+    match format.as_str() {
+        "jsoneachrow" | "jsonlines" | "ndjson" | "jsoncompacteachrow" => {
+            "application/x-ndjson; charset=UTF-8"
+        }
+        "native" | "parquet" => "application/octet-stream",
+        json if json.starts_with("json") => "application/json; charset=UTF-8",
+        csv if csv.starts_with("csv") => "text/csv; charset=UTF-8",
+        tabs if tabs.starts_with("tabseparated") || tabs.starts_with("tsv") => {
+            "text/tab-separated-values; charset=UTF-8"
+        }
+        rows if rows.starts_with("rowbinary") || rows.starts_with("arrow") => {
+            "application/octet-stream"
+        }
+        _ => "text/plain; charset=UTF-8",
     }
 }
 

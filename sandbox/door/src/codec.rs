@@ -3,11 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
-use flate2::{
-    Compression,
-    read::{MultiGzDecoder, ZlibDecoder},
-    write::{GzEncoder, ZlibEncoder},
-};
+use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 
 use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 
@@ -20,9 +16,6 @@ pub(crate) enum Encoding {
     Lz4,
     Zstd,
     Gzip,
-    /// As ClickHouse and browsers read it: with zlib's header.
-    Deflate,
-    Brotli,
     /// ClickHouse's own, not HTTP's.
     Blocks,
 }
@@ -37,8 +30,6 @@ impl Encoding {
                 "lz4" => Some(Self::Lz4),
                 "zstd" => Some(Self::Zstd),
                 "gzip" => Some(Self::Gzip),
-                "deflate" => Some(Self::Deflate),
-                "br" => Some(Self::Brotli),
                 _ => None,
             })
             .unwrap_or(Self::Identity)
@@ -51,8 +42,6 @@ impl Encoding {
             Self::Lz4 => Some("lz4"),
             Self::Zstd => Some("zstd"),
             Self::Gzip => Some("gzip"),
-            Self::Deflate => Some("deflate"),
-            Self::Brotli => Some("br"),
         }
     }
 }
@@ -73,8 +62,6 @@ pub(crate) fn decoder<'a>(
         }
         "zstd" => Box::new(zstd::Decoder::new(body)?),
         "gzip" => Box::new(MultiGzDecoder::new(body)),
-        "deflate" => Box::new(ZlibDecoder::new(body)),
-        "br" => Box::new(brotli::Decompressor::new(body, 64 << 10)),
         _ => {
             let message = format!("Unknown compression method: {encoding}");
             return Err(Exception::new(48, "NOT_IMPLEMENTED", &message));
@@ -128,8 +115,6 @@ pub(crate) enum Encoder<W: Write> {
     Lz4(Box<FrameEncoder<W>>),
     Zstd(zstd::Encoder<'static, W>),
     Gzip(GzEncoder<W>),
-    Deflate(ZlibEncoder<W>),
-    Brotli(Box<brotli::CompressorWriter<W>>),
     Blocks(Blocks<W>),
 }
 
@@ -140,13 +125,6 @@ impl<W: Write> Encoder<W> {
             Encoding::Lz4 => Self::Lz4(Box::new(FrameEncoder::new(writer))),
             Encoding::Zstd => Self::Zstd(zstd::Encoder::new(writer, 1)?),
             Encoding::Gzip => Self::Gzip(GzEncoder::new(writer, Compression::fast())),
-            Encoding::Deflate => Self::Deflate(ZlibEncoder::new(writer, Compression::fast())),
-            Encoding::Brotli => Self::Brotli(Box::new(brotli::CompressorWriter::new(
-                writer,
-                64 << 10,
-                1,
-                20,
-            ))),
             Encoding::Blocks => Self::Blocks(Blocks {
                 writer,
                 pending: Vec::new(),
@@ -161,8 +139,6 @@ impl<W: Write> Encoder<W> {
             Self::Lz4(encoder) => encoder.finish().map_err(io::Error::other),
             Self::Zstd(encoder) => encoder.finish(),
             Self::Gzip(encoder) => encoder.finish(),
-            Self::Deflate(encoder) => encoder.finish(),
-            Self::Brotli(encoder) => Ok(encoder.into_inner()),
             Self::Blocks(mut blocks) => {
                 blocks.flush()?;
                 Ok(blocks.writer)
@@ -178,8 +154,6 @@ impl<W: Write> Write for Encoder<W> {
             Self::Lz4(encoder) => encoder.write(data),
             Self::Zstd(encoder) => encoder.write(data),
             Self::Gzip(encoder) => encoder.write(data),
-            Self::Deflate(encoder) => encoder.write(data),
-            Self::Brotli(encoder) => encoder.write(data),
             Self::Blocks(blocks) => blocks.write(data),
         }
     }
@@ -190,8 +164,6 @@ impl<W: Write> Write for Encoder<W> {
             Self::Lz4(encoder) => encoder.flush(),
             Self::Zstd(encoder) => encoder.flush(),
             Self::Gzip(encoder) => encoder.flush(),
-            Self::Deflate(encoder) => encoder.flush(),
-            Self::Brotli(encoder) => encoder.flush(),
             Self::Blocks(blocks) => blocks.flush(),
         }
     }
@@ -351,13 +323,7 @@ mod tests {
         }
     }
 
-    const HTTP: [Encoding; 5] = [
-        Encoding::Lz4,
-        Encoding::Zstd,
-        Encoding::Gzip,
-        Encoding::Deflate,
-        Encoding::Brotli,
-    ];
+    const HTTP: [Encoding; 3] = [Encoding::Lz4, Encoding::Zstd, Encoding::Gzip];
 
     #[test]
     fn what_breaks_off_is_not_taken_for_whole() {
@@ -375,7 +341,7 @@ mod tests {
 
     #[test]
     fn frames_follow_each_other() {
-        for encoding in [Encoding::Lz4, Encoding::Zstd, Encoding::Gzip] {
+        for encoding in HTTP {
             let empty = Encoder::new(encoding, Vec::new())
                 .unwrap()
                 .finish()
@@ -414,7 +380,7 @@ mod tests {
             Encoding::accepted("snappy, zstd;q=0.5, gzip"),
             Encoding::Zstd
         );
-        assert_eq!(Encoding::accepted("gzip;q=0, br"), Encoding::Brotli);
+        assert_eq!(Encoding::accepted("gzip;q=0, br, lz4"), Encoding::Lz4);
         assert_eq!(Encoding::accepted("identity"), Encoding::Identity);
         assert_eq!(Encoding::accepted(""), Encoding::Identity);
     }

@@ -15,10 +15,24 @@ use crate::exception::Exception;
 /// A `chdb_connection`, `chdb_result *` or `chdb_insert_stream`: opaque to us.
 type Handle = *mut c_void;
 
+/// What takes a statement and a format, each with its length, and the names and values of parameters with theirs.
+type Call = unsafe extern "C" fn(
+    Handle,
+    *const c_char,
+    usize,
+    *const c_char,
+    usize,
+    *const *const c_char,
+    *const usize,
+    *const *const c_char,
+    *const usize,
+    usize,
+) -> Handle;
+
 macro_rules! api {
-    ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
+    ($($name:ident: $type:ty;)*) => {
         #[derive(Clone, Copy)]
-        struct Api { $($name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)* }
+        struct Api { $($name: $type,)* }
 
         impl Api {
             fn load(library: &Library) -> Result<Self, libloading::Error> {
@@ -30,37 +44,28 @@ macro_rules! api {
 }
 
 api! {
-    chdb_set_signal_handlers_enabled: fn(c_int);
-    chdb_connect: fn(c_int, *mut *mut c_char) -> *mut Handle;
-    chdb_close_conn: fn(*mut Handle);
-    chdb_query_with_params_n: fn(
-        Handle, *const c_char, usize, *const c_char, usize,
-        *const *const c_char, *const usize, *const *const c_char, *const usize, usize
-    ) -> Handle;
-    chdb_stream_query_with_params_n: fn(
-        Handle, *const c_char, usize, *const c_char, usize,
-        *const *const c_char, *const usize, *const *const c_char, *const usize, usize
-    ) -> Handle;
-    chdb_stream_fetch_result: fn(Handle, Handle) -> Handle;
-    chdb_stream_cancel_query: fn(Handle, Handle);
-    chdb_stream_insert_with_params_n: fn(
-        Handle, *const c_char, usize, *const c_char, usize,
-        *const *const c_char, *const usize, *const *const c_char, *const usize, usize
-    ) -> Handle;
-    chdb_stream_append: fn(Handle, *const c_void, usize) -> c_int;
-    chdb_stream_done: fn(Handle) -> Handle;
-    chdb_stream_insert_error: fn(Handle) -> *const c_char;
-    chdb_destroy_insert_stream: fn(Handle);
-    chdb_classify_query_n: fn(Handle, *const c_char, usize, *const c_char, usize, *mut Analysis) -> c_int;
-    chdb_destroy_query_result: fn(Handle);
-    chdb_result_buffer: fn(Handle) -> *mut c_char;
-    chdb_result_length: fn(Handle) -> usize;
-    chdb_result_error: fn(Handle) -> *const c_char;
-    chdb_result_rows_read: fn(Handle) -> u64;
-    chdb_result_storage_rows_read: fn(Handle) -> u64;
-    chdb_result_storage_bytes_read: fn(Handle) -> u64;
-    chdb_result_rows_written: fn(Handle) -> u64;
-    chdb_result_bytes_written: fn(Handle) -> u64;
+    chdb_set_signal_handlers_enabled: unsafe extern "C" fn(c_int);
+    chdb_connect: unsafe extern "C" fn(c_int, *mut *mut c_char) -> *mut Handle;
+    chdb_close_conn: unsafe extern "C" fn(*mut Handle);
+    chdb_query_with_params_n: Call;
+    chdb_stream_query_with_params_n: Call;
+    chdb_stream_fetch_result: unsafe extern "C" fn(Handle, Handle) -> Handle;
+    chdb_stream_cancel_query: unsafe extern "C" fn(Handle, Handle);
+    chdb_stream_insert_with_params_n: Call;
+    chdb_stream_append: unsafe extern "C" fn(Handle, *const c_void, usize) -> c_int;
+    chdb_stream_done: unsafe extern "C" fn(Handle) -> Handle;
+    chdb_stream_insert_error: unsafe extern "C" fn(Handle) -> *const c_char;
+    chdb_destroy_insert_stream: unsafe extern "C" fn(Handle);
+    chdb_classify_query_n: unsafe extern "C" fn(Handle, *const c_char, usize, *const c_char, usize, *mut Analysis) -> c_int;
+    chdb_destroy_query_result: unsafe extern "C" fn(Handle);
+    chdb_result_buffer: unsafe extern "C" fn(Handle) -> *mut c_char;
+    chdb_result_length: unsafe extern "C" fn(Handle) -> usize;
+    chdb_result_error: unsafe extern "C" fn(Handle) -> *const c_char;
+    chdb_result_rows_read: unsafe extern "C" fn(Handle) -> u64;
+    chdb_result_storage_rows_read: unsafe extern "C" fn(Handle) -> u64;
+    chdb_result_storage_bytes_read: unsafe extern "C" fn(Handle) -> u64;
+    chdb_result_rows_written: unsafe extern "C" fn(Handle) -> u64;
+    chdb_result_bytes_written: unsafe extern "C" fn(Handle) -> u64;
 }
 
 /// `chdb_query_analysis_v1`.
@@ -174,12 +179,8 @@ impl Connection {
         format: &str,
         parameters: &[(String, String)],
     ) -> Result<Output, Exception> {
-        let result = self.call(self.api.chdb_query_with_params_n, sql, format, parameters);
-        Output {
-            api: self.api,
-            result,
-        }
-        .checked()
+        let query = self.api.chdb_query_with_params_n;
+        Output::of(self.api, self.call(query, sql, format, parameters))
     }
 
     /// Runs a SELECT, to be fetched block by block.
@@ -189,20 +190,10 @@ impl Connection {
         format: &str,
         parameters: &[(String, String)],
     ) -> Result<Rows<'_>, Exception> {
-        let result = self.call(
-            self.api.chdb_stream_query_with_params_n,
-            sql,
-            format,
-            parameters,
-        );
-        let stream = Output {
-            api: self.api,
-            result,
-        }
-        .checked()?;
+        let query = self.api.chdb_stream_query_with_params_n;
         Ok(Rows {
+            stream: Output::of(self.api, self.call(query, sql, format, parameters))?,
             connection: self,
-            stream,
             ended: false,
         })
     }
@@ -214,12 +205,8 @@ impl Connection {
         format: &str,
         parameters: &[(String, String)],
     ) -> Result<Insert<'_>, Exception> {
-        let stream = self.call(
-            self.api.chdb_stream_insert_with_params_n,
-            head,
-            format,
-            parameters,
-        );
+        let insert = self.api.chdb_stream_insert_with_params_n;
+        let stream = self.call(insert, head, format, parameters);
         // Wrapped before it is looked at: a failed one must be destroyed too.
         let insert = Insert {
             connection: self,
@@ -258,18 +245,7 @@ impl Connection {
 
     fn call(
         &self,
-        function: unsafe extern "C" fn(
-            Handle,
-            *const c_char,
-            usize,
-            *const c_char,
-            usize,
-            *const *const c_char,
-            *const usize,
-            *const *const c_char,
-            *const usize,
-            usize,
-        ) -> Handle,
+        function: Call,
         sql: &[u8],
         format: &str,
         parameters: &[(String, String)],
@@ -316,18 +292,17 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    fn checked(self) -> Result<Self, Exception> {
-        if self.result.is_null() {
-            return Err(Exception::new(
-                1001,
-                "STD_EXCEPTION",
-                "The engine returned nothing",
-            ));
+    /// Unless it is an error.
+    fn of(api: Api, result: Handle) -> Result<Self, Exception> {
+        if result.is_null() {
+            let message = "The engine returned nothing";
+            return Err(Exception::new(1001, "STD_EXCEPTION", message));
         }
+        let output = Self { api, result };
         // SAFETY: a live result.
-        match text(unsafe { (self.api.chdb_result_error)(self.result) }) {
+        match text(unsafe { (api.chdb_result_error)(result) }) {
             Some(error) => Err(Exception::from_engine(&error)),
-            None => Ok(self),
+            None => Ok(output),
         }
     }
 
@@ -357,7 +332,7 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        // SAFETY: ours alone; null is allowed.
+        // SAFETY: ours alone.
         unsafe { (self.api.chdb_destroy_query_result)(self.result) };
     }
 }
@@ -386,9 +361,7 @@ impl Rows<'_> {
         // SAFETY: a live connection and its live stream.
         let result =
             unsafe { (api.chdb_stream_fetch_result)(self.connection.raw(), self.stream.result) };
-        let block = Output { api, result }
-            .checked()
-            .inspect_err(|_| self.ended = true)?;
+        let block = Output::of(api, result).inspect_err(|_| self.ended = true)?;
         self.ended = block.bytes().is_empty();
         Ok((!self.ended).then_some(block))
     }
@@ -430,11 +403,7 @@ impl Insert<'_> {
     pub(crate) fn finish(self) -> Result<Output, Exception> {
         let api = self.connection.api;
         // SAFETY: a live stream, finished once.
-        Output {
-            api,
-            result: unsafe { (api.chdb_stream_done)(self.stream) },
-        }
-        .checked()
+        Output::of(api, unsafe { (api.chdb_stream_done)(self.stream) })
     }
 }
 

@@ -64,11 +64,8 @@ pub(crate) async fn read(request: Request<Body>) -> Result<(Asked, Body), Except
             .map_err(|error| bad(error.body_text()))?
         {
             if field.file_name().is_some() {
-                return Err(Exception::new(
-                    48,
-                    "NOT_IMPLEMENTED",
-                    "The door knows no external tables",
-                ));
+                let message = "The door knows no external tables";
+                return Err(Exception::new(48, "NOT_IMPLEMENTED", message));
             }
             let name = field.name().unwrap_or_default().to_owned();
             fields.push((
@@ -123,17 +120,11 @@ impl Asked {
                 }
                 "session_check" => check = value == "1",
                 "session_timeout" => {
-                    timeout = value
-                        .parse()
-                        .ok()
-                        .filter(|seconds| *seconds <= 3600)
-                        .ok_or_else(|| {
-                            Exception::new(
-                                374,
-                                "INVALID_SESSION_TIMEOUT",
-                                "Invalid session timeout",
-                            )
-                        })?;
+                    let seconds = value.parse().ok().filter(|seconds| *seconds <= 3600);
+                    timeout = seconds.ok_or_else(|| {
+                        let message = "Invalid session timeout";
+                        Exception::new(374, "INVALID_SESSION_TIMEOUT", message)
+                    })?;
                 }
                 "wait_end_of_query" => self.whole = is_true(&value),
                 "compress" => compress = is_true(&value),

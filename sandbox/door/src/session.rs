@@ -46,11 +46,8 @@ impl Sessions {
             return Ok(session.connection.clone());
         }
         if wish.check {
-            return Err(Exception::new(
-                372,
-                "SESSION_NOT_FOUND",
-                "Session not found",
-            ));
+            let message = "Session not found";
+            return Err(Exception::new(372, "SESSION_NOT_FOUND", message));
         }
         let connection = Arc::new(Mutex::new(engine.connect()?));
         sessions.insert(

@@ -304,7 +304,7 @@ async fn every_compression_both_ways() {
     let numbers = "SELECT number AS id FROM numbers(300000) FORMAT RowBinary";
     let plain = door.post("", numbers).await.body;
     let url = format!("{}/?query=INSERT+INTO+c+FORMAT+RowBinary", door.url);
-    for encoding in ["lz4", "zstd", "gzip", "deflate", "br"] {
+    for encoding in ["lz4", "zstd", "gzip"] {
         // The door's own output is its input; that both are right is for the clients to say.
         let request = door
             .http
@@ -332,7 +332,7 @@ async fn every_compression_both_ways() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(
         door.run("SELECT count(), uniqExact(id) FROM c").await,
-        "1800000\t300000"
+        "1200000\t300000"
     );
 }
 
