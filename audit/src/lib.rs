@@ -8,6 +8,7 @@
 //!   row in ClickHouse or its identity among the withheld, or the record in `quarantine`. What was removed or never
 //!   arrived shows here.
 
+mod both;
 mod log;
 mod metrics;
 mod rebuild;

@@ -8,12 +8,17 @@ use rdkafka::{
     config::FromClientConfigAndContext as _,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
+    message::BorrowedMessage,
 };
-use rivulet_events::EventType;
+use rivulet_events::{ChildId, EventType, Identity, Record};
 use rivulet_kafka::{Cluster, Context, REQUEST_TIMEOUT, incarnations};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
+};
+use uuid::Uuid;
 
-use crate::Error;
+use crate::{Error, stores::ConsumerPartition};
 
 /// If nothing comes for this long while there is more to read, the broker does not answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,33 +41,87 @@ pub(crate) struct OffsetRange {
     pub(crate) to: i64,
 }
 
+/// What is compared of a record that can be read.
+#[derive(Clone, Copy)]
+pub(crate) struct LoggedEvent {
+    pub(crate) id: Uuid,
+    pub(crate) child: ChildId,
+    pub(crate) identity: Identity,
+    pub(crate) analytics: bool,
+    pub(crate) received_at: i64,
+}
+
+impl LoggedEvent {
+    pub(crate) fn read(kind: EventType, payload: &[u8]) -> Option<Self> {
+        let record = Record::read(kind, payload).ok()?;
+        Some(Self {
+            id: record.id,
+            child: record.child_id,
+            identity: record.identity(),
+            analytics: record.analytics,
+            received_at: record.received_at,
+        })
+    }
+}
+
 /// Some records of a range, as `look` made them.
 pub(crate) struct Chunk<T> {
     pub(crate) range: usize,
     pub(crate) records: Vec<T>,
 }
 
-/// A reader of the log that is in no group and commits nothing.
-pub(crate) fn reader(cluster: &Cluster) -> Result<BaseConsumer<Context>, Error> {
-    let mut config = cluster.client_config();
-    config
-        .set("group.id", "rivulet-audit")
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("enable.partition.eof", "true")
-        .set("queued.max.messages.kbytes", "16384");
-
-    Ok(BaseConsumer::from_config_and_context(&config, Context)?)
+impl OffsetRange {
+    /// As a consumer calls it.
+    pub(crate) fn of_consumer(&self, consumer: &str) -> ConsumerPartition {
+        (consumer.to_owned(), self.topic.clone(), self.partition)
+    }
 }
 
-/// The offsets between two timestamps (Unix milliseconds, the second excluded) of each partition of these types.
-pub(crate) fn offset_ranges(
+/// A stretch of the log, opened by a reader that is in no group and commits nothing.
+pub(crate) struct Stretch {
+    reader: BaseConsumer<Context>,
+    /// One of each partition of all topics.
+    pub(crate) ranges: Vec<OffsetRange>,
+}
+
+impl Stretch {
+    /// What lies between two timestamps (Unix milliseconds, the second excluded).
+    pub(crate) async fn open(cluster: &Cluster, since: i64, until: i64) -> Result<Self, Error> {
+        let cluster = cluster.clone();
+        let open = move || {
+            let mut config = cluster.client_config();
+            config
+                .set("group.id", "rivulet-audit")
+                .set("enable.auto.commit", "false")
+                .set("auto.offset.reset", "earliest")
+                .set("enable.partition.eof", "true")
+                .set("queued.max.messages.kbytes", "16384");
+            let reader = BaseConsumer::from_config_and_context(&config, Context)?;
+            let ranges = ranges(&reader, &cluster, since, until)?;
+            Ok(Self { reader, ranges })
+        };
+        spawn_blocking(open).await?
+    }
+
+    /// Hands over what `look` makes of each record, in the order of the offsets of a range, and how that ended;
+    /// it ends early when nobody listens any more.
+    pub(crate) fn read<T: Send + 'static>(
+        self,
+        look: impl FnMut(&OffsetRange, &BorrowedMessage<'_>) -> Option<T> + Send + 'static,
+    ) -> (mpsc::Receiver<Chunk<T>>, JoinHandle<Result<(), Error>>) {
+        let (sender, chunks) = mpsc::channel(4);
+        let reading = spawn_blocking(move || read(&self.reader, &self.ranges, &sender, look));
+        (chunks, reading)
+    }
+}
+
+fn ranges(
     reader: &BaseConsumer<Context>,
     cluster: &Cluster,
-    types: &[EventType],
     since: i64,
     until: i64,
 ) -> Result<Vec<OffsetRange>, Error> {
+    let types = EventType::ALL;
     let topics: Vec<_> = types.iter().map(|kind| cluster.topic(*kind)).collect();
     let incarnations = incarnations(reader.client(), &topics, REQUEST_TIMEOUT)?;
     let mut ranges = Vec::new();
@@ -116,13 +175,11 @@ pub(crate) fn offset_ranges(
     Ok(ranges)
 }
 
-/// Reads the ranges and sends what `look` makes of each record, in the order of the offsets of a range. It blocks, and
-/// ends early when the receiver is dropped.
-pub(crate) fn read<T>(
+fn read<T>(
     reader: &BaseConsumer<Context>,
     ranges: &[OffsetRange],
     chunks: &mpsc::Sender<Chunk<T>>,
-    mut look: impl FnMut(&OffsetRange, &rdkafka::message::BorrowedMessage<'_>) -> Option<T>,
+    mut look: impl FnMut(&OffsetRange, &BorrowedMessage<'_>) -> Option<T>,
 ) -> Result<(), Error> {
     let mut assignment = TopicPartitionList::new();
     let mut open: AHashMap<(&str, i32), usize> = AHashMap::new();

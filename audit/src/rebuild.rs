@@ -22,8 +22,11 @@ use sqlx::PgConnection;
 use tokio::io::AsyncBufReadExt as _;
 use uuid::Uuid;
 
-use crate::metrics::{DIFFERING_ROWS, NOT_RECOUNTED_CHILDREN, RECOUNTED_ROWS};
-use crate::{Error, HISTORY, ROLLUPS, Stores, stores::Position};
+use crate::{
+    Error, HISTORY, ROLLUPS, Stores,
+    metrics::{DIFFERING_ROWS, NOT_RECOUNTED_CHILDREN, RECOUNTED_ROWS},
+    stores::{ConsumerPartition, Position, positions},
+};
 
 /// The history forgets after 25 months; days near that edge are left alone.
 const HISTORY_DAYS: u64 = 24 * 30;
@@ -250,19 +253,18 @@ async fn recount(
     children: &[ChildId],
     since: NaiveDate,
 ) -> Result<Recount, Error> {
-    let cut = positions(&mut *conn, ROLLUPS).await?;
+    let mut cut = positions(conn).await?;
+    cut.retain(|(consumer, ..), _| consumer == ROLLUPS);
     let began = Instant::now();
-    let passed = |sink: &[(String, i32, Position)]| {
-        cut.iter().all(|(topic, partition, cut)| {
-            sink.iter().any(|(of, part, at)| {
-                of == topic
-                    && part == partition
-                    && at.incarnation == cut.incarnation
-                    && at.next_offset >= cut.next_offset
+    let passed = |now: &AHashMap<ConsumerPartition, Position>| {
+        cut.iter().all(|((_, topic, partition), cut)| {
+            let sink = now.get(&(HISTORY.to_owned(), topic.clone(), *partition));
+            sink.is_some_and(|at| {
+                at.incarnation == cut.incarnation && at.next_offset >= cut.next_offset
             })
         })
     };
-    while !passed(&positions(&mut *stores.pool.acquire().await?, HISTORY).await?) {
+    while !passed(&positions(&mut *stores.pool.acquire().await?).await?) {
         if began.elapsed() > PATIENCE {
             return Err(Error::SinkBehind(PATIENCE));
         }
@@ -270,7 +272,7 @@ async fn recount(
     }
 
     let mut above = String::from("false");
-    for (topic, partition, cut) in &cut {
+    for ((_, topic, partition), cut) in &cut {
         let (incarnation, next) = (&cut.incarnation, cut.next_offset);
         let _ = write!(
             above,
@@ -354,28 +356,6 @@ impl Bad {
         };
         self.children.into_iter().map(listed).collect()
     }
-}
-
-async fn positions(
-    conn: &mut PgConnection,
-    consumer: &str,
-) -> Result<Vec<(String, i32, Position)>, Error> {
-    let rows: Vec<(String, i32, String, i64, i64)> = sqlx::query_as(
-        "SELECT topic, partition, topic_incarnation, next_offset, ledger_from
-         FROM kafka_positions WHERE consumer = $1",
-    )
-    .bind(consumer)
-    .fetch_all(conn)
-    .await?;
-    let position = |(topic, partition, incarnation, next_offset, ledger_from)| {
-        let position = Position {
-            incarnation,
-            next_offset,
-            ledger_from,
-        };
-        (topic, partition, position)
-    };
-    Ok(rows.into_iter().map(position).collect())
 }
 
 /// The `data` of an event as the record has it, of the columns of `events`.

@@ -6,7 +6,7 @@ use clickhouse::Row;
 use rivulet_consumer::ledger::Account;
 use rivulet_events::{ChildId, EventType, Identity, ids::RESET_CLOCK_DAY};
 use serde::Deserialize;
-use sqlx::{PgPool, Postgres, Transaction, postgres::PgBindIterExt as _};
+use sqlx::{PgConnection, PgPool, postgres::PgBindIterExt as _};
 use uuid::Uuid;
 
 use crate::{Error, log::OffsetRange};
@@ -27,35 +27,54 @@ pub(crate) struct Position {
 pub(crate) type ConsumerPartition = (String, String, i32);
 
 /// Positions and ledger at one moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Books {
     pub(crate) positions: AHashMap<ConsumerPartition, Position>,
     /// By partition and by hour since 1970. Only of the incarnation that the consumer has a position in.
     pub(crate) ledger: AHashMap<(ConsumerPartition, i64), Account>,
 }
 
-/// The books, with the hours in `since..until`.
-pub(crate) async fn books(pool: &PgPool, hours: std::ops::Range<i64>) -> Result<Books, Error> {
-    let mut tx = snapshot(pool).await?;
-    let mut books = Books::default();
-    type PositionRow = (String, String, i32, String, i64, i64);
-    let rows: Vec<PositionRow> = sqlx::query_as(
+impl Books {
+    /// Where a consumer is in the log of a range; `None` while it has not opened the partition, or has it in
+    /// another incarnation.
+    pub(crate) fn position(&self, consumer: &str, range: &OffsetRange) -> Option<&Position> {
+        let position = self.positions.get(&range.of_consumer(consumer))?;
+        (position.incarnation == range.incarnation).then_some(position)
+    }
+}
+
+/// Where the consumers are.
+pub(crate) async fn positions(
+    conn: &mut PgConnection,
+) -> Result<AHashMap<ConsumerPartition, Position>, Error> {
+    type Row = (String, String, i32, String, i64, i64);
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT consumer, topic, partition, topic_incarnation, next_offset,
                 CASE ledger_to WHEN next_offset THEN ledger_from ELSE next_offset END
          FROM kafka_positions",
     )
-    .fetch_all(&mut *tx)
+    .fetch_all(conn)
     .await?;
-    for (consumer, topic, partition, incarnation, next_offset, ledger_from) in rows {
+    let position = |(consumer, topic, partition, incarnation, next_offset, ledger_from): Row| {
         let position = Position {
             incarnation,
             next_offset,
             ledger_from,
         };
-        books
-            .positions
-            .insert((consumer, topic, partition), position);
-    }
+        ((consumer, topic, partition), position)
+    };
+    Ok(rows.into_iter().map(position).collect())
+}
+
+/// The books, with the hours in `since..until`.
+pub(crate) async fn books(pool: &PgPool, hours: std::ops::Range<i64>) -> Result<Books, Error> {
+    let mut tx = pool
+        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await?;
+    let mut books = Books {
+        positions: positions(&mut tx).await?,
+        ledger: AHashMap::new(),
+    };
     type LedgerRow = (String, String, i32, DateTime<Utc>, i64, i64, i64, i64);
     let rows: Vec<LedgerRow> = sqlx::query_as(
         "SELECT consumer, topic, partition, hour, counted, duplicates, quarantined, withheld
@@ -80,11 +99,6 @@ pub(crate) async fn books(pool: &PgPool, hours: std::ops::Range<i64>) -> Result<
             .insert(((consumer, topic, partition), hour), account);
     }
     Ok(books)
-}
-
-async fn snapshot(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .await
 }
 
 /// Of these identities, those that the rollups have not counted.

@@ -3,14 +3,13 @@
 use chrono::{DateTime, Utc};
 use memchr::memmem;
 use rdkafka::Message as _;
-use rivulet_events::{ChildId, EventType, Record};
+use rivulet_events::EventType;
 use serde::Serialize;
-use tokio::{sync::mpsc, task::spawn_blocking};
 use uuid::Uuid;
 
 use crate::{
     Error, HISTORY, ROLLUPS, Stores,
-    log::{self, Chunk, OffsetRange},
+    log::{LoggedEvent, OffsetRange, Stretch},
     stores::{self, Books, Stored},
 };
 
@@ -66,15 +65,7 @@ pub enum RecordStatus {
 struct Found {
     range: usize,
     offset: i64,
-    record: Option<Known>,
-}
-
-#[derive(Clone, Copy)]
-struct Known {
-    child: ChildId,
-    identity: rivulet_events::Identity,
-    analytics: bool,
-    received_at: i64,
+    event: Option<LoggedEvent>,
 }
 
 /// Everything about events with this id: usually one; ids are the clients', and two children may
@@ -83,41 +74,23 @@ struct Known {
 /// # Errors
 /// A store is out of reach.
 pub async fn trace(stores: &Stores, id: Uuid, since: i64) -> Result<Vec<Trace>, Error> {
-    let (sender, mut chunks) = mpsc::channel::<Chunk<(i64, Option<Known>)>>(4);
-    let cluster = stores.cluster.clone();
-    let (reader, ranges) = spawn_blocking(move || {
-        let reader = log::reader(&cluster)?;
-        let ranges = log::offset_ranges(&reader, &cluster, EventType::ALL, since, i64::MAX)?;
-        Ok::<_, Error>((reader, ranges))
-    })
-    .await??;
-    let reading = spawn_blocking({
-        let ranges = ranges.clone();
-        move || {
-            let text = id.to_string();
-            let finder = memmem::Finder::new(text.as_bytes());
-            log::read(&reader, &ranges, &sender, |range, message| {
-                let payload = message.payload().unwrap_or_default();
-                finder.find(payload)?;
-                let Ok(record) = Record::read(range.event_type, payload) else {
-                    return Some((message.offset(), None));
-                };
-                let known = Known {
-                    child: record.child_id,
-                    identity: record.identity(),
-                    analytics: record.analytics,
-                    received_at: record.received_at,
-                };
-                (record.id == id).then_some((message.offset(), Some(known)))
-            })
-        }
+    let log = Stretch::open(&stores.cluster, since, i64::MAX).await?;
+    let ranges = log.ranges.clone();
+    let finder = memmem::Finder::new(id.to_string().as_bytes()).into_owned();
+    let (mut chunks, reading) = log.read(move |range, message| {
+        let payload = message.payload().unwrap_or_default();
+        finder.find(payload)?;
+        let event = LoggedEvent::read(range.event_type, payload);
+        let is_other = event.is_some_and(|event| event.id != id);
+        (!is_other).then_some((message.offset(), event))
     });
     let mut found = Vec::new();
     while let Some(chunk) = chunks.recv().await {
-        found.extend(chunk.records.into_iter().map(|(offset, record)| Found {
-            range: chunk.range,
+        let range = chunk.range;
+        found.extend(chunk.records.into_iter().map(|(offset, event)| Found {
+            range,
             offset,
-            record,
+            event,
         }));
     }
     reading.await??;
@@ -151,7 +124,7 @@ async fn judge(
         let range = &ranges[found.range];
         let (event_type, child_id) = (
             range.event_type.as_str(),
-            found.record.map(|record| record.child.uuid()),
+            found.event.map(|event| event.child.uuid()),
         );
         let of = |trace: &Trace| trace.event_type == event_type && trace.child_id == child_id;
         let index = traces.iter().position(of).unwrap_or_else(|| {
@@ -166,21 +139,19 @@ async fn judge(
         let row = rows.iter().find(|row| {
             row.event_type == event_type
                 && Some(row.child_id) == child_id
-                && Some(row.id_day) == found.record.map(|record| record.identity.day)
+                && Some(row.id_day) == found.event.map(|event| event.identity.day)
         });
         let passed = |consumer: &str| {
-            let partition = (consumer.to_owned(), range.topic.clone(), range.partition);
-            books.positions.get(&partition).is_some_and(|position| {
-                position.incarnation == range.incarnation && found.offset < position.next_offset
-            })
+            let position = books.position(consumer, range);
+            position.is_some_and(|position| found.offset < position.next_offset)
         };
         let copy = Copy {
             topic: range.topic.clone(),
             partition: range.partition,
             offset: found.offset,
             received_at: found
-                .record
-                .and_then(|record| DateTime::from_timestamp_millis(record.received_at)),
+                .event
+                .and_then(|event| DateTime::from_timestamp_millis(event.received_at)),
             rollups: if passed(ROLLUPS) {
                 in_rollups(stores, range, found, &traces[index].copies).await?
             } else {
@@ -206,10 +177,10 @@ async fn in_rollups(
     if let Some(reason) = set_aside(stores, ROLLUPS, range, found).await? {
         return Ok(RecordStatus::Quarantined(reason));
     }
-    let Some(record) = found.record else {
+    let Some(event) = found.event else {
         return Ok(RecordStatus::Unaccounted);
     };
-    let uncounted = stores::uncounted(&stores.pool, [record.identity].into_iter()).await?;
+    let uncounted = stores::uncounted(&stores.pool, [event.identity].into_iter()).await?;
     let counted = earlier
         .iter()
         .find(|copy| copy.rollups == RecordStatus::Counted);
@@ -238,15 +209,11 @@ async fn in_history(
     if let Some(reason) = set_aside(stores, HISTORY, range, found).await? {
         return Ok(RecordStatus::Quarantined(reason));
     }
-    let Some(record) = found.record else {
+    let Some(event) = found.event else {
         return Ok(RecordStatus::Unaccounted);
     };
-    let event = [(record.child, record.identity)];
-    if !record.analytics
-        || !stores::withheld(&stores.pool, range, &event)
-            .await?
-            .is_empty()
-    {
+    let withheld = stores::withheld(&stores.pool, range, &[(event.child, event.identity)]).await?;
+    if !event.analytics || !withheld.is_empty() {
         return Ok(RecordStatus::Withheld);
     }
     Ok(RecordStatus::Unaccounted)

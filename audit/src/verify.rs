@@ -6,16 +6,16 @@ use ahash::{AHashMap, AHashSet};
 use chrono::{DateTime, NaiveDate, Utc};
 use rdkafka::Message as _;
 use rivulet_consumer::ledger;
-use rivulet_events::{ChildId, EventType, Identity, Record};
+use rivulet_events::ChildId;
 use serde::Serialize;
-use tokio::{sync::mpsc, task::spawn_blocking};
 use uuid::Uuid;
 
 use crate::metrics::{UNACCOUNTED_EVENTS, VERIFIED_RECORDS, VERIFIED_TIMESTAMP_SECONDS};
 use crate::{
     Error, HISTORY, ROLLUPS, Stores,
-    log::{self, Chunk, OffsetRange},
-    stores::{self, Books, Offsets, Position},
+    both::{Both, Consumer},
+    log::{Chunk, LoggedEvent, OffsetRange, Stretch},
+    stores::{self, Books, Offsets},
 };
 
 pub use rivulet_consumer::ledger::Account;
@@ -149,15 +149,6 @@ struct Seen {
     event: Option<LoggedEvent>,
 }
 
-/// What a record in the log says of its event.
-#[derive(Clone, Copy)]
-struct LoggedEvent {
-    id: Uuid,
-    child: ChildId,
-    identity: Identity,
-    analytics: bool,
-}
-
 /// Compares the hours since 1970 in `hours`. It reads the log of these hours, so it takes as long as a
 /// consumer needs for them; nothing is locked and nothing is changed.
 ///
@@ -166,59 +157,24 @@ struct LoggedEvent {
 pub async fn verify(stores: &Stores, hours: Range<i64>) -> Result<Report, Error> {
     // The ledger is read first. The log and the stores are read later, so they can only have more.
     let books = stores::books(&stores.pool, hours.clone()).await?;
-    let (sender, mut chunks) = mpsc::channel(4);
-    let cluster = stores.cluster.clone();
-    let window = hours.start * HOUR_MS - DISORDER_MS..hours.end * HOUR_MS + DISORDER_MS;
-    let (reader, ranges) = spawn_blocking(move || {
-        let reader = log::reader(&cluster)?;
-        let ranges =
-            log::offset_ranges(&reader, &cluster, EventType::ALL, window.start, window.end)?;
-        Ok::<_, Error>((reader, ranges))
-    })
-    .await??;
-
+    let since = hours.start * HOUR_MS - DISORDER_MS;
+    let until = hours.end * HOUR_MS + DISORDER_MS;
+    let log = Stretch::open(&stores.cluster, since, until).await?;
+    let ranges = log.ranges.clone();
     let mut audit = Audit::new(stores, &books, &ranges, hours.clone()).await?;
-    let reading = spawn_blocking({
-        let ranges = ranges.clone();
-        move || {
-            log::read(&reader, &ranges, &sender, |range, message| {
-                let hour = ledger::hour(message.timestamp().to_millis().unwrap_or(0));
-                hours.contains(&hour).then(|| Seen {
-                    offset: message.offset(),
-                    hour,
-                    event: read(range.event_type, message.payload().unwrap_or_default()),
-                })
-            })
-        }
+    let (mut chunks, reading) = log.read(move |range, message| {
+        let hour = ledger::hour(message.timestamp().to_millis().unwrap_or(0));
+        hours.contains(&hour).then(|| Seen {
+            offset: message.offset(),
+            hour,
+            event: LoggedEvent::read(range.event_type, message.payload().unwrap_or_default()),
+        })
     });
     while let Some(chunk) = chunks.recv().await {
         audit.check(chunk).await?;
     }
     reading.await??;
     Ok(audit.report())
-}
-
-fn read(kind: EventType, payload: &[u8]) -> Option<LoggedEvent> {
-    let record = Record::read(kind, payload).ok()?;
-    Some(LoggedEvent {
-        id: record.id,
-        child: record.child_id,
-        identity: record.identity(),
-        analytics: record.analytics,
-    })
-}
-
-/// How far one consumer is in one range.
-struct Progress<'a> {
-    /// `None` while the consumer has not opened the partition, or has it in another incarnation.
-    position: Option<&'a Position>,
-}
-
-impl Progress<'_> {
-    fn passed(&self, offset: i64) -> bool {
-        self.position
-            .is_some_and(|position| offset < position.next_offset)
-    }
 }
 
 struct Audit<'a> {
@@ -243,53 +199,6 @@ struct Counts {
     unaccounted: Both<u64>,
 }
 
-#[derive(Clone, Copy)]
-enum Consumer {
-    Rollups,
-    History,
-}
-
-impl Consumer {
-    const ALL: [Self; 2] = [Self::Rollups, Self::History];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Rollups => ROLLUPS,
-            Self::History => HISTORY,
-        }
-    }
-}
-
-/// Something of each consumer.
-#[derive(Default)]
-struct Both<T> {
-    rollups: T,
-    history: T,
-}
-
-impl<T> Both<T> {
-    fn of_each(mut make: impl FnMut(Consumer) -> T) -> Self {
-        Self {
-            rollups: make(Consumer::Rollups),
-            history: make(Consumer::History),
-        }
-    }
-
-    const fn of(&self, consumer: Consumer) -> &T {
-        match consumer {
-            Consumer::Rollups => &self.rollups,
-            Consumer::History => &self.history,
-        }
-    }
-
-    const fn of_mut(&mut self, consumer: Consumer) -> &mut T {
-        match consumer {
-            Consumer::Rollups => &mut self.rollups,
-            Consumer::History => &mut self.history,
-        }
-    }
-}
-
 impl<'a> Audit<'a> {
     async fn new(
         stores: &'a Stores,
@@ -304,8 +213,7 @@ impl<'a> Audit<'a> {
         let mut notes = Vec::new();
         for range in ranges {
             for consumer in Consumer::ALL.map(Consumer::name) {
-                let partition = (consumer.to_owned(), range.topic.clone(), range.partition);
-                let why = match books.positions.get(&partition) {
+                let why = match books.positions.get(&range.of_consumer(consumer)) {
                     None => "has never opened it",
                     Some(position) if position.incarnation != range.incarnation => {
                         "is in a topic of this name that is gone: it was deleted and created again"
@@ -330,40 +238,28 @@ impl<'a> Audit<'a> {
         })
     }
 
-    fn progress(&self, consumer: Consumer, range: &OffsetRange) -> Progress<'a> {
-        let partition = (
-            consumer.name().to_owned(),
-            range.topic.clone(),
-            range.partition,
-        );
-        let position = self.books.positions.get(&partition);
-        Progress {
-            position: position.filter(|position| position.incarnation == range.incarnation),
-        }
-    }
-
     async fn check(&mut self, chunk: Chunk<Seen>) -> Result<(), Error> {
         let range = &self.ranges[chunk.range];
-        let both = Both::of_each(|consumer| self.progress(consumer, range));
+        let positions = Both::of_each(|consumer| self.books.position(consumer.name(), range));
+        let has_passed = |consumer: Consumer, offset: i64| {
+            let position = positions.of(consumer);
+            position.is_some_and(|position| offset < position.next_offset)
+        };
         for seen in &chunk.records {
             let counts = self.rows.entry((chunk.range, seen.hour)).or_default();
             counts.records += 1;
             for consumer in Consumer::ALL {
-                let progress = both.of(consumer);
-                *counts.waiting.of_mut(consumer) += u64::from(!progress.passed(seen.offset));
-                counts.partial |= progress
-                    .position
-                    .is_some_and(|position| seen.offset < position.ledger_from);
+                *counts.waiting.of_mut(consumer) += u64::from(!has_passed(consumer, seen.offset));
+                let position = positions.of(consumer);
+                counts.partial |=
+                    position.is_some_and(|position| seen.offset < position.ledger_from);
             }
             // The log may have lost what came before this record in the same hour.
             counts.partial |= seen.offset == range.low && range.low > 0;
         }
         let passed = |consumer: Consumer| {
-            let progress = both.of(consumer);
-            chunk
-                .records
-                .iter()
-                .filter(move |seen| progress.passed(seen.offset))
+            let records = chunk.records.iter();
+            records.filter(move |seen| has_passed(consumer, seen.offset))
         };
 
         let events = passed(Consumer::Rollups).filter_map(|seen| Some(seen.event?.identity));
@@ -423,17 +319,9 @@ impl<'a> Audit<'a> {
             .map(|(_, event)| (event.child, event.identity))
             .collect();
         let withheld = stores::withheld(&self.stores.pool, range, &events).await?;
-        suspects.extend(
-            elsewhere
-                .into_iter()
-                .filter(|(_, event)| !withheld.contains(&event.identity.key))
-                .map(|(seen, _)| {
-                    (
-                        seen,
-                        "was passed and is neither in ClickHouse nor in quarantine",
-                    )
-                }),
-        );
+        elsewhere.retain(|(_, event)| !withheld.contains(&event.identity.key));
+        let problem = "was passed and is neither in ClickHouse nor in quarantine";
+        suspects.extend(elsewhere.into_iter().map(|(seen, _)| (seen, problem)));
         Ok(suspects)
     }
 
@@ -510,12 +398,10 @@ impl<'a> Audit<'a> {
         hour: i64,
         counts: &Counts,
     ) -> Side {
-        let partition = (
-            consumer.name().to_owned(),
-            range.topic.clone(),
-            range.partition,
-        );
-        let account = self.books.ledger.get(&(partition, hour));
+        let account = self
+            .books
+            .ledger
+            .get(&(range.of_consumer(consumer.name()), hour));
         let account = account.copied().unwrap_or_default();
         let mut side = Side {
             counted: account.counted,
@@ -527,8 +413,8 @@ impl<'a> Audit<'a> {
         };
         let booked = account.counted + account.duplicates + account.quarantined;
         let passed = counts.records - side.waiting;
-        if !counts.partial && booked != passed && self.progress(consumer, range).position.is_some()
-        {
+        let is_open = self.books.position(consumer.name(), range).is_some();
+        if !counts.partial && booked != passed && is_open {
             side.unaccounted += booked.abs_diff(passed);
             self.findings.push(Finding {
                 consumer: consumer.name(),
