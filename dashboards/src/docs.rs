@@ -2,22 +2,10 @@
 
 use std::sync::{Arc, LazyLock};
 
-use axum::{
-    Router,
-    extract::Path,
-    http::{HeaderMap, HeaderValue, header},
-    response::{IntoResponse as _, Redirect, Response},
-    routing::get,
-};
+use axum::{Router, http::header, response::Redirect, routing::get};
 use utoipa_swagger_ui::Config;
 
-use crate::{
-    folder::{File, Folder},
-    page::Name,
-    problem::Problem,
-};
-
-const NO_FILE: Problem = Problem::NotFound("there is nothing at this path");
+use crate::folder::{File, Folder};
 
 /// Only scripts that are served here run, and no page may frame this one. Requests may go anywhere, because the user
 /// types in where ingest listens. Swagger UI has styles and icons inside its page.
@@ -58,43 +46,24 @@ static PAGE: LazyLock<Folder> = LazyLock::new(|| {
             }
         }
     };
-    Folder::new(FILES.iter().filter_map(file), |index, release| {
-        let names = FILES.iter().filter(|name| index.contains(**name));
-        names.fold(index.to_owned(), |index, name| {
-            let plain = index.replace(&format!("\"./{name}\""), &format!("\"{name}\""));
-            plain.replace(&format!("\"{name}\""), &format!("\"./{release}/{name}\""))
-        })
-    })
+    let headers = vec![(header::CONTENT_SECURITY_POLICY, POLICY)];
+    let missing = "there is nothing at this path";
+    Folder::new(
+        headers,
+        missing,
+        FILES.iter().filter_map(file),
+        |index, release| {
+            let names = FILES.iter().filter(|name| index.contains(**name));
+            names.fold(index.to_owned(), |index, name| {
+                let plain = index.replace(&format!("\"./{name}\""), &format!("\"{name}\""));
+                plain.replace(&format!("\"{name}\""), &format!("\"./{release}/{name}\""))
+            })
+        },
+    )
 });
 
 /// `/docs/`.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .route("/docs", get(async || Redirect::permanent("docs/")))
-        .route(
-            "/docs/",
-            get(async |asked: HeaderMap| file("index.html", &asked).await),
-        )
-        .route(
-            "/docs/{*file}",
-            get(async |path: Name, asked: HeaderMap| match path {
-                Ok(Path(path)) => file(&path, &asked).await,
-                Err(_) => NO_FILE.into_response(),
-            }),
-        )
-}
-
-async fn file(path: &str, asked: &HeaderMap) -> Response {
-    let Some(mut response) = PAGE.answer(path, asked).await else {
-        return NO_FILE.into_response();
-    };
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
+    let page = PAGE.routes("/docs/", "/docs/{*file}");
+    page.route("/docs", get(async || Redirect::permanent("docs/")))
 }
