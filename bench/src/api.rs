@@ -21,7 +21,7 @@ use crate::{
     events::Author,
     latency::{load_steadily, ticks},
     load::{self, Client},
-    process::{self, Role},
+    process,
     report::{Report, quantile},
     streams,
 };
@@ -58,7 +58,7 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     let key = bed::ingest_key(&bed).await?;
     let environment = bed::environment(&bed);
     let reader = process::key("reader", "read", &environment).await?;
-    let roles = Role::all(["ingest", "aggregate", "api"], &environment).await?;
+    let roles = process::start_all(["ingest", "aggregate", "api"], &environment).await?;
     let (ingest, api) = (roles[0].address.clone(), roles[2].address.clone());
 
     report.progress(&format!("{SECONDS} s of requests"));
@@ -99,7 +99,7 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
         }
     }
     report.quantiles("answer to live update", &delays, &[0.5, 0.95]);
-    let memory = roles[2].peak_memory()?;
+    let memory = process::peak_memory(&roles[2])?;
     report.at_most("peak memory of api", memory, "MiB", 150.0);
     drop(listeners);
     report.progress("20 s of streams of one child");

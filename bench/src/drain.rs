@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use rivulet_sandbox::TestBed;
 use sqlx::PgPool;
 
-use crate::{bed, corpus::Corpus, process, process::Role};
+use crate::{bed, corpus::Corpus, process};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -26,18 +26,23 @@ pub(crate) struct Drained {
 /// Starts the role and waits until it has done every record of the corpus.
 pub(crate) async fn drain(
     bed: &TestBed,
-    role: &str,
+    role: &'static str,
     consumer: &str,
     corpus: &Corpus,
 ) -> Result<Drained> {
-    let running = Role::start(role, &bed::environment(bed))?;
+    let running = process::start(role, &bed::environment(bed))?;
     let asked = Instant::now();
     let mut start = None;
     loop {
         let done = done(&bed.pool, consumer).await?;
         if done > 0 && start.is_none() {
             let postgres_cpu = backends_cpu(&bed.pool).await?;
-            start = Some((done, Instant::now(), running.cpu()?, postgres_cpu));
+            start = Some((
+                done,
+                Instant::now(),
+                process::cpu_of(&running)?,
+                postgres_cpu,
+            ));
         }
         if done >= corpus.len() {
             break;
@@ -61,11 +66,11 @@ pub(crate) async fn drain(
     let micros = |time: Duration| time.as_secs_f64() * 1e6 / records;
     let drained = Drained {
         rate: records / (ended - started).as_secs_f64(),
-        cpu: micros(running.cpu()? - cpu),
+        cpu: micros(process::cpu_of(&running)? - cpu),
         postgres_cpu: postgres_cpu
             .zip(backends_cpu(&bed.pool).await?)
             .map(|(before, after)| micros(after.saturating_sub(before))),
-        peak_memory: running.peak_memory()?,
+        peak_memory: process::peak_memory(&running)?,
     };
     running.stop().await?;
     Ok(drained)

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use chrono::Utc;
-use rivulet_sandbox::TestBed;
+use rivulet_sandbox::{Role, TestBed};
 use tokio::{sync::mpsc::unbounded_channel, task::JoinSet, time::Instant};
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::{
     events::Author,
     latency::{in_postgres, ticks, watch},
     load::{self, Client},
-    process::{self, Role},
+    process,
     report::{Report, quantile},
 };
 
@@ -138,7 +138,7 @@ impl Stage {
             process::command(&["keys", "token", "--parent", &parent], &environment).await
         };
         let (token, their_token) = (token(families[0]).await?, token(theirs).await?);
-        let roles = Role::all(ROLES, &environment).await?;
+        let roles = process::start_all(ROLES, &environment).await?;
         attacks::fill_history(&bed.pool, theirs).await?;
         let attacked = Attacked {
             ingest: roles[0].address.clone(),
@@ -214,7 +214,7 @@ impl Stage {
 
     async fn end(self, report: &mut Report) -> Result<()> {
         for (name, role) in ROLES.iter().zip(self.roles) {
-            let memory = role.peak_memory()?;
+            let memory = process::peak_memory(&role)?;
             let name = format!("peak memory of {name} under all of it");
             report.at_most(&name, memory, "MiB", 256.0);
             role.stop().await?;

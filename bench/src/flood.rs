@@ -13,7 +13,7 @@ use crate::{
     drain,
     events::Author,
     load::{self, Client},
-    process::{self, Role},
+    process,
     report::{Report, median},
 };
 
@@ -85,7 +85,7 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
 /// would be reckoned among those that go slower.
 async fn drained(bed: &TestBed, child: Uuid, records: usize, others: usize) -> Result<(f64, f64)> {
     let before = counted(bed, child).await?;
-    let running = Role::start("aggregate", &bed::environment(bed))?;
+    let running = process::start("aggregate", &bed::environment(bed))?;
     let asked = Instant::now();
     let (mut first, mut last) = (None, None);
     while drain::done(&bed.pool, rivulet_aggregator::CONSUMER).await? < records {
@@ -105,7 +105,7 @@ async fn drained(bed: &TestBed, child: Uuid, records: usize, others: usize) -> R
     let rate = first.zip(last).map_or(0.0, |((from, few), (to, many))| {
         (many - few) as f64 / (to - from).as_secs_f64()
     });
-    let memory = running.peak_memory()?;
+    let memory = process::peak_memory(&running)?;
     running.stop().await?;
     Ok((rate, memory))
 }
@@ -125,7 +125,7 @@ async fn counted(bed: &TestBed, child: Uuid) -> Result<usize> {
 async fn read(report: &mut Report, bed: &TestBed, child: Uuid) -> Result<()> {
     let environment = bed::environment(bed);
     let key = process::key("reader", "read", &environment).await?;
-    let [api] = Role::all(["api"], &environment).await?;
+    let [api] = process::start_all(["api"], &environment).await?;
     let mut client = Client::connect(&api.address).await?;
     for what in [
         "children/ID/daily",

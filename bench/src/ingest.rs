@@ -14,7 +14,7 @@ use crate::{
     bed,
     events::Author,
     load::{self, Met},
-    process::{self, Role},
+    process,
     report::{Report, median},
 };
 
@@ -37,7 +37,7 @@ pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
     let mean = bytes as f64 / (BODIES * EVENTS) as f64;
     report.figure("an event's JSON, mean", mean, "bytes");
 
-    let [role] = Role::all(["ingest"], &bed::environment(&bed)).await?;
+    let [role] = process::start_all(["ingest"], &bed::environment(&bed)).await?;
     let plain = Plain::start().await?;
     let mut real_figures = Figures::default();
     let mut plain_figures = Figures::default();
@@ -47,9 +47,9 @@ pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
         let before = plain.cpu()?;
         let met = load::run(&plain.address, &requests, count, CONNECTIONS, "parsed 50").await?;
         let plain_cpu = plain.cpu()? - before;
-        let before = role.cpu()?;
+        let before = process::cpu_of(&role)?;
         let real = load::run(&role.address, &requests, count, CONNECTIONS, ACCEPTED).await?;
-        let real_cpu = role.cpu()? - before;
+        let real_cpu = process::cpu_of(&role)? - before;
         if round > 0 {
             plain_figures.add(&met, plain_cpu);
             real_figures.add(&real, real_cpu);
@@ -59,7 +59,7 @@ pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
     real_figures.report(report, "ingest");
     let ratio = median(&real_figures.cpu) / median(&plain_figures.cpu);
     report.at_most("CPU an event, ingest / plain handler", ratio, "x", 4.0);
-    let memory = role.peak_memory()?;
+    let memory = process::peak_memory(&role)?;
     report.at_most("peak memory of ingest", memory, "MiB", 256.0);
     role.stop().await
 }

@@ -19,7 +19,7 @@ use crate::{
     bed,
     events::Author,
     load::{self, Client},
-    process::Role,
+    process,
     report::{Report, quantile},
 };
 
@@ -46,7 +46,7 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
     bed::register(&bed, &markers).await?;
     let key = bed::ingest_key(&bed).await?;
     let names = ["ingest", "aggregate", "sink"];
-    let roles = Role::all(names, &bed::environment(&bed)).await?;
+    let roles = process::start_all(names, &bed::environment(&bed)).await?;
     let address = roles[0].address.clone();
 
     let (to_postgres, from_answers) = unbounded_channel();
@@ -93,7 +93,7 @@ pub(crate) async fn run(report: &mut Report) -> Result<()> {
         report.at_most(&format!("{name}, p99"), p99, "ms", most);
     }
     for (name, role) in names.iter().zip(roles) {
-        let memory = role.peak_memory()?;
+        let memory = process::peak_memory(&role)?;
         report.at_most(&format!("peak memory of {name}"), memory, "MiB", 256.0);
         role.stop().await?;
     }

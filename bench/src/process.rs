@@ -1,19 +1,10 @@
 //! Processes that are measured: CPU time and memory from `/proc`.
 
-use std::{
-    path::PathBuf,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{process::Stdio, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
-
-use crate::load::Client;
-
-const READY: Duration = Duration::from_secs(60);
-const STOP: Duration = Duration::from_secs(45);
+use anyhow::{Context as _, Result, ensure};
+use rivulet_sandbox::{Role, sibling};
+use tokio::process::Command;
 
 /// User and system time of a process with all its threads; `None` if there is no such process here.
 pub(crate) fn cpu(pid: u32) -> Option<Duration> {
@@ -25,30 +16,9 @@ pub(crate) fn cpu(pid: u32) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
-/// The most memory a process ever held, MiB.
-fn peak_memory(pid: u32) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / 1024.0)
-}
-
-/// The `rivulet` command of the same build.
-fn rivulet() -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("rivulet");
-    ensure!(
-        path.exists(),
-        "{} is not there: `cargo build --release -p rivulet` (or `./dev bench`, which does it)",
-        path.display()
-    );
-    Ok(path)
-}
-
 /// Runs a `rivulet` command to its end and returns what it printed, trimmed.
 pub(crate) async fn command(args: &[&str], env: &[(&str, String)]) -> Result<String> {
-    let output = Command::new(rivulet()?)
+    let output = Command::new(sibling("rivulet")?)
         .args(args)
         .envs(env.iter().map(|(name, value)| (name, value)))
         .env("RIVULET_LOG", "warn")
@@ -68,94 +38,30 @@ pub(crate) async fn key(name: &str, scope: &str, env: &[(&str, String)]) -> Resu
     command(&["keys", "create", "--name", name, "--scope", scope], env).await
 }
 
-/// A role in a process of its own.
-pub(crate) struct Role {
-    child: Child,
-    pid: u32,
-    /// Where it listens, `127.0.0.1:PORT`.
-    pub(crate) address: String,
+/// Starts `rivulet <role>` listening on a free port.
+pub(crate) fn start(role: &'static str, env: &[(&'static str, String)]) -> Result<Role> {
+    let env = [&[("RIVULET_LOG", "warn".to_owned())], env].concat();
+    Role::start(sibling("rivulet")?, role, &env, None)
 }
 
-impl Role {
-    /// Starts these roles, and waits until all of them are ready.
-    pub(crate) async fn all<const N: usize>(
-        roles: [&str; N],
-        env: &[(&str, String)],
-    ) -> Result<[Self; N]> {
-        let mut started = Vec::new();
-        for role in roles {
-            started.push(Self::start(role, env)?);
-        }
-        for role in &mut started {
-            role.ready().await?;
-        }
-        let all = started.try_into();
-        all.map_err(|_| anyhow::anyhow!("as many as were asked for"))
+/// Starts these roles, and waits until all of them are ready.
+pub(crate) async fn start_all<const N: usize>(
+    roles: [&'static str; N],
+    env: &[(&'static str, String)],
+) -> Result<[Role; N]> {
+    let mut started = Vec::new();
+    for role in roles {
+        started.push(start(role, env)?);
     }
+    Role::all_ready(started).await
+}
 
-    /// Starts `rivulet <role>` listening on a free port.
-    pub(crate) fn start(role: &str, env: &[(&str, String)]) -> Result<Self> {
-        let address = std::net::TcpListener::bind("127.0.0.1:0")?
-            .local_addr()?
-            .to_string();
-        let listen = match role {
-            "ingest" => "RIVULET_LISTEN",
-            "aggregate" => "RIVULET_AGGREGATE_LISTEN",
-            "api" => "RIVULET_API_LISTEN",
-            _ => "RIVULET_SINK_LISTEN",
-        };
-        let child = Command::new(rivulet()?)
-            .arg(role)
-            .env("RIVULET_LOG", "warn")
-            .envs(env.iter().map(|(name, value)| (name, value)))
-            .env(listen, &address)
-            .stdin(Stdio::null())
-            .stdout(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()?;
-        let pid = child.id().context("the role ended at once")?;
-        Ok(Self {
-            child,
-            pid,
-            address,
-        })
-    }
+/// User and system time of a role.
+pub(crate) fn cpu_of(role: &Role) -> Result<Duration> {
+    cpu(role.id()?).context("the role has ended")
+}
 
-    async fn ready(&mut self) -> Result<()> {
-        let started = Instant::now();
-        while started.elapsed() < READY {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the role ended before it was ready: {status}");
-            }
-            let request = b"GET /readyz HTTP/1.1\r\nHost: bench\r\n\r\n";
-            let answer = async { Client::connect(&self.address).await?.succeed(request).await };
-            if answer.await.is_ok() {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        bail!("the role was not ready within {READY:?}")
-    }
-
-    pub(crate) fn cpu(&self) -> Result<Duration> {
-        cpu(self.pid).context("the role has ended")
-    }
-
-    pub(crate) fn peak_memory(&self) -> Result<f64> {
-        peak_memory(self.pid).context("the role has ended")
-    }
-
-    /// Ends it in order.
-    pub(crate) async fn stop(mut self) -> Result<()> {
-        let pid = i32::try_from(self.pid)
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("no process id")?;
-        kill_process(pid, Signal::TERM)?;
-        let status = tokio::time::timeout(STOP, self.child.wait())
-            .await
-            .context("the role did not stop in time")??;
-        ensure!(status.success(), "the role did not stop in order: {status}");
-        Ok(())
-    }
+/// The most memory that a role ever held, MiB.
+pub(crate) fn peak_memory(role: &Role) -> Result<f64> {
+    Ok(role.peak_memory()? as f64 / f64::from(1 << 20))
 }

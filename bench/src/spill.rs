@@ -7,7 +7,7 @@ use crate::{
     bed,
     ingest::{ACCEPTED, BODIES, CONNECTIONS, EVENTS, REQUESTS, requests},
     load::{self, Met},
-    process::Role,
+    process,
     report::{Report, median},
 };
 
@@ -35,7 +35,7 @@ pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
     alone.push(("RIVULET_LOG", "error".to_owned()));
     let mut roles = Vec::new();
     for environment in [off.clone(), spill("resting"), alone] {
-        let [role] = Role::all(["ingest"], &environment).await?;
+        let [role] = process::start_all(["ingest"], &environment).await?;
         roles.push((role, Vec::new(), Vec::new()));
     }
     // The first load of each fills caches and is not counted.
@@ -58,7 +58,7 @@ pub(crate) async fn run(report: &mut Report, rounds: u32) -> Result<()> {
         let name = format!("{who}: latency of a request");
         report.quantiles(&name, &latencies, &[0.5, 0.99]);
         let name = format!("{who}: peak memory");
-        report.figure(&name, role.peak_memory()?, "MiB");
+        report.figure(&name, process::peak_memory(&role)?, "MiB");
         role.stop().await?;
     }
     let name = "events a second while Kafka is up, spill on / off";

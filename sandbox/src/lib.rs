@@ -17,6 +17,7 @@ mod ports;
 mod postgres;
 mod process;
 mod program;
+mod role;
 mod roles;
 mod sandbox;
 mod service;
@@ -26,6 +27,8 @@ mod tls;
 pub mod tools;
 
 pub use link::{Link, Mode};
+pub use program::sibling;
+pub use role::Role;
 pub use sandbox::Sandbox;
 pub use service::Service;
 pub use stack::{ALLOW_EXTERNAL, Stack, named_in_environment, refuse};

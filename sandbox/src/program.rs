@@ -20,7 +20,10 @@ pub(crate) fn which(program: &str) -> Option<PathBuf> {
 }
 
 /// A program of this workspace, from the build directory that this one came from.
-pub(crate) fn sibling(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// It is not built.
+pub fn sibling(name: &str) -> Result<PathBuf> {
     let me = std::env::current_exe().context("where is this program?")?;
     // A test's program is one directory further down.
     let found = me

@@ -7,11 +7,10 @@
 
 pub mod check;
 mod kafka;
-mod process;
 mod rivulet;
 mod services;
 
 pub use kafka::{Copy, first_copies, headers, raw_records};
-pub use process::Role;
 pub use rivulet::Rivulet;
+pub use rivulet_sandbox::Role;
 pub use services::OwnServices;

@@ -9,15 +9,12 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use rivulet_sandbox::TestBed;
+use rivulet_sandbox::{Role, TestBed, sibling};
 use rivulet_simulator::Config;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::{
-    kafka,
-    process::{Role, rivulet},
-};
+use crate::kafka;
 
 /// Names the `rivulet` of another release, for every second role that is started: an upgrade, of which
 /// every test is then one.
@@ -87,7 +84,7 @@ impl Rivulet {
     /// # Errors
     /// It cannot be started.
     pub async fn output(&self, args: &[&str]) -> Result<Output> {
-        let mut command = Command::new(rivulet()?);
+        let mut command = Command::new(sibling("rivulet")?);
         command
             .args(args)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
@@ -104,12 +101,7 @@ impl Rivulet {
         for name in names {
             roles.push(self.launch(name, &[])?);
         }
-        for role in &mut roles {
-            role.ready().await?;
-        }
-        roles
-            .try_into()
-            .map_err(|_| anyhow::anyhow!("as many as were asked for"))
+        Role::all_ready(roles).await
     }
 
     /// Starts a role with more in its environment, and waits until it is ready.
@@ -131,14 +123,10 @@ impl Rivulet {
         let env = [&self.env, env].concat();
         let program = match std::env::var_os(OTHER_RELEASE) {
             Some(other) if number % 2 == 1 => other.into(),
-            _ => rivulet()?,
+            _ => sibling("rivulet")?,
         };
-        Role::start(
-            program,
-            name,
-            &env,
-            self.path(&format!("{name}.{number}.log")),
-        )
+        let log = self.path(&format!("{name}.{number}.log"));
+        Role::start(program, name, &env, Some(log))
     }
 
     /// A simulator's settings for this Rivulet; its ledger is named after the seed.

@@ -8,45 +8,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tokio::process::{Child, Command};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(45);
 
-/// The `rivulet` command of the same build as the test.
-pub(crate) fn rivulet() -> Result<PathBuf> {
-    let mut path = std::env::current_exe()?;
-    // From target/debug/deps/ to target/debug/.
-    path.pop();
-    path.pop();
-    path.push("rivulet");
-    ensure!(
-        path.exists(),
-        "{} is not there: `cargo build -p rivulet`",
-        path.display()
-    );
-    Ok(path)
-}
-
 /// A role in a process of its own. Killed when dropped.
 pub struct Role {
     program: PathBuf,
     name: &'static str,
     env: Vec<(&'static str, String)>,
-    log: PathBuf,
+    log: Option<PathBuf>,
     child: Child,
     /// Where it listens, `127.0.0.1:PORT`; the same after a restart.
     pub address: String,
 }
 
 impl Role {
-    pub(crate) fn start(
+    /// Starts `rivulet <name>`, listening on a free port. It logs to a file, or to where this process does.
+    ///
+    /// # Errors
+    /// There is no such program, or no free port.
+    pub fn start(
         program: PathBuf,
         name: &'static str,
         env: &[(&'static str, String)],
-        log: PathBuf,
+        log: Option<PathBuf>,
     ) -> Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let mut env = env.to_vec();
@@ -70,7 +59,7 @@ impl Role {
             _ => "RIVULET_LISTEN",
         };
         env.push((listen, address.clone()));
-        let child = spawn(&program, name, &env, &log)?;
+        let child = spawn(&program, name, &env, log.as_deref())?;
         Ok(Self {
             program,
             name,
@@ -108,6 +97,19 @@ impl Role {
         }
     }
 
+    /// Waits until all of these are ready.
+    ///
+    /// # Errors
+    /// One of them is not, or there are not so many.
+    pub async fn all_ready<const N: usize>(mut roles: Vec<Self>) -> Result<[Self; N]> {
+        for role in &mut roles {
+            role.ready().await?;
+        }
+        roles
+            .try_into()
+            .map_err(|_| anyhow!("as many as were asked for"))
+    }
+
     /// # Errors
     /// It has ended; with the end of its log.
     pub fn assert_running(&mut self) -> Result<()> {
@@ -140,7 +142,7 @@ impl Role {
     /// # Errors
     /// It cannot be started.
     pub fn launch(&mut self) -> Result<()> {
-        self.child = spawn(&self.program, self.name, &self.env, &self.log)?;
+        self.child = spawn(&self.program, self.name, &self.env, self.log.as_deref())?;
         Ok(())
     }
 
@@ -211,12 +213,20 @@ impl Role {
         Ok(())
     }
 
+    /// Its process.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn id(&self) -> Result<u32> {
+        self.child.id().context("it has ended")
+    }
+
     /// The most memory that it ever held, bytes.
     ///
     /// # Errors
     /// It is gone.
     pub fn peak_memory(&self) -> Result<u64> {
-        let pid = self.child.id().context("it has ended")?;
+        let pid = self.id()?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib: u64 = line
@@ -263,26 +273,32 @@ impl Role {
     }
 
     fn pid(&self) -> Result<Pid> {
-        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
-        pid.and_then(Pid::from_raw).context("it has ended")
+        Pid::from_raw(self.id()?.try_into()?).context("it has ended")
     }
 
     fn log_tail(&self) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
+        let log = self.log.as_ref().and_then(|log| fs::read(log).ok());
+        let log = log.unwrap_or_default();
         String::from_utf8_lossy(&log[log.len().saturating_sub(4_000)..]).into_owned()
     }
 }
 
-fn spawn(program: &Path, name: &str, env: &[(&'static str, String)], log: &Path) -> Result<Child> {
-    let log = File::options().create(true).append(true).open(log)?;
+fn spawn(
+    program: &Path,
+    name: &str,
+    env: &[(&'static str, String)],
+    log: Option<&Path>,
+) -> Result<Child> {
     let mut command = Command::new(program);
     command
         .args(name.split(' '))
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
         .kill_on_drop(true);
+    if let Some(log) = log {
+        let log = File::options().create(true).append(true).open(log)?;
+        command.stdout(log.try_clone()?).stderr(log);
+    }
     command
         .spawn()
         .with_context(|| format!("cannot start rivulet {name}"))
