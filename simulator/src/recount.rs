@@ -8,7 +8,7 @@ mod tables;
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    path::Path,
+    path::PathBuf,
 };
 
 use chrono::{DateTime, NaiveDate, TimeDelta};
@@ -62,14 +62,16 @@ pub struct Entry {
 }
 
 impl Account {
-    /// Reads a ledger and checks each answer in it against docs/contract.md, "Posting events".
+    /// Reads ledgers and checks each answer in them against docs/contract.md, "Posting events".
     ///
     /// # Errors
-    /// The file cannot be read or is no ledger.
-    pub fn read(path: &Path) -> io::Result<Self> {
+    /// A file cannot be read or is no ledger.
+    pub fn read(ledgers: &[PathBuf]) -> io::Result<Self> {
         let mut account = Self::default();
-        for line in ledger::read(path)? {
-            account.add(line?);
+        for path in ledgers {
+            for line in ledger::read(path)? {
+                account.add(line?);
+            }
         }
         Ok(account)
     }

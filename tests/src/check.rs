@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rivulet_simulator::{
-    ledger,
-    recount::{Account, Counted, Rows, tables},
-};
+use rivulet_simulator::recount::{Account, Counted, Rows, tables};
 use serde_json::{Map, Value, json};
 use sqlx::PgPool;
 
@@ -36,12 +33,7 @@ pub struct Checked {
 /// # Errors
 /// With the first differences.
 pub async fn exact(rivulet: &Rivulet, ledgers: &[PathBuf]) -> Result<Checked> {
-    let mut account = Account::default();
-    for path in ledgers {
-        for line in ledger::read(path)? {
-            account.add(line?);
-        }
-    }
+    let account = Account::read(ledgers)?;
     let wrong = &account.wrong_answers;
     ensure!(
         wrong.is_empty(),

@@ -59,6 +59,19 @@ impl Rivulet {
         Ok(this)
     }
 
+    /// The same on a bed of its own, with these roles, which are ready.
+    ///
+    /// # Errors
+    /// A command failed, or a role is not ready.
+    pub async fn running<const N: usize>(
+        env: &[(&'static str, &str)],
+        roles: [&'static str; N],
+    ) -> Result<(Self, [Role; N])> {
+        let this = Self::new(TestBed::new().await, env).await?;
+        let roles = this.start(roles).await?;
+        Ok((this, roles))
+    }
+
     async fn key(&self, scope: &str) -> Result<String> {
         self.command(&["keys", "create", "--name", scope, "--scope", scope])
             .await

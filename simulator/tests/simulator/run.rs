@@ -151,7 +151,7 @@ async fn serve(server: Arc<Server>) -> String {
 
 /// Every accepted event was stored, nothing else was, and the recount sees each once.
 fn assert_accounted(ledger: &Path, server: &Server) {
-    let account = Account::read(ledger).unwrap();
+    let account = Account::read(&[ledger.to_owned()]).unwrap();
     assert!(
         account.wrong_answers.is_empty(),
         "{:#?}",

@@ -8,7 +8,6 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
 };
-use rivulet_sandbox::TestBed;
 use rivulet_simulator::{Config, run};
 use rivulet_tests::{Rivulet, Role, check, first_copies};
 use tokio_util::sync::CancellationToken;
@@ -38,11 +37,10 @@ async fn counted(rivulet: &Rivulet) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_made_anew_are_adopted_and_nothing_is_counted_twice() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let [ingest, mut aggregate, mut sink] = rivulet
-        .start(["ingest", "aggregate", "sink"])
-        .await
-        .unwrap();
+    let (rivulet, [ingest, mut aggregate, mut sink]) =
+        Rivulet::running(&[], ["ingest", "aggregate", "sink"])
+            .await
+            .unwrap();
     let said = rivulet.command(&["topics", "adopt"]).await.unwrap();
     assert!(said.contains("every position is within its log"), "{said}");
     simulate(&rivulet, &ingest, 1).await;

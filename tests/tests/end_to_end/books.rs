@@ -7,7 +7,6 @@ use rdkafka::{
     ClientConfig,
     producer::{FutureProducer, FutureRecord},
 };
-use rivulet_sandbox::TestBed;
 use rivulet_simulator::Config;
 use rivulet_tests::{Rivulet, raw_records};
 use serde_json::{Value, json};
@@ -55,9 +54,7 @@ async fn produce(rivulet: &Rivulet, topic: &str, key: &[u8], payload: &[u8]) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_removed_or_booked_wrongly_is_named() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let roles = rivulet
-        .start(["ingest", "aggregate", "sink"])
+    let (rivulet, roles) = Rivulet::running(&[], ["ingest", "aggregate", "sink"])
         .await
         .unwrap();
     let (said, code) = verify(&rivulet).await;
@@ -249,8 +246,7 @@ async fn the_metrics_tell(rivulet: &Rivulet) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_is_not_missing() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let roles = rivulet.start(["ingest"]).await.unwrap();
+    let (rivulet, roles) = Rivulet::running(&[], ["ingest"]).await.unwrap();
     let config = Config {
         children: 5,
         rate: 100.0,

@@ -3,7 +3,6 @@
 use std::process::Output;
 
 use rivulet_canary::{CHILD, PARENT};
-use rivulet_sandbox::TestBed;
 use rivulet_tests::{Rivulet, Role};
 use sqlx::Row as _;
 
@@ -26,11 +25,10 @@ async fn round(rivulet: &Rivulet, ingest: &Role, key: &str, patience: &str) -> (
 #[tokio::test(flavor = "multi_thread")]
 async fn it_arrives_and_counts_for_nobody() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let [ingest, _aggregate, _sink] = rivulet
-        .start(["ingest", "aggregate", "sink"])
-        .await
-        .unwrap();
+    let (rivulet, [ingest, _aggregate, _sink]) =
+        Rivulet::running(&[], ["ingest", "aggregate", "sink"])
+            .await
+            .unwrap();
     let (arrived, said) = round(&rivulet, &ingest, &rivulet.ingest_key, "60").await;
     assert!(arrived, "{said}");
     assert!(said.contains("in ClickHouse's history after"), "{said}");
@@ -71,8 +69,7 @@ async fn it_arrives_and_counts_for_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_says_how_far_its_events_came() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let [mut ingest] = rivulet.start(["ingest"]).await.unwrap();
+    let (rivulet, [mut ingest]) = Rivulet::running(&[], ["ingest"]).await.unwrap();
     let key = &rivulet.ingest_key;
     let complaint = async |ingest: &Role, key: &str| {
         let (arrived, said) = round(&rivulet, ingest, key, "2").await;

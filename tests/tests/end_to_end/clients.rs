@@ -7,10 +7,7 @@ use std::{
     process::Output,
 };
 
-use rivulet_sandbox::{
-    TestBed,
-    tools::{missing, not_tested, program},
-};
+use rivulet_sandbox::tools::{missing, not_tested, program};
 use rivulet_tests::Rivulet;
 use serde_json::json;
 use tokio::{process::Command, task::JoinSet};
@@ -128,8 +125,7 @@ async fn make_and_post(
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_are_made_as_the_docs_say_and_post() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let [ingest] = rivulet.start(["ingest"]).await.unwrap();
+    let (rivulet, [ingest]) = Rivulet::running(&[], ["ingest"]).await.unwrap();
     let url = format!("http://{}", ingest.address);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let (parent, child) = (Uuid::new_v4(), Uuid::new_v4());

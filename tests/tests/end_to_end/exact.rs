@@ -2,7 +2,6 @@
 
 use std::{fs::File, io::Write, path::PathBuf};
 
-use rivulet_sandbox::TestBed;
 use rivulet_simulator::ledger::{self, Line, Outcome};
 use rivulet_tests::{Rivulet, check};
 use serde_json::{Value, json};
@@ -14,9 +13,7 @@ const MEMORY: u64 = 256 << 20;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_table_equals_the_recount_of_the_ledger() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let roles = rivulet
-        .start(["ingest", "aggregate", "sink"])
+    let (rivulet, roles) = Rivulet::running(&[], ["ingest", "aggregate", "sink"])
         .await
         .unwrap();
     let ledger = rivulet.ledger(1);

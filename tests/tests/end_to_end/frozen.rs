@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use rivulet_sandbox::TestBed;
 use rivulet_simulator::{Config, run};
 use rivulet_tests::{Rivulet, check};
 use tokio_util::sync::CancellationToken;
@@ -20,11 +19,10 @@ async fn a_frozen_instance_is_replaced_and_fenced() {
         ("RIVULET_KAFKA_PROPERTIES", short_sessions),
         ("RIVULET_RATE", "2000"),
     ];
-    let rivulet = Rivulet::new(TestBed::new().await, &env).await.unwrap();
-    let [ingest, aggregate_a, aggregate_b, sink_a, sink_b] = rivulet
-        .start(["ingest", "aggregate", "aggregate", "sink", "sink"])
-        .await
-        .unwrap();
+    let (rivulet, [ingest, aggregate_a, aggregate_b, sink_a, sink_b]) =
+        Rivulet::running(&env, ["ingest", "aggregate", "aggregate", "sink", "sink"])
+            .await
+            .unwrap();
     let app = Config {
         children: 120,
         history_days: 8,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use chrono::Utc;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rivulet_sandbox::TestBed;
 use rivulet_simulator::{Config, run};
 use rivulet_tests::{Rivulet, Role, check};
 use tokio_util::sync::CancellationToken;
@@ -20,11 +19,12 @@ async fn killed_at_any_moment_nothing_is_lost_or_counted_twice() {
         ("RIVULET_KAFKA_PROPERTIES", short_sessions),
         ("RIVULET_RATE", "2000"),
     ];
-    let rivulet = Rivulet::new(TestBed::new().await, &env).await.unwrap();
-    let mut roles = rivulet
-        .start(["ingest", "ingest", "aggregate", "aggregate", "sink", "sink"])
-        .await
-        .unwrap();
+    let (rivulet, mut roles) = Rivulet::running(
+        &env,
+        ["ingest", "ingest", "aggregate", "aggregate", "sink", "sink"],
+    )
+    .await
+    .unwrap();
     // An app for each ingest, so that both have load.
     let apps = [1, 2].map(|seed| Config {
         children: 90,

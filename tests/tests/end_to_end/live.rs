@@ -7,7 +7,6 @@ use chrono::{NaiveDate, Utc};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use reqwest::{Client, StatusCode};
-use rivulet_sandbox::TestBed;
 use rivulet_simulator::{Config, run};
 use rivulet_tests::Rivulet;
 use serde_json::Value;
@@ -99,11 +98,10 @@ impl Listener {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_listeners_miss_nothing() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let [ingest, mut aggregate, sink, api] = rivulet
-        .start(["ingest", "aggregate", "sink", "api"])
-        .await
-        .unwrap();
+    let (rivulet, [ingest, mut aggregate, sink, api]) =
+        Rivulet::running(&[], ["ingest", "aggregate", "sink", "api"])
+            .await
+            .unwrap();
     let app = Config {
         children: 250,
         history_days: 3,

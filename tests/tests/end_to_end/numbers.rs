@@ -6,7 +6,6 @@ use chrono::Utc;
 use clickhouse::Row;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use rivulet_sandbox::TestBed;
 use rivulet_tests::Rivulet;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -47,9 +46,7 @@ struct Stored {
 #[tokio::test(flavor = "multi_thread")]
 async fn doubles_reach_both_stores_to_the_bit() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let roles = rivulet
-        .start(["ingest", "aggregate", "sink"])
+    let (rivulet, roles) = Rivulet::running(&[], ["ingest", "aggregate", "sink"])
         .await
         .unwrap();
     let (parent, child) = (Uuid::new_v4(), Uuid::new_v4());

@@ -7,7 +7,7 @@ use std::{
 };
 
 use reqwest::Client;
-use rivulet_sandbox::{TestBed, tools};
+use rivulet_sandbox::tools;
 use rivulet_tests::{Rivulet, Role};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -92,8 +92,7 @@ async fn a_parent_and_a_browser() {
         ("RIVULET_TOKEN_SECRET", SECRET),
         ("RIVULET_TOKEN_AUDIENCE", AUDIENCE),
     ];
-    let rivulet = Rivulet::new(TestBed::new().await, &env).await.unwrap();
-    let [ingest] = rivulet.start(["ingest"]).await.unwrap();
+    let (rivulet, [ingest]) = Rivulet::running(&env, ["ingest"]).await.unwrap();
     let mut families = serde_json::Map::new();
     for family in &FAMILIES {
         families.insert(

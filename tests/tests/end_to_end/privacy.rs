@@ -8,7 +8,6 @@ use std::{
 };
 
 use chrono::{SecondsFormat, Utc};
-use rivulet_sandbox::TestBed;
 use rivulet_simulator::{ASSISTANT_PHRASES, CHILD_PHRASES, Config, ledger::Line, run};
 use rivulet_tests::{Rivulet, Role, raw_records};
 use serde_json::{Value, json};
@@ -46,13 +45,10 @@ async fn send(ingest: &Role, key: &str, path: &str, body: &Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_logged_or_stored_and_an_event_is_soon_there() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[("RIVULET_LOG", "trace")])
-        .await
-        .unwrap();
-    let [ingest, aggregate, sink] = rivulet
-        .start(["ingest", "aggregate", "sink"])
-        .await
-        .unwrap();
+    let (rivulet, [ingest, aggregate, sink]) =
+        Rivulet::running(&[("RIVULET_LOG", "trace")], ["ingest", "aggregate", "sink"])
+            .await
+            .unwrap();
 
     // One's own first event.
     let (parent, child, id) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());

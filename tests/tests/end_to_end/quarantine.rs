@@ -259,11 +259,10 @@ async fn refused_records_are_replayed_once_for_both_consumers_and_counted_once()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_stops_both_consumers_until_they_are_resumed() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let [ingest, mut aggregate, mut sink] = rivulet
-        .start(["ingest", "aggregate", "sink"])
-        .await
-        .unwrap();
+    let (rivulet, [ingest, mut aggregate, mut sink]) =
+        Rivulet::running(&[], ["ingest", "aggregate", "sink"])
+            .await
+            .unwrap();
     produce(&rivulet, "speech", &vec!["{\"v\":99}".to_owned(); 6_000]).await;
     let app = App::register(&rivulet, &ingest).await;
     for role in [&aggregate, &sink] {
@@ -313,9 +312,7 @@ async fn a_flood_stops_both_consumers_until_they_are_resumed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_ingest_lets_through_is_in_neither_store() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let roles = rivulet
-        .start(["ingest", "aggregate", "sink"])
+    let (rivulet, roles) = Rivulet::running(&[], ["ingest", "aggregate", "sink"])
         .await
         .unwrap();
     let app = App::register(&rivulet, &roles[0]).await;

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use rivulet_sandbox::TestBed;
 use rivulet_simulator::Config;
 use rivulet_tests::{Rivulet, check};
 use serde_json::Value;
@@ -30,9 +29,7 @@ async fn rebuild(rivulet: &Rivulet, args: &[&str]) -> (String, Option<i32>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn edited_rows_are_found_and_mended_under_load() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let roles = rivulet
-        .start(["ingest", "aggregate", "sink"])
+    let (rivulet, roles) = Rivulet::running(&[], ["ingest", "aggregate", "sink"])
         .await
         .unwrap();
     let before = Config {
@@ -142,9 +139,7 @@ async fn edited_rows_are_found_and_mended_under_load() {
 #[tokio::test(flavor = "multi_thread")]
 async fn children_that_cannot_be_recounted_are_named_and_passed_over() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let roles = rivulet
-        .start(["ingest", "aggregate", "sink"])
+    let (rivulet, roles) = Rivulet::running(&[], ["ingest", "aggregate", "sink"])
         .await
         .unwrap();
     let app = Config {

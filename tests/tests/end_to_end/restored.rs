@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use rivulet_sandbox::TestBed;
 use rivulet_simulator::{Config, run};
 use rivulet_tests::{Rivulet, Role, check};
 use tokio_util::sync::CancellationToken;
@@ -34,11 +33,10 @@ fn statements() -> &'static str {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_restored_alone_is_filled_up_from_kafka() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let [ingest, _aggregate, mut sink] = rivulet
-        .start(["ingest", "aggregate", "sink"])
-        .await
-        .unwrap();
+    let (rivulet, [ingest, _aggregate, mut sink]) =
+        Rivulet::running(&[], ["ingest", "aggregate", "sink"])
+            .await
+            .unwrap();
     simulate(&rivulet, &ingest, 1).await;
 
     let database = &rivulet.bed.clickhouse_database;

@@ -391,9 +391,7 @@ async fn a_collector_that_hangs_costs_no_event() {
         ("OTEL_BSP_MAX_QUEUE_SIZE", "4"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4"),
     ];
-    let rivulet = Rivulet::new(TestBed::new().await, &env).await.unwrap();
-    let roles = rivulet
-        .start(["ingest", "aggregate", "sink"])
+    let (rivulet, roles) = Rivulet::running(&env, ["ingest", "aggregate", "sink"])
         .await
         .unwrap();
     let Family { child, .. } = family(&rivulet, &roles[0]).await;

@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::Utc;
-use rivulet_sandbox::TestBed;
 use rivulet_simulator::{Config, run};
 use rivulet_tests::{Rivulet, check, raw_records};
 use serde_json::Value;
@@ -14,9 +13,7 @@ use tokio_util::sync::CancellationToken;
 #[ignore = "tests/sabotage runs it, on a build that can write the next version"]
 async fn records_of_the_next_version_are_counted_beside_ours() {
     let _turn = crate::turn::of(module_path!());
-    let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
-    let ours = rivulet
-        .start(["ingest", "aggregate", "sink"])
+    let (rivulet, ours) = Rivulet::running(&[], ["ingest", "aggregate", "sink"])
         .await
         .unwrap();
     let next = [("RIVULET_SABOTAGE", "next-version".to_owned())];
