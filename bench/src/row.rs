@@ -80,6 +80,14 @@ pub(crate) struct EventRow<'a> {
     pub(crate) topic_incarnation: &'a str,
 }
 
+/// Fills columns with the fields of the same names, given or not.
+macro_rules! take {
+    ($row:ident from $data:ident: $($field:ident)+; texts $($text:ident)*) => {
+        $($row.$field = $data.$field.into();)+
+        $($row.$text = $data.$text.as_deref();)*
+    };
+}
+
 impl<'a> EventRow<'a> {
     /// The row of `record`, number `index` of the run.
     pub(crate) fn new(record: &'a Record<'a>, index: usize) -> Self {
@@ -115,55 +123,24 @@ impl<'a> EventRow<'a> {
         match &record.data {
             Data::Interaction(data) => {
                 row.interaction_action = Some(data.action.as_str());
-                row.activity_id = data.activity_id;
-                row.subject = data.subject.as_deref();
-                row.topic = data.topic.as_deref();
-                row.is_correct = data.is_correct;
-                row.response_time_ms = data.response_time_ms;
-                row.duration_ms = data.duration_ms;
-                row.confidence = data.confidence;
-                row.difficulty = data.difficulty;
-                row.rating = data.rating;
-                row.xp = data.xp;
-                row.stars = data.stars;
-                row.badge = data.badge.as_deref();
+                take!(row from data: activity_id is_correct response_time_ms duration_ms confidence difficulty rating
+                      xp stars; texts subject topic badge);
             }
             Data::Message(data) => {
-                row.conversation_id = Some(data.conversation_id);
-                row.sequence = Some(data.sequence);
                 row.role = Some(data.role.as_str());
-                row.topic = data.topic.as_deref();
-                row.chars = data.chars;
-                row.words = data.words;
-                row.is_question = Some(data.is_question);
-                row.is_free_form = Some(data.is_free_form);
-                row.aha_moment = Some(data.aha_moment);
-                row.was_filtered = Some(data.was_filtered);
-                row.selected_choice = data.selected_choice;
-                row.depth_level = data.depth_level;
-                row.tokens_used = data.tokens_used;
-                row.processing_time_ms = data.processing_time_ms;
-                row.filter_reason = data.filter_reason.as_deref();
+                take!(row from data: conversation_id sequence chars words is_question is_free_form aha_moment
+                      was_filtered selected_choice depth_level tokens_used processing_time_ms;
+                      texts topic filter_reason);
             }
             Data::Speech(data) => {
-                row.audio_session_id = Some(data.audio_session_id);
-                row.window_ms = Some(data.window_ms);
-                row.child_words = Some(data.child_words);
-                row.adult_words = Some(data.adult_words);
-                row.child_vocalizations = Some(data.child_vocalizations);
-                row.conversational_turns = Some(data.conversational_turns);
-                row.utterances = Some(data.utterances);
-                row.unique_words = Some(data.unique_words);
-                row.new_words = Some(data.new_words);
-                row.snr_db = data.snr_db;
-                row.language = data.language.as_deref();
-                row.model_version = data.model_version.as_deref();
+                take!(row from data: audio_session_id window_ms child_words adult_words child_vocalizations
+                      conversational_turns utterances unique_words new_words snr_db; texts language model_version);
             }
             Data::Session(data) => {
                 row.session_action = Some(data.action.as_str());
-                row.active_ms = Some(data.active_ms);
                 row.kind = data.kind.map(|word| word.as_str());
                 row.device_type = data.device_type.map(|word| word.as_str());
+                take!(row from data: active_ms; texts);
             }
         }
         row
