@@ -15,6 +15,16 @@ use tokio::process::{Child, Command};
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(45);
 
+/// Where each command listens.
+const LISTEN: [(&str, &str); 6] = [
+    ("ingest", "RIVULET_LISTEN"),
+    ("aggregate", "RIVULET_AGGREGATE_LISTEN"),
+    ("sink", "RIVULET_SINK_LISTEN"),
+    ("api", "RIVULET_API_LISTEN"),
+    ("canary", "RIVULET_CANARY_LISTEN"),
+    ("verify", "RIVULET_VERIFY_LISTEN"),
+];
+
 /// A role in a process of its own. Killed when dropped.
 pub struct Role {
     program: PathBuf,
@@ -38,27 +48,15 @@ impl Role {
         log: Option<PathBuf>,
     ) -> Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let mut env = env.to_vec();
-        for listen in [
-            "RIVULET_LISTEN",
-            "RIVULET_AGGREGATE_LISTEN",
-            "RIVULET_SINK_LISTEN",
-            "RIVULET_API_LISTEN",
-            "RIVULET_CANARY_LISTEN",
-            "RIVULET_VERIFY_LISTEN",
-        ] {
-            // Only one of them matters, unless it is every role in one process.
-            env.push((listen, "127.0.0.1:0".to_owned()));
-        }
-        let listen = match name.split(' ').next().unwrap_or_default() {
-            "aggregate" => "RIVULET_AGGREGATE_LISTEN",
-            "canary" => "RIVULET_CANARY_LISTEN",
-            "sink" => "RIVULET_SINK_LISTEN",
-            "api" => "RIVULET_API_LISTEN",
-            "verify" => "RIVULET_VERIFY_LISTEN",
-            _ => "RIVULET_LISTEN",
-        };
-        env.push((listen, address.clone()));
+        let role = name.split(' ').next().unwrap_or_default();
+        let own = LISTEN.iter().find(|(of, _)| *of == role);
+        let (_, own) = own.unwrap_or(&LISTEN[0]);
+        // Only one of them matters, unless it is every role in one process.
+        let listen = LISTEN.map(|(_, variable)| match variable == *own {
+            true => (variable, address.clone()),
+            false => (variable, "127.0.0.1:0".to_owned()),
+        });
+        let env = [env, &listen].concat();
         let child = spawn(&program, name, &env, log.as_deref())?;
         Ok(Self {
             program,
@@ -75,19 +73,12 @@ impl Role {
     /// # Errors
     /// It ended, or is not ready in time.
     pub async fn ready(&mut self) -> Result<()> {
-        let url = format!("http://{}/readyz", self.address);
-        let client = reqwest::Client::builder().no_proxy().build()?;
         let began = Instant::now();
         loop {
             self.assert_running()?;
-            let why = match client
-                .get(&url)
-                .timeout(Duration::from_secs(2))
-                .send()
-                .await
-            {
-                Ok(answer) if answer.status().is_success() => return Ok(()),
-                Ok(answer) => answer.text().await.unwrap_or_default(),
+            let why = match self.get("/readyz").await {
+                Ok((true, _)) => return Ok(()),
+                Ok((false, why)) => why,
                 Err(error) => error.to_string(),
             };
             if began.elapsed() > READY_WITHIN {
@@ -95,6 +86,14 @@ impl Role {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Whether it says yes, and what.
+    async fn get(&self, path: &str) -> Result<(bool, String)> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let request = client.get(format!("http://{}{path}", self.address));
+        let answer = request.timeout(Duration::from_secs(5)).send().await?;
+        Ok((answer.status().is_success(), answer.text().await?))
     }
 
     /// Waits until all of these are ready.
@@ -151,12 +150,10 @@ impl Role {
     /// # Errors
     /// It does not in time.
     pub async fn unready(&self, why: &str) -> Result<()> {
-        let url = format!("http://{}/readyz", self.address);
-        let client = reqwest::Client::builder().no_proxy().build()?;
         let began = Instant::now();
         loop {
-            let said = match client.get(&url).send().await {
-                Ok(answer) => answer.text().await?,
+            let said = match self.get("/readyz").await {
+                Ok((_, said)) => said,
                 Err(error) => error.to_string(),
             };
             if said.contains(why) {
@@ -242,13 +239,7 @@ impl Role {
     /// # Errors
     /// It does not answer.
     pub async fn counter(&self, name: &str) -> Result<f64> {
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        let text = client
-            .get(format!("http://{}/metrics", self.address))
-            .send()
-            .await?
-            .text()
-            .await?;
+        let (_, text) = self.get("/metrics").await?;
         let samples = text.lines().filter(|line| line.starts_with(name));
         Ok(samples
             .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
