@@ -1,8 +1,8 @@
 //! Server-sent events: what has changed of children, as it is committed.
 //!
-//! A stream tells a child's state whole, then what has changed of it, from a [feed](crate::feed) that all
-//! streams share. Several commits may be told at once. `id` is a hash of all that the client was told; whoever
-//! comes back with it, to any node, hears nothing until something has changed.
+//! A stream sends a child's whole state, and then what has changed of it, from a [feed](crate::feed) that all streams
+//! share. Several commits may be sent at once. `id` is a hash of all that the client got. A client that comes back with
+//! it, to any node, gets nothing until something has changed.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -46,10 +46,10 @@ const CHILDREN: i64 = 256;
 
 /// What changes of a child
 ///
-/// Server-sent events, as long as the connection lasts. Each event `update` is the JSON of an `Update`: at
-/// first the last 31 days whole, then only what has changed, about a quarter of a second after it was
-/// committed. Whoever comes back with `Last-Event-ID` hears nothing until something has changed. A comment
-/// every 15 s keeps the connection open.
+/// Server-sent events, as long as the connection lasts. Each event `update` is the JSON of an `Update`: at first the
+/// last 31 days whole, then only what has changed, about a quarter of a second after it was committed. A client that
+/// comes back with `Last-Event-ID` gets nothing until something has changed. A comment every 15 s keeps the connection
+/// open.
 #[utoipa::path(
     get,
     path = "/v1/children/{id}/live",

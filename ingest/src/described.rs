@@ -254,7 +254,7 @@ pub(crate) struct RegisteredChild {
     deleted_at: Option<DateTime<Utc>>,
 }
 
-/// Whoever asks may be refused for these reasons.
+/// The refusals that any request may get.
 fn everywhere() -> Vec<Problem> {
     vec![
         Problem::Unauthorized(None),
@@ -273,7 +273,7 @@ fn everywhere() -> Vec<Problem> {
     ]
 }
 
-/// Whoever sends a body, for these too.
+/// The refusals that a request with a body may get.
 fn with_body() -> Vec<Problem> {
     let config = Config::default();
     let mut problems = everywhere();

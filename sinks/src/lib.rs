@@ -1,10 +1,9 @@
 //! The sink: reads events from Kafka and inserts them into ClickHouse, always in the same blocks, whatever happens.
 //!
-//! Each partition's records are gathered into a *range* of offsets ([`range`]), encoded on the way
-//! ([`row`]). A range is begun in PostgreSQL, inserted into ClickHouse as one block under a token
-//! made of its offsets, and finished in PostgreSQL ([`delivery`]). Whoever finds a range begun forms
-//! the same one again and inserts it under the same token, which ClickHouse takes once. What
-//! `analytics` withholds never leaves for ClickHouse ([`progress`]).
+//! Each partition's records are gathered into a *range* of offsets ([`range`]), and encoded at once ([`row`]). A range
+//! is begun in PostgreSQL, inserted into ClickHouse as one block under a token made of its offsets, and finished in
+//! PostgreSQL ([`delivery`]). An instance that finds a range begun forms the same range again and inserts it under the
+//! same token, which ClickHouse takes only once. What `analytics` withholds is never sent to ClickHouse ([`progress`]).
 //!
 //! One task ([`run`]) owns the records that are not inserted yet ([`buffer`]). Inserts of different partitions run at
 //! the same time; a partition has only one at a time.
