@@ -3,7 +3,8 @@
 rivulet_telemetry::metrics! {
     roles "aggregate";
 
-    /// Records of committed batches: counted into the rollups, a repeated event, or quarantined
+    /// Records of committed batches: counted into the rollups, a repeated event, quarantined, or dropped because the
+    /// child was erased
     EVENTS: Counter["type", "outcome"] = "rivulet_aggregator_events_total", Count;
     /// Records in a committed transaction
     BATCH_RECORDS: Histogram = "rivulet_aggregator_batch_records", Count;

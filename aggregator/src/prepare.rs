@@ -12,6 +12,7 @@ use rivulet_consumer::{
 };
 use rivulet_events::{ChildId, Identity, Record};
 use rivulet_quarantine::Share;
+use rivulet_registry::tombstones::Tombstones;
 
 use crate::rollup::Rollup;
 
@@ -55,6 +56,8 @@ pub(crate) struct Prepared {
     pub(crate) events: Vec<DistinctEvent>,
     pub(crate) rollup: Rollup,
     pub(crate) poison: Vec<Poison>,
+    /// Part and record of each event that was dropped, because its child was erased.
+    erased: Vec<(usize, usize)>,
 }
 
 impl Prepared {
@@ -103,7 +106,34 @@ impl Prepared {
             received_at,
             poison,
             parts,
+            erased: Vec::new(),
         }
+    }
+
+    /// Takes out what is of children who were erased, by tombstones up to the number `to`.
+    pub(crate) fn erase(&mut self, tombstones: &Tombstones, to: i64) {
+        if tombstones.is_empty() {
+            return;
+        }
+        let children: AHashSet<_> = self.events.iter().map(|event| event.child).collect();
+        let gone: AHashSet<_> = children
+            .into_iter()
+            .filter(|child| tombstones.has(child.uuid(), to))
+            .collect();
+        for child in &gone {
+            self.rollup.forget(*child);
+        }
+        let events = self
+            .events
+            .extract_if(.., |event| gone.contains(&event.child));
+        self.erased
+            .extend(events.map(|event| (event.part, event.record)));
+        let payload = |poison: &Poison| &*self.parts[poison.part].records[poison.record].payload;
+        let poison = self
+            .poison
+            .extract_if(.., |poison| tombstones.any_in(payload(poison), to));
+        self.erased
+            .extend(poison.map(|poison| (poison.part, poison.record)));
     }
 
     /// Takes out the events that were counted before this batch. Only the children that have such
@@ -210,6 +240,11 @@ impl Prepared {
             let account = accounts.entry(key(poison.part, poison.record)).or_default();
             account.duplicates -= 1;
             account.quarantined += 1;
+        }
+        for (part, record) in &self.erased {
+            let account = accounts.entry(key(*part, *record)).or_default();
+            account.duplicates -= 1;
+            account.erased += 1;
         }
         accounts
     }

@@ -206,6 +206,7 @@ impl Worker {
             count(kind, "counted", account.counted);
             count(kind, "duplicate", account.duplicates);
             count(kind, "quarantined", account.quarantined);
+            count(kind, "erased", account.erased);
         }
         let records: usize = batch.parts.iter().map(|part| part.records.len()).sum();
         BATCH_RECORDS.record(records as f64);

@@ -17,6 +17,7 @@ use rivulet_aggregator::{
     recompute::{Compared, Recompute, blames_rows, make_partitions},
 };
 use rivulet_events::{ChildId, DecodeError, EventType, Record, record::child_of};
+use rivulet_registry::tombstones;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use tokio::io::AsyncBufReadExt as _;
@@ -168,7 +169,8 @@ fn is_timeout(error: &sqlx::Error) -> bool {
 async fn compare(stores: &Stores, children: &[ChildId], write: bool) -> Result<Rebuilt, Error> {
     let since = Utc::now().date_naive() - Days::new(HISTORY_DAYS);
     let mut session = Recompute::begin(&stores.pool, COMPARE).await?;
-    let recount = recount(stores, session.connection(), children, since).await?;
+    let children = not_erased(session.connection(), children).await?;
+    let recount = recount(stores, session.connection(), &children, since).await?;
     let mut found = Rebuilt {
         compared: session.compare(&recount.of, &recount.rollup, since).await?,
         not_recounted: recount.not_recounted,
@@ -186,12 +188,26 @@ async fn compare(stores: &Stores, children: &[ChildId], write: bool) -> Result<R
         let wrong: Vec<ChildId> = differing.into_iter().map(ChildId::new).collect();
         make_partitions(&stores.pool, &recount.rollup).await?;
         let mut session = Recompute::begin(&stores.pool, REPLACE).await?;
+        // What is erased now is deleted after this transaction.
+        tombstones::hold(session.connection()).await?;
+        let wrong = not_erased(session.connection(), &wrong).await?;
         let recount = self::recount(stores, session.connection(), &wrong, since).await?;
         session.compare(&recount.of, &recount.rollup, since).await?;
         found.written = session.replace().await?;
         found.not_recounted.extend(recount.not_recounted);
     }
     Ok(found)
+}
+
+/// Of who is being erased one store may have something that the other has not any more.
+async fn not_erased(
+    conn: &mut PgConnection,
+    children: &[ChildId],
+) -> Result<Vec<ChildId>, sqlx::Error> {
+    let ids: Vec<Uuid> = children.iter().map(|child| child.uuid()).collect();
+    let erased = tombstones::erased(conn, &ids).await?;
+    let is_left = |child: &&ChildId| !erased.contains(&child.uuid());
+    Ok(children.iter().filter(is_left).copied().collect())
 }
 
 async fn find(stores: &Stores, children: &Children) -> Result<Vec<ChildId>, Error> {

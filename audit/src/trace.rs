@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use memchr::memmem;
 use rdkafka::Message as _;
-use rivulet_events::EventType;
+use rivulet_events::{ChildId, EventType};
+use rivulet_registry::tombstones;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -56,6 +57,8 @@ pub enum RecordStatus {
     DuplicateOf(i64),
     /// Kept out of the history, because `analytics` was not granted for this copy or the first.
     Withheld,
+    /// Its child was erased: nothing of it is kept, whatever was stored before.
+    Erased,
     /// Could not be processed. The text is what the quarantine says.
     Quarantined(String),
     /// The consumer passed it, and it is nowhere: `rivulet verify` finds it too.
@@ -185,6 +188,7 @@ async fn in_rollups(
         .iter()
         .find(|copy| copy.rollups == RecordStatus::Counted);
     Ok(match counted {
+        _ if is_erased(stores, event.child).await? => RecordStatus::Erased,
         _ if !uncounted.is_empty() => RecordStatus::Unaccounted,
         None => RecordStatus::Counted,
         Some(copy) => RecordStatus::DuplicateOf(copy.offset),
@@ -212,11 +216,20 @@ async fn in_history(
     let Some(event) = found.event else {
         return Ok(RecordStatus::Unaccounted);
     };
+    if is_erased(stores, event.child).await? {
+        return Ok(RecordStatus::Erased);
+    }
     let withheld = stores::withheld(&stores.pool, range, &[(event.child, event.identity)]).await?;
     if !event.analytics || !withheld.is_empty() {
         return Ok(RecordStatus::Withheld);
     }
     Ok(RecordStatus::Unaccounted)
+}
+
+async fn is_erased(stores: &Stores, child: ChildId) -> Result<bool, Error> {
+    let conn = &mut *stores.pool.acquire().await?;
+    let erased = tombstones::erased(conn, &[child.uuid()]).await?;
+    Ok(!erased.is_empty())
 }
 
 /// What the quarantine says of it.

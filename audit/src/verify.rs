@@ -7,6 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rdkafka::Message as _;
 use rivulet_consumer::ledger;
 use rivulet_events::ChildId;
+use rivulet_registry::tombstones;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -103,6 +104,8 @@ pub struct Side {
     pub quarantined: u64,
     /// By its books, of the counted: not for ClickHouse.
     pub withheld: u64,
+    /// By its books: dropped, because the child was erased.
+    pub erased: u64,
     /// Records that it has not come to yet.
     pub waiting: u64,
     /// Records that it passed and that are nowhere, or where they should not be; and records by
@@ -117,6 +120,7 @@ impl std::iter::Sum for Side {
             duplicates: sum.duplicates + side.duplicates,
             quarantined: sum.quarantined + side.quarantined,
             withheld: sum.withheld + side.withheld,
+            erased: sum.erased + side.erased,
             waiting: sum.waiting + side.waiting,
             unaccounted: sum.unaccounted + side.unaccounted,
         })
@@ -333,10 +337,20 @@ impl<'a> Audit<'a> {
         suspects: Vec<(&Seen, &'static str)>,
     ) -> Result<(), Error> {
         let of = &self.ranges[range];
+        // Of who was erased nothing is to be found, whatever was stored before.
+        let children = suspects.iter().filter_map(|(seen, _)| seen.event);
+        let mut children: Vec<Uuid> = children.map(|event| event.child.uuid()).collect();
+        children.sort_unstable();
+        children.dedup();
+        let conn = &mut *self.stores.pool.acquire().await?;
+        let erased = tombstones::erased(conn, &children).await?;
         let offsets: Vec<i64> = suspects.iter().map(|(seen, _)| seen.offset).collect();
         let excused = stores::quarantined(&self.stores.pool, consumer.name(), of, &offsets).await?;
         for (seen, problem) in suspects {
-            if excused.contains_key(&seen.offset) {
+            let is_erased = seen
+                .event
+                .is_some_and(|event| erased.contains(&event.child.uuid()));
+            if is_erased || excused.contains_key(&seen.offset) {
                 continue;
             }
             let counts = self.rows.entry((range, seen.hour)).or_default();
@@ -408,10 +422,11 @@ impl<'a> Audit<'a> {
             duplicates: account.duplicates,
             quarantined: account.quarantined,
             withheld: account.withheld,
+            erased: account.erased,
             waiting: *counts.waiting.of(consumer),
             unaccounted: *counts.unaccounted.of(consumer),
         };
-        let booked = account.counted + account.duplicates + account.quarantined;
+        let booked = account.counted + account.duplicates + account.quarantined + account.erased;
         let passed = counts.records - side.waiting;
         let is_open = self.books.position(consumer.name(), range).is_some();
         if !counts.partial && booked != passed && is_open {

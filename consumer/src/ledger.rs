@@ -21,6 +21,8 @@ pub struct Account {
     pub quarantined: u64,
     /// Of the counted, those that `analytics` keeps out of ClickHouse.
     pub withheld: u64,
+    /// Dropped, because their child was erased.
+    pub erased: u64,
 }
 
 /// The hour of a Kafka timestamp in Unix milliseconds, in hours since 1970; 0 where there is none.
@@ -43,16 +45,17 @@ pub async fn add<'a, 'e: 'a>(
     sqlx::query(
         "INSERT INTO consumer_ledger AS l
              (consumer, topic, partition, topic_incarnation, hour,
-              counted, duplicates, quarantined, withheld)
-         SELECT $1, topic, partition, incarnation, to_timestamp(hour * 3600), c, d, q, w
+              counted, duplicates, quarantined, withheld, erased)
+         SELECT $1, topic, partition, incarnation, to_timestamp(hour * 3600), c, d, q, w, x
          FROM unnest($2::text[], $3::int[], $4::text[], $5::bigint[],
-                     $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
-             AS e (topic, partition, incarnation, hour, c, d, q, w)
+                     $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])
+             AS e (topic, partition, incarnation, hour, c, d, q, w, x)
          ON CONFLICT (consumer, topic, partition, topic_incarnation, hour) DO UPDATE
          SET counted = l.counted + excluded.counted,
              duplicates = l.duplicates + excluded.duplicates,
              quarantined = l.quarantined + excluded.quarantined,
-             withheld = l.withheld + excluded.withheld",
+             withheld = l.withheld + excluded.withheld,
+             erased = l.erased + excluded.erased",
     )
     .bind(consumer)
     .bind(entries.iter().map(|entry| entry.0.topic).bind_iter())
@@ -63,6 +66,7 @@ pub async fn add<'a, 'e: 'a>(
     .bind(column(|account| account.duplicates).bind_iter())
     .bind(column(|account| account.quarantined).bind_iter())
     .bind(column(|account| account.withheld).bind_iter())
+    .bind(column(|account| account.erased).bind_iter())
     .execute(conn)
     .await
     .map(drop)

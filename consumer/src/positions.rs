@@ -57,7 +57,7 @@ macro_rules! compare_and_set {
             WHERE p.consumer = $1 AND p.topic = held.topic AND p.partition = held.partition
                 AND p.topic_incarnation = held.incarnation AND p.next_offset = held.expected AND ",
             $only_if,
-            " RETURNING p.topic, p.partition"
+            " RETURNING p.topic, p.partition, (SELECT coalesce(max(number), 0) FROM tombstones)"
         )
     };
 }
@@ -69,17 +69,18 @@ const ADVANCE: &str = compare_and_set!(
     only_if: "p.pending_end IS NULL"
 );
 const BEGIN_RANGE: &str = compare_and_set!(
-    set: "pending_end = held.next",
+    set: "pending_end = held.next, pending_tombstone = (SELECT coalesce(max(number), 0) FROM tombstones)",
     only_if: "p.pending_end IS NULL"
 );
 const FINISH_RANGE: &str = compare_and_set!(
-    set: "next_offset = held.next, pending_end = NULL, consumed_until = greatest(p.consumed_until, held.until),
+    set: "next_offset = held.next, pending_end = NULL, pending_tombstone = NULL, consumed_until = greatest(p.consumed_until, held.until),
           ledger_to = held.next,
           ledger_from = CASE p.ledger_to WHEN held.expected THEN p.ledger_from ELSE held.expected END",
     only_if: "p.pending_end = held.next"
 );
 
-/// Moves every part's position from `expected` to `next`: all of them, or it is an error.
+/// Moves every part's position from `expected` to `next`: all of them, or it is an error. Returns the number of the
+/// newest tombstone (`rivulet_registry::tombstones`), which a transaction that holds must heed.
 ///
 /// # Errors
 /// [`Error::Fenced`] names the partitions that were not where they should be.
@@ -87,13 +88,14 @@ pub async fn advance(
     conn: &mut PgConnection,
     consumer: &str,
     parts: &[Advance<'_>],
-) -> Result<(), Error> {
+) -> Result<i64, Error> {
     compare_and_set(conn, ADVANCE, consumer, parts).await
 }
 
 /// Before records go to a store outside of this database: notes that `[expected, next)` of each
 /// part is on its way. Until [`finish_range`], a consumer that opens the partition gets exactly these
-/// records again, as a part with `pending_end`.
+/// records again, as a part with `pending_end`. Returns the number of the newest
+/// tombstone (`rivulet_registry::tombstones`): whose events are not to be in the block, now and whenever it is formed again.
 ///
 /// # Errors
 /// [`Error::Fenced`] names the partitions that were elsewhere, or had a range begun already.
@@ -101,8 +103,34 @@ pub async fn begin_range(
     conn: &mut PgConnection,
     consumer: &str,
     parts: &[Advance<'_>],
-) -> Result<(), Error> {
+) -> Result<i64, Error> {
     compare_and_set(conn, BEGIN_RANGE, consumer, parts).await
+}
+
+/// The number that [`begin_range`] returned for this range, which was begun before.
+///
+/// # Errors
+/// [`Error::Fenced`] where no such range was begun.
+pub async fn begun_range(
+    conn: &mut PgConnection,
+    consumer: &str,
+    part: &Advance<'_>,
+) -> Result<i64, Error> {
+    let begun: Option<i64> = sqlx::query_scalar(
+        // A range that a release before tombstones has begun was formed with everybody.
+        "SELECT coalesce(pending_tombstone, 0) FROM kafka_positions
+         WHERE consumer = $1 AND topic = $2 AND partition = $3 AND topic_incarnation = $4
+           AND next_offset = $5 AND pending_end = $6",
+    )
+    .bind(consumer)
+    .bind(part.topic)
+    .bind(part.partition)
+    .bind(part.incarnation)
+    .bind(part.expected)
+    .bind(part.next)
+    .fetch_optional(conn)
+    .await?;
+    begun.ok_or_else(|| Error::Fenced(vec![(part.topic.to_owned(), part.partition)]))
 }
 
 /// After the store has them: moves each part's position over the range that was begun.
@@ -114,7 +142,8 @@ pub async fn finish_range(
     consumer: &str,
     parts: &[Advance<'_>],
 ) -> Result<(), Error> {
-    compare_and_set(conn, FINISH_RANGE, consumer, parts).await
+    let finished = compare_and_set(conn, FINISH_RANGE, consumer, parts).await;
+    finished.map(drop)
 }
 
 /// The time before which everything received was consumed, in every partition. `None` before the
@@ -139,14 +168,14 @@ async fn compare_and_set(
     statement: &'static str,
     consumer: &str,
     parts: &[Advance<'_>],
-) -> Result<(), Error> {
+) -> Result<i64, Error> {
     let statement = if sabotaged("compare-and-set") {
         let blind = statement.replace("p.next_offset = held.expected", "true");
         AssertSqlSafe(blind).into_sql_str()
     } else {
         statement.into_sql_str()
     };
-    let moved: Vec<(String, i32)> = sqlx::query(statement)
+    let moved: Vec<((String, i32), i64)> = sqlx::query(statement)
         .bind(consumer)
         .bind(column(parts, |part| part.topic))
         .bind(column(parts, |part| part.partition))
@@ -154,16 +183,16 @@ async fn compare_and_set(
         .bind(column(parts, |part| part.expected))
         .bind(column(parts, |part| part.next))
         .bind(column(parts, |part| part.received_at))
-        .try_map(|row: PgRow| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .try_map(|row: PgRow| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)))
         .fetch_all(conn)
         .await?;
     let fenced: Vec<_> = parts
         .iter()
         .map(|part| (part.topic.to_owned(), part.partition))
-        .filter(|key| !moved.contains(key))
+        .filter(|key| !moved.iter().any(|(moved, _)| moved == key))
         .collect();
     if fenced.is_empty() {
-        Ok(())
+        Ok(moved.first().map_or(0, |(_, tombstone)| *tombstone))
     } else {
         Err(Error::Fenced(fenced))
     }

@@ -1,6 +1,7 @@
 //! What the registry says of a child, and whether an event of it may be taken.
 
 use rivulet_zones::Zone;
+use uuid::Uuid;
 
 use crate::{
     data::{AgeGroup, EventType},
@@ -28,6 +29,20 @@ pub struct Registration {
 }
 
 impl Registration {
+    /// What is left of a child who was erased: that nothing of it may be taken.
+    #[must_use]
+    pub fn erased() -> Self {
+        Self {
+            parent_id: ParentId::new(Uuid::nil()),
+            age_group: AgeGroup::ALL[0],
+            timezone: Zone::utc(),
+            deleted: true,
+            coppa: false,
+            audio: false,
+            analytics: false,
+        }
+    }
+
     /// Whether an event of this type may be taken from a child in this state (`None`: unregistered).
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use rivulet_events::{ChildId, ParentId, data::AgeGroup};
 use rivulet_zones::Zone;
 use sqlx::{PgConnection, PgPool};
 
+use crate::tombstones;
+
 /// The consents a change speaks of; `None` stays as it was, and is not granted for a new parent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Consents {
@@ -47,6 +49,8 @@ pub async fn put_parent(
     consents: Consents,
     streaks: Option<bool>,
 ) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
+    refuse_erased(&mut transaction, id.uuid()).await?;
     let written = sqlx::query(
         "INSERT INTO parents AS p (id, timezone, coppa, audio, analytics, streaks)
          VALUES ($1, $2, coalesce($3, false), coalesce($4, false), coalesce($5, false),
@@ -66,12 +70,21 @@ pub async fn put_parent(
     .bind(consents.audio)
     .bind(consents.analytics)
     .bind(streaks)
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
     if written.rows_affected() == 0 {
         return Err(Error::Deleted);
     }
-    Ok(())
+    Ok(transaction.commit().await?)
+}
+
+/// Who was erased is not registered again. In the transaction that registers: an erasure waits for it.
+async fn refuse_erased(connection: &mut PgConnection, id: uuid::Uuid) -> Result<(), Error> {
+    tombstones::hold(connection).await?;
+    match tombstones::erased(connection, &[id]).await?.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Deleted),
+    }
 }
 
 /// Registers a child, changes it, or moves it to another parent.
@@ -85,6 +98,7 @@ pub async fn put_child(
     age_group: AgeGroup,
 ) -> Result<(), Error> {
     let mut transaction = pool.begin().await?;
+    refuse_erased(&mut transaction, id.uuid()).await?;
     // Parents are locked before children, here, below and in the import: no deadlocks.
     let alive: Option<bool> =
         sqlx::query_scalar("SELECT deleted_at IS NULL FROM parents WHERE id = $1 FOR SHARE")

@@ -13,6 +13,7 @@ use crate::{
     declarations::{Invalid, age_group, consents, id, streaks, timezone},
     families::Consents,
     json::{Unreadable, object},
+    tombstones,
 };
 
 /// Families a transaction; a failure undoes at most these.
@@ -201,6 +202,22 @@ impl Chunk {
     async fn transaction(self, pool: &PgPool) -> Result<(), (Option<u64>, Reason)> {
         let database = |error: sqlx::Error| (None, error.into());
         let mut transaction = pool.begin().await.map_err(database)?;
+        tombstones::hold(&mut transaction).await.map_err(database)?;
+        let all: Vec<Uuid> = self
+            .parents
+            .keys()
+            .chain(self.children.keys())
+            .copied()
+            .collect();
+        let erased = tombstones::erased(&mut transaction, &all).await;
+        for id in erased.map_err(database)? {
+            if let Some(parent) = self.parents.get(&id) {
+                return Err((Some(parent.line), Reason::DeletedParent));
+            }
+            if let Some(child) = self.children.get(&id) {
+                return Err((Some(child.line), Reason::DeletedChild(child.index)));
+            }
+        }
 
         let ids: Vec<Uuid> = self.parents.keys().copied().collect();
         let zones: Vec<&str> = self.parents.values().map(|p| p.timezone.name()).collect();

@@ -182,6 +182,17 @@ pub async fn list(pool: &PgPool) -> Result<Vec<ApiKey>, Error> {
     rows.into_iter().map(key).collect()
 }
 
+/// What the key with this SHA-256 is called.
+///
+/// # Errors
+/// PostgreSQL failed.
+pub async fn name(pool: &PgPool, sha256: &[u8; 32]) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT name FROM api_keys WHERE sha256 = $1")
+        .bind(&sha256[..])
+        .fetch_optional(pool)
+        .await
+}
+
 /// Gives a key these limits in place of those it had, in force on every node within 5 s.
 ///
 /// # Errors

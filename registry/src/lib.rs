@@ -29,6 +29,7 @@ mod limits;
 mod listen;
 mod metrics;
 mod shared;
+pub mod tombstones;
 
 pub use cache::{CacheConfig, FRESH, Registry};
 pub use import::{ImportError, Imported, import};

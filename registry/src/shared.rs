@@ -1,7 +1,7 @@
 //! What a node holds of the registry, and how it is read from PostgreSQL.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,6 +23,7 @@ use crate::metrics::READS;
 use crate::{
     entries::{AsOf, CacheEntries, Confirmation},
     keys::Grant,
+    tombstones,
 };
 
 /// How long one read of PostgreSQL may take.
@@ -213,9 +214,9 @@ impl Shared {
             .map(|id| self.entries.begin_read(*id))
             .collect();
         type Row = (Uuid, Uuid, String, String, bool, bool, bool, bool);
-        let rows: Vec<Row> = self
+        let (rows, erased) = self
             .on_pool(async |connection| {
-                sqlx::query_as(
+                let rows: Vec<Row> = sqlx::query_as(
                     "SELECT c.id, c.parent_id, c.age_group, p.timezone,
                             c.deleted_at IS NOT NULL OR p.deleted_at IS NOT NULL,
                             p.coppa, p.audio, p.analytics
@@ -223,11 +224,20 @@ impl Shared {
                      WHERE c.id = ANY($1)",
                 )
                 .bind(children)
-                .fetch_all(connection)
-                .await
+                .fetch_all(&mut *connection)
+                .await?;
+                let there: HashSet<Uuid> = rows.iter().map(|row| row.0).collect();
+                let missing = children.iter().copied().filter(|id| !there.contains(id));
+                let missing: Vec<_> = missing.collect();
+                Ok((rows, tombstones::erased(connection, &missing).await?))
             })
             .await?;
         let mut found: HashMap<Uuid, Known, RandomState> = HashMap::default();
+        found.extend(
+            erased
+                .into_iter()
+                .map(|id| (id, Known::Read(Some(Registration::erased())))),
+        );
         for (id, parent_id, age_group, timezone, deleted, coppa, audio, analytics) in rows {
             let (Some(age_group), Ok(timezone)) =
                 (AgeGroup::from_word(&age_group), timezone.parse())

@@ -8,8 +8,10 @@ use std::{collections::BTreeMap, slice, sync::Arc, time::Duration};
 use rivulet_consumer::{Handle, positions};
 use rivulet_kafka::Cluster;
 use rivulet_quarantine::{Breaker, Share};
+use rivulet_registry::tombstones::Tombstones;
 use rivulet_telemetry::Span;
 use sqlx::PgPool;
+use tokio::sync::Mutex;
 
 use crate::{
     backoff::Backoff,
@@ -24,6 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Deliverer {
     pub(crate) pool: PgPool,
+    pub(crate) tombstones: Mutex<Tombstones>,
     pub(crate) warehouse: Warehouse,
     pub(crate) handle: Handle,
     pub(crate) cluster: Cluster,
@@ -71,7 +74,7 @@ async fn deliver_in(span: Option<&Span>, deliverer: &Deliverer, mut range: Range
     }
     let begin = step("begin", "postgresql");
     let begun = match persist(deliverer, &range, || {
-        progress::begin(&deliverer.pool, &range, &rows)
+        progress::begin(&deliverer.pool, &deliverer.tombstones, &range, &rows)
     })
     .await
     {
@@ -80,11 +83,14 @@ async fn deliver_in(span: Option<&Span>, deliverer: &Deliverer, mut range: Range
     };
     drop(begin);
     let mut inserted = 0;
-    if let Begun::Insert { suppressed } = begun {
+    if let Begun::Insert { suppressed, erased } = begun {
         for offset in rows.offsets(&suppressed) {
             range.suppress(offset);
         }
-        let rows = rows.without(&suppressed);
+        let mut dropped = [suppressed, erased.rows.clone()].concat();
+        dropped.sort_unstable();
+        let rows = rows.without(&dropped);
+        metrics::erased(range.event_type(), erased.records());
         let is_ours = || {
             deliverer.handle.still_trying();
             deliverer.handle.is_current(&range.part)
@@ -110,7 +116,7 @@ async fn deliver_in(span: Option<&Span>, deliverer: &Deliverer, mut range: Range
             }
         }
         let _finish = step("finish", "postgresql");
-        let finish = || progress::finish(&deliverer.pool, &range, &poisonous);
+        let finish = || progress::finish(&deliverer.pool, &range, &poisonous, &erased);
         if let Err(outcome) = persist(deliverer, &range, finish).await {
             return outcome;
         }

@@ -1,5 +1,7 @@
 //! The sink's metrics.
 
+use rivulet_events::EventType;
+
 use crate::range::Range;
 
 rivulet_telemetry::metrics! {
@@ -17,6 +19,8 @@ rivulet_telemetry::metrics! {
     WITHHELD_EVENTS: Counter["event_type"] = "rivulet_history_withheld_events_total", Count;
     /// Copies kept out of ClickHouse because the event itself, their first copy, was withheld
     SUPPRESSED_EVENTS: Counter["event_type"] = "rivulet_history_suppressed_events_total", Count;
+    /// Events dropped because their child was erased
+    ERASED_EVENTS: Counter["event_type"] = "rivulet_history_erased_events_total", Count;
     /// Records set aside in the table `quarantine`, by code
     QUARANTINED_RECORDS: Counter["code"] = "rivulet_history_quarantined_records_total", Count;
     /// Ranges given up because another instance had the partition
@@ -38,6 +42,14 @@ pub(crate) fn retried(store: &'static str, reason: &'static str) {
 
 pub(crate) fn fenced() {
     FENCED_RANGES.increment(1);
+}
+
+pub(crate) fn erased(event_type: EventType, events: usize) {
+    if events > 0 {
+        ERASED_EVENTS
+            .with([event_type.as_str()])
+            .increment(events as u64);
+    }
 }
 
 pub(crate) fn buffered(bytes: usize) {

@@ -3,17 +3,21 @@
 
 use std::{convert::Infallible, time::Duration};
 
+use ahash::AHashSet;
 use chrono::{DateTime, Days, NaiveDate};
 use rivulet_consumer::{
     ledger,
     positions::{self, Advance},
 };
+use rivulet_registry::tombstones::{self, Tombstones};
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::{
     CONSUMER,
     range::{Quarantined, Range},
+    row::RowHead,
     rows::Frozen,
 };
 
@@ -23,11 +27,64 @@ const WITHHELD_DAYS: u64 = 45;
 /// The result of beginning a range.
 #[derive(Debug)]
 pub(crate) enum Begun {
-    /// The range is ours to insert, without the rows of these indices (sorted): the first copies of
-    /// those events were withheld.
-    Insert { suppressed: Vec<usize> },
+    /// The range is ours to insert, without the rows of these indices, which are sorted.
+    Insert {
+        /// The first copies of these events were withheld.
+        suppressed: Vec<usize>,
+        /// What is dropped, because its child was erased.
+        erased: Erased,
+    },
     /// There was nothing to insert, and the position is past the range.
     Settled,
+}
+
+/// What of a range is of children who were erased when it was begun.
+#[derive(Debug, Default)]
+pub(crate) struct Erased {
+    /// Indices of rows, sorted.
+    pub(crate) rows: Vec<usize>,
+    /// The offsets of these rows.
+    offsets: Vec<i64>,
+    /// The offsets of records that would else be in quarantine, sorted.
+    unfit: Vec<i64>,
+    /// Children whose withheld events are not to be remembered.
+    children: AHashSet<Uuid>,
+}
+
+impl Erased {
+    /// `suppressed`: indices of rows that are dropped for another reason.
+    fn of(
+        range: &Range,
+        rows: &Frozen,
+        suppressed: &[usize],
+        tombstones: &Tombstones,
+        to: i64,
+    ) -> Self {
+        if tombstones.is_empty() {
+            return Self::default();
+        }
+        let mut children: AHashSet<Uuid> = rows.heads().map(|head| head.child).collect();
+        children.extend(range.withheld.values());
+        children.retain(|child| tombstones.has(*child, to));
+        let is_erased = |(row, head): (usize, RowHead)| {
+            let dropped = suppressed.binary_search(&row).is_ok();
+            (children.contains(&head.child) && !dropped).then_some(row)
+        };
+        let erased: Vec<_> = rows.heads().enumerate().filter_map(is_erased).collect();
+        let unfit = range.quarantined.iter();
+        let unfit = unfit.filter(|record| tombstones.any_in(&record.record, to));
+        Self {
+            offsets: rows.offsets(&erased),
+            rows: erased,
+            unfit: unfit.map(|record| record.offset).collect(),
+            children,
+        }
+    }
+
+    /// How many records are dropped.
+    pub(crate) fn records(&self) -> usize {
+        self.offsets.len() + self.unfit.len()
+    }
 }
 
 /// Before the insert: notes the range, so that a crash from here on forms the same one again.
@@ -36,31 +93,42 @@ pub(crate) enum Begun {
 /// Fenced, or PostgreSQL failed; the transaction is rolled back.
 pub(crate) async fn begin(
     pool: &PgPool,
+    tombstones: &Mutex<Tombstones>,
     range: &Range,
     rows: &Frozen,
 ) -> Result<Begun, positions::Error> {
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
-    let empty = rows.len() == 0;
-    if !range.is_begun() {
-        if empty {
-            positions::advance(connection, CONSUMER, &[advance(range)]).await?;
-            settle(connection, range, &[]).await?;
-        } else {
-            positions::begin_range(connection, CONSUMER, &[advance(range)]).await?;
-        }
-    }
-    let suppressed = if empty {
+    tombstones::hold(connection).await?;
+    let step = advance(range);
+    let settles = rows.len() == 0 && !range.is_begun();
+    // Who was erased since a range was begun is still in its block, and that erasure waits for the block.
+    let newest = if range.is_begun() {
+        positions::begun_range(connection, CONSUMER, &step).await?
+    } else if settles {
+        positions::advance(connection, CONSUMER, &[step]).await?
+    } else {
+        positions::begin_range(connection, CONSUMER, &[step]).await?
+    };
+    let suppressed = if rows.len() == 0 {
         Vec::new()
     } else {
         suppressed(connection, range, rows).await?
     };
-    remember_withheld(connection, range).await?;
+    let erased = {
+        let mut tombstones = tombstones.lock().await;
+        tombstones.read(connection, newest).await?;
+        Erased::of(range, rows, &suppressed, &tombstones, newest)
+    };
+    remember_withheld(connection, range, &erased).await?;
+    if settles {
+        settle(connection, range, &[], &erased).await?;
+    }
     transaction.commit().await?;
-    if empty && !range.is_begun() {
+    if settles {
         return Ok(Begun::Settled);
     }
-    Ok(Begun::Insert { suppressed })
+    Ok(Begun::Insert { suppressed, erased })
 }
 
 /// After the insert: the position passes the range, and what could not be stored is set aside.
@@ -71,10 +139,11 @@ pub(crate) async fn finish(
     pool: &PgPool,
     range: &Range,
     poisonous: &[Quarantined],
+    erased: &Erased,
 ) -> Result<(), positions::Error> {
     let mut transaction = pool.begin().await?;
     positions::finish_range(&mut transaction, CONSUMER, &[advance(range)]).await?;
-    settle(&mut transaction, range, poisonous).await?;
+    settle(&mut transaction, range, poisonous, erased).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -84,14 +153,24 @@ async fn settle(
     connection: &mut PgConnection,
     range: &Range,
     poisonous: &[Quarantined],
+    erased: &Erased,
 ) -> Result<(), sqlx::Error> {
-    quarantine(connection, range, &range.quarantined).await?;
-    quarantine(connection, range, poisonous).await?;
+    let unfit = range.quarantined.iter();
+    let unfit = unfit.filter(|record| erased.unfit.binary_search(&record.offset).is_err());
+    quarantine(connection, range, unfit.chain(poisonous)).await?;
+    let mut accounts = range.accounts.clone();
+    for offset in &erased.offsets {
+        accounts.of(*offset).counted -= 1;
+        accounts.of(*offset).erased += 1;
+    }
+    for offset in &erased.unfit {
+        accounts.of(*offset).quarantined -= 1;
+        accounts.of(*offset).erased += 1;
+    }
     let step = advance(range);
-    let accounts: Vec<_> = range
-        .accounts
-        .iter()
-        .map(|(hour, account)| (&step, *hour, *account))
+    let accounts: Vec<_> = accounts
+        .by_hour()
+        .map(|(hour, account)| (&step, hour, account))
         .collect();
     ledger::add(connection, CONSUMER, &accounts).await
 }
@@ -171,15 +250,17 @@ async fn suppressed(
 async fn remember_withheld(
     connection: &mut PgConnection,
     range: &Range,
+    erased: &Erased,
 ) -> Result<(), sqlx::Error> {
-    if range.withheld.is_empty() {
-        return Ok(());
-    }
     let (children, keys): (Vec<Uuid>, Vec<Uuid>) = range
         .withheld
         .iter()
+        .filter(|(_, child)| !erased.children.contains(*child))
         .map(|(key, child)| (*child, Uuid::from_bytes(*key)))
         .unzip();
+    if children.is_empty() {
+        return Ok(());
+    }
     sqlx::query(
         "INSERT INTO withheld_seen
              (child_id, topic, topic_incarnation, partition, first_offset, received_on, keys)
@@ -203,7 +284,7 @@ async fn remember_withheld(
 async fn quarantine(
     connection: &mut PgConnection,
     range: &Range,
-    records: &[Quarantined],
+    records: impl Iterator<Item = &Quarantined>,
 ) -> Result<(), sqlx::Error> {
     for record in records {
         sqlx::query(

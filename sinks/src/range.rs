@@ -24,6 +24,34 @@ pub(crate) struct Quarantined {
     pub(crate) record: Vec<u8>,
 }
 
+/// What becomes of a range's records, by the hour of their timestamps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Accounts {
+    by_hour: BTreeMap<i64, Account>,
+    /// From which offset on the records are of which hour.
+    hours: Vec<(i64, i64)>,
+}
+
+impl Accounts {
+    /// The record at this offset, the last so far, is of this hour.
+    fn begin(&mut self, offset: i64, hour: i64) {
+        if self.hours.last().is_none_or(|(_, last)| *last != hour) {
+            self.hours.push((offset, hour));
+        }
+    }
+
+    /// The account of the hour of a record that was taken.
+    pub(crate) fn of(&mut self, offset: i64) -> &mut Account {
+        let after = self.hours.partition_point(|(first, _)| *first <= offset);
+        let hour = after.checked_sub(1).map_or(0, |at| self.hours[at].1);
+        self.by_hour.entry(hour).or_default()
+    }
+
+    pub(crate) fn by_hour(&self) -> impl Iterator<Item = (i64, Account)> {
+        self.by_hour.iter().map(|(hour, account)| (*hour, *account))
+    }
+}
+
 /// Consecutive records of one partition, already in the form they are stored in.
 #[derive(Debug)]
 pub(crate) struct Range {
@@ -37,10 +65,8 @@ pub(crate) struct Range {
     /// Events whose first copy was withheld.
     pub(crate) suppressed_events: u64,
     pub(crate) quarantined: Vec<Quarantined>,
-    /// What becomes of the records, by the hour of their timestamps.
-    pub(crate) accounts: BTreeMap<i64, Account>,
-    /// The offset from which on the records are of another hour, and the hour.
-    hours: Vec<(i64, i64)>,
+    /// What becomes of the records.
+    pub(crate) accounts: Accounts,
     quarantined_bytes: usize,
     pub(crate) oldest_received_at: i64,
     /// The largest `received_at` of the records, Unix milliseconds; 0 while none is known.
@@ -71,8 +97,7 @@ impl Range {
             withheld_events: 0,
             suppressed_events: 0,
             quarantined: Vec::new(),
-            accounts: BTreeMap::new(),
-            hours: Vec::new(),
+            accounts: Accounts::default(),
             quarantined_bytes: 0,
             oldest_received_at: i64::MAX,
             newest_received_at: 0,
@@ -137,11 +162,8 @@ impl Range {
             payload: Box::default(),
             link: None,
         });
-        let hour = ledger::hour(timestamp);
-        if self.hours.last().is_none_or(|(_, last)| *last != hour) {
-            self.hours.push((offset, hour));
-        }
-        self.account(offset).counted += 1;
+        self.accounts.begin(offset, ledger::hour(timestamp));
+        self.accounts.of(offset).counted += 1;
         let record = match Record::decode(self.part.event_type, &payload) {
             Ok(record) => record,
             Err(error) => {
@@ -159,7 +181,7 @@ impl Range {
         let identity = record.identity();
         if !record.analytics {
             self.withheld_events += 1;
-            self.account(offset).withheld += 1;
+            self.accounts.of(offset).withheld += 1;
             self.withheld.insert(identity.key, record.child_id.uuid());
             return;
         }
@@ -177,23 +199,16 @@ impl Range {
     /// The record at this offset is no row: the first copy of its event was withheld.
     pub(crate) fn suppress(&mut self, offset: i64) {
         self.suppressed_events += 1;
-        let account = self.account(offset);
+        let account = self.accounts.of(offset);
         account.counted -= 1;
         account.duplicates += 1;
     }
 
     /// The record at this offset cannot be stored.
     pub(crate) fn set_aside(&mut self, offset: i64) {
-        let account = self.account(offset);
+        let account = self.accounts.of(offset);
         account.counted -= 1;
         account.quarantined += 1;
-    }
-
-    /// The account of the hour of a record that was taken.
-    fn account(&mut self, offset: i64) -> &mut Account {
-        let after = self.hours.partition_point(|(first, _)| *first <= offset);
-        let hour = after.checked_sub(1).map_or(0, |at| self.hours[at].1);
-        self.accounts.entry(hour).or_default()
     }
 
     fn quarantine(&mut self, mut record: Quarantined) {

@@ -8,7 +8,7 @@ use rivulet_kafka::Cluster;
 use rivulet_quarantine::Breaker;
 use rivulet_telemetry::Readiness;
 use sqlx::PgPool;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::Mutex, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -59,6 +59,7 @@ pub async fn run(
     let deliverer = Arc::new(Deliverer {
         breaker: Breaker::new(crate::CONSUMER, pool.clone(), asked, share),
         pool: pool.clone(),
+        tombstones: Mutex::default(),
         warehouse,
         handle: consumer.handle(),
         cluster,

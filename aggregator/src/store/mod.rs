@@ -14,6 +14,7 @@ use rivulet_consumer::{
     positions::{self, Advance},
 };
 use rivulet_events::{ChildId, changes};
+use rivulet_registry::tombstones::{HOLD, Tombstones};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, postgres::PgBindIterExt as _};
 
 use self::partitions::{Known, Partition};
@@ -35,7 +36,7 @@ fn begin(limit: Duration) -> AssertSqlSafe<String> {
         "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off; \
          SET LOCAL idle_in_transaction_session_timeout = '10s'; \
          SET LOCAL client_connection_check_interval = '2s'; \
-         SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}"
+         SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}; {HOLD}"
     ))
 }
 
@@ -65,6 +66,7 @@ impl From<positions::Error> for StoreError {
 pub(crate) struct Store {
     pool: PgPool,
     known: Known,
+    tombstones: Tombstones,
 }
 
 impl Store {
@@ -72,11 +74,12 @@ impl Store {
         Self {
             pool,
             known: Known::default(),
+            tombstones: Tombstones::default(),
         }
     }
 
     /// Commits a batch, or nothing of it, within about `limit`. On return `batch` is without what was counted
-    /// before.
+    /// before, and without what is of erased children.
     pub(crate) async fn commit(
         &mut self,
         batch: &mut Prepared,
@@ -86,7 +89,9 @@ impl Store {
         let mut tx = self.pool.begin_with(begin(limit)).await?;
         // This comes first, so that an instance that lost the partition wastes no work. Besides, every transaction
         // locks in this order.
-        positions::advance(&mut tx, CONSUMER, &advances(batch)).await?;
+        let newest = positions::advance(&mut tx, CONSUMER, &advances(batch)).await?;
+        self.tombstones.read(&mut tx, newest).await?;
+        batch.erase(&self.tombstones, newest);
         let apart = seen::days_apart(&mut tx, &batch.events).await?;
         let counted = seen::counted(&mut tx, &batch.events, &apart).await?;
         batch.exclude(&counted);

@@ -45,7 +45,7 @@ async fn position(bed: &TestBed, partition: i32) -> (i64, Option<i64>) {
 }
 
 #[track_caller]
-fn fenced(outcome: Result<(), Error>) -> Vec<i32> {
+fn fenced<T: std::fmt::Debug>(outcome: Result<T, Error>) -> Vec<i32> {
     match outcome {
         Err(Error::Fenced(fenced)) => fenced.into_iter().map(|(_, partition)| partition).collect(),
         other => panic!("{other:?}"),
@@ -128,7 +128,7 @@ async fn opposite_orders_do_not_deadlock() {
                     .collect();
                 let mut transaction = pool.begin().await.unwrap();
                 match advance(&mut transaction, "c", &steps).await {
-                    Ok(()) => {
+                    Ok(_) => {
                         transaction.commit().await.unwrap();
                         moved += 1;
                     }

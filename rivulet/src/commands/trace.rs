@@ -92,6 +92,7 @@ fn describe(status: &RecordStatus, counted: &str) -> String {
         RecordStatus::DuplicateOf(offset) => {
             format!("a copy of offset {offset}, which is {counted}")
         }
+        RecordStatus::Erased => "erased: nothing of the child is kept".to_owned(),
         RecordStatus::Withheld => "withheld: `analytics` was not granted".to_owned(),
         RecordStatus::Quarantined(reason) => reason.clone(),
         RecordStatus::Unaccounted => "UNACCOUNTED: it was passed and is nowhere".to_owned(),

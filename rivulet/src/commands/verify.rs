@@ -153,7 +153,7 @@ fn text(report: &Report) -> String {
     );
     let _ = writeln!(
         text,
-        "{:24} {:>10}  {:10} {:>10} {:>9} {:>9} {:>11} {:>8} {:>11}",
+        "{:24} {:>10}  {:10} {:>10} {:>9} {:>9} {:>11} {:>8} {:>8} {:>11}",
         "topic",
         "records",
         "consumer",
@@ -161,6 +161,7 @@ fn text(report: &Report) -> String {
         "withheld",
         "copies",
         "quarantined",
+        "erased",
         "waiting",
         "unaccounted"
     );
@@ -180,11 +181,12 @@ fn text(report: &Report) -> String {
         for (consumer, side) in sides {
             let _ = writeln!(
                 text,
-                "{start:35}  {consumer:10} {:>10} {:>9} {:>9} {:>11} {:>8} {:>11}",
+                "{start:35}  {consumer:10} {:>10} {:>9} {:>9} {:>11} {:>8} {:>8} {:>11}",
                 side.counted,
                 side.withheld,
                 side.duplicates,
                 side.quarantined,
+                side.erased,
                 side.waiting,
                 side.unaccounted,
             );

@@ -1,0 +1,153 @@
+//! Who was erased, as a consumer must know it: in the transaction in which it stores what it made of records.
+//!
+//! A transaction that stores something of children first [`hold`]s, and looks the tombstones up after that. An erasure
+//! commits its tombstones, notes which transactions hold at that moment, and waits for their end: any other one began
+//! to look after the commit, and has seen them. So nobody is kept waiting but the erasure.
+
+use ahash::AHashMap;
+use rivulet_events::sabotage::sabotaged;
+use sha2::{Digest as _, Sha256};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// The advisory lock that [`hold`] shares. Nobody takes it exclusively: it is there to be seen in `pg_locks`.
+pub const LOCK: i64 = 7_262_105_021;
+
+/// What makes a transaction one that an erasure waits for, as a command without rows. The statement that looks
+/// tombstones up must be a later one.
+pub const HOLD: &str = "DO 'BEGIN PERFORM pg_advisory_xact_lock_shared(7262105021); END'";
+
+/// The SHA-256 of a subject's id, of its 36 characters.
+#[must_use]
+pub fn hash(id: Uuid) -> [u8; 32] {
+    Sha256::digest(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())).into()
+}
+
+/// Makes this transaction one that an erasure waits for; see [`HOLD`].
+///
+/// # Errors
+/// PostgreSQL failed.
+pub async fn hold(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(HOLD).execute(conn).await.map(drop)
+}
+
+/// The number of the newest tombstone; 0 where there is none. Call it after [`hold`].
+///
+/// # Errors
+/// PostgreSQL failed.
+pub async fn newest(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM tombstones")
+        .fetch_one(conn)
+        .await
+}
+
+/// Which of these ids, of children or parents, are of subjects who were erased.
+///
+/// # Errors
+/// PostgreSQL failed.
+pub async fn erased(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar(
+        "SELECT id FROM unnest($1::uuid[]) AS asked (id)
+         WHERE EXISTS (SELECT FROM tombstones WHERE sha256 = tombstone_hash(id))",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await
+}
+
+/// The tombstones that a process has read: some 50 bytes each.
+#[derive(Debug, Default)]
+pub struct Tombstones {
+    /// Half of each hash, which is enough to tell it, with its number.
+    numbers: AHashMap<[u8; 16], i64>,
+    read_to: i64,
+}
+
+impl Tombstones {
+    /// Reads what was added up to `newest`, which the caller's transaction has seen.
+    ///
+    /// # Errors
+    /// PostgreSQL failed.
+    pub async fn read(&mut self, conn: &mut PgConnection, newest: i64) -> Result<(), sqlx::Error> {
+        if newest <= self.read_to {
+            return Ok(());
+        }
+        let added: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+            "SELECT number, substring(sha256 FOR 16) FROM tombstones
+             WHERE number > $1 AND number <= $2",
+        )
+        .bind(self.read_to)
+        .bind(newest)
+        .fetch_all(conn)
+        .await?;
+        let half = |(number, half): (i64, Vec<u8>)| Some((half.try_into().ok()?, number));
+        self.numbers.extend(added.into_iter().filter_map(half));
+        self.read_to = newest;
+        Ok(())
+    }
+
+    /// Whether nobody was erased, so that nobody need be looked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    /// Whether this child was erased, by a tombstone up to the number `to`.
+    #[must_use]
+    pub fn has(&self, child: Uuid, to: i64) -> bool {
+        if self.numbers.is_empty() || sabotaged("tombstones") {
+            return false;
+        }
+        let hash = hash(child);
+        let half = hash.first_chunk::<16>();
+        half.and_then(|half| self.numbers.get(half))
+            .is_some_and(|number| *number <= to)
+    }
+
+    /// Whether bytes that cannot be read as a record have the id of somebody who was erased up to the number `to`.
+    #[must_use]
+    pub fn any_in(&self, bytes: &[u8], to: i64) -> bool {
+        const ID: usize = 36;
+        !self.numbers.is_empty()
+            && bytes.windows(ID).any(|window| {
+                window[8] == b'-'
+                    && window[13] == b'-'
+                    && str::from_utf8(window)
+                        .ok()
+                        .and_then(|text| text.parse().ok())
+                        .is_some_and(|id| self.has(id, to))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_is_the_one_that_is_held() {
+        assert!(HOLD.contains(&LOCK.to_string()));
+    }
+
+    #[test]
+    fn ids_are_found_in_any_bytes() {
+        let child = Uuid::from_u128(7);
+        let mut tombstones = Tombstones::default();
+        assert!(!tombstones.any_in(child.to_string().as_bytes(), 9));
+        let half = *hash(child).first_chunk().unwrap();
+        tombstones.numbers.insert(half, 5);
+        assert!(tombstones.has(child, 5) && !tombstones.has(child, 4));
+        let text = child.to_string();
+        for bytes in [
+            format!("\u{1}{{{text}"),
+            text.to_uppercase(),
+            format!("a-b-c {text} d"),
+        ] {
+            assert!(tombstones.any_in(bytes.as_bytes(), 5), "{bytes}");
+        }
+        assert!(!tombstones.any_in(&text.as_bytes()[1..], 5));
+    }
+}
