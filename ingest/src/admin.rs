@@ -4,18 +4,28 @@ use std::{sync::Arc, task::Poll};
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State, rejection::PathRejection},
+    extract::{Path, Query, Request, State, rejection::PathRejection},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
+use rivulet_erasure::{NotErased, Subject};
 use rivulet_events::{ChildId, ParentId};
-use rivulet_registry::{declarations, families, keys::Scope, object};
-use serde_json::{Map, Value};
+use rivulet_registry::{
+    declarations::{self, Invalid},
+    families,
+    keys::{self, Scope},
+    object,
+};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
     account::SHORT,
-    described::{Child, OfDelete, OfGet, OfPut, Parent, RegisteredChild, RegisteredParent},
+    auth::Sender,
+    described::{
+        Child, Erasure, ErasureRequested, OfDelete, OfGet, OfPut, Parent, RegisteredChild,
+        RegisteredParent,
+    },
     open_request::{OpenRequest, ReceivedRequest},
     problem::Problem,
     state::App,
@@ -71,44 +81,67 @@ pub(crate) async fn put_child(State(app): State<Arc<App>>, id: Id, request: Requ
     answer(put.await)
 }
 
-/// Mark a family deleted
+/// Mark a family deleted, or erase it
 ///
-/// And all of its children.
+/// And all of its children. With `erase=true` everything that is held of them goes, in every store and for ever.
 #[utoipa::path(
     delete,
     path = "/v1/admin/parents/{id}",
     tag = "registry",
-    params(("id" = Uuid, Path, description = "The parent's id, as the product knows it.")),
-    responses((status = 204, description = "Done, now or before"), OfDelete),
+    params(
+        ("id" = Uuid, Path, description = "The parent's id, as the product knows it."),
+        ("erase" = Option<bool>, Query, description = "Erase, rather than mark."),
+    ),
+    responses(
+        (status = 204, description = "Marked, now or before"),
+        (status = 202, description = "The erasure was requested, now or before", body = ErasureRequested),
+        OfDelete,
+    ),
     security(("key" = ["admin"])),
 )]
 pub(crate) async fn delete_parent(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let delete = async {
-        let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
-        families::delete_parent(&app.pool, ParentId::new(read_id(id)?)).await?;
-        Ok(())
+        let request = app.open_request(&parts, Some(Scope::Admin)).await?;
+        let id = read_id(id)?;
+        if erases(&parts)? {
+            return erase(&app, &request, Subject::Parent(id)).await;
+        }
+        families::delete_parent(&app.pool, ParentId::new(id)).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
     };
-    answer(delete.await)
+    delete.await.unwrap_or_else(Problem::into_response)
 }
 
-/// Mark a child deleted
+/// Mark a child deleted, or erase it
 ///
-/// Its events are refused from then on.
+/// Its events are refused from then on. With `erase=true` everything that is held of it goes, in every store and for
+/// ever.
 #[utoipa::path(
     delete,
     path = "/v1/admin/children/{id}",
     tag = "registry",
-    params(("id" = Uuid, Path, description = "The child's id, as the product knows it.")),
-    responses((status = 204, description = "Done, now or before"), OfDelete),
+    params(
+        ("id" = Uuid, Path, description = "The child's id, as the product knows it."),
+        ("erase" = Option<bool>, Query, description = "Erase, rather than mark."),
+    ),
+    responses(
+        (status = 204, description = "Marked, now or before"),
+        (status = 202, description = "The erasure was requested, now or before", body = ErasureRequested),
+        OfDelete,
+    ),
     security(("key" = ["admin"])),
 )]
 pub(crate) async fn delete_child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let delete = async {
-        let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
-        families::delete_child(&app.pool, ChildId::new(read_id(id)?)).await?;
-        Ok(())
+        let request = app.open_request(&parts, Some(Scope::Admin)).await?;
+        let id = read_id(id)?;
+        if erases(&parts)? {
+            return erase(&app, &request, Subject::Child(id)).await;
+        }
+        families::delete_child(&app.pool, ChildId::new(id)).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
     };
-    answer(delete.await)
+    delete.await.unwrap_or_else(Problem::into_response)
 }
 
 /// What is registered of a family
@@ -147,6 +180,73 @@ pub(crate) async fn get_child(State(app): State<Arc<App>>, id: Id, parts: Parts)
         Ok(families::child(&app.pool, ChildId::new(read_id(id)?)).await?)
     };
     json_response(get.await)
+}
+
+/// How far an erasure has come
+///
+/// `done` is: nothing is left but in Kafka, where `gone_by` says until when. Then there is a certificate.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/erasures/{id}",
+    tag = "registry",
+    params(("id" = Uuid, Path, description = "As the request for the erasure was answered.")),
+    responses((status = 200, description = "As it is now", body = Erasure), OfGet),
+    security(("key" = ["admin"])),
+)]
+pub(crate) async fn get_erasure(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
+    let get = async {
+        let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
+        let status = rivulet_erasure::status(&app.pool, read_id(id)?);
+        let status = status.await.map_err(|_| app.cut_off())?;
+        let status = status.ok_or(Problem::NotFound("there is no erasure of this id"))?;
+        serde_json::to_string(&status).map_err(|_| Problem::Internal)
+    };
+    json_response(get.await)
+}
+
+/// Whether `?erase=true`.
+fn erases(parts: &Parts) -> Result<bool, Problem> {
+    #[derive(serde::Deserialize)]
+    struct Parameters {
+        #[serde(default)]
+        erase: bool,
+    }
+    let parameters = Query::<Parameters>::try_from_uri(&parts.uri).map_err(|_| {
+        Problem::InvalidField(Invalid {
+            pointer: "/erase".into(),
+            message: "must be true or false",
+        })
+    })?;
+    Ok(parameters.erase)
+}
+
+async fn erase(
+    app: &App,
+    request: &OpenRequest<'_>,
+    subject: Subject,
+) -> Result<Response, Problem> {
+    let name = match &request.sender {
+        Sender::Key(hash, _) => keys::name(&app.pool, hash).await,
+        Sender::Family(_) => Ok(None),
+    };
+    let name = name.map_err(|_| app.cut_off())?;
+    let by = format!(
+        "the API key {}",
+        name.as_deref().unwrap_or("that was revoked since")
+    );
+    let requested = rivulet_erasure::request(&app.pool, subject, &by).await;
+    let requested = requested.map_err(|error| match error {
+        NotErased::NotFound => Problem::from(families::Error::NotFound),
+        NotErased::Database(_) => app.cut_off(),
+    })?;
+    let status = rivulet_erasure::status(&app.pool, requested.erasure_id).await;
+    let state = status
+        .map_err(|_| app.cut_off())?
+        .map(|status| status.state);
+    let answer = json!({"erasure_id": requested.erasure_id, "state": state});
+    let mut response = json_response(Ok(answer.to_string()));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
 }
 
 /// Opens a request that declares something: returns the id of the path and the object of the body, after the key was

@@ -254,6 +254,70 @@ pub(crate) struct RegisteredChild {
     deleted_at: Option<DateTime<Utc>>,
 }
 
+/// An erasure that was requested.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct ErasureRequested {
+    /// Follow it at `/v1/admin/erasures/{id}`.
+    erasure_id: Uuid,
+    state: ErasureState,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum ErasureState {
+    Pending,
+    Running,
+    Done,
+}
+
+/// An erasure.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct Erasure {
+    erasure_id: Uuid,
+    state: ErasureState,
+    /// What it waits for, in words.
+    #[schema(required = true)]
+    waits_for: Option<String>,
+    requested_at: DateTime<Utc>,
+    #[schema(required = true)]
+    done_at: Option<DateTime<Utc>>,
+    /// How many children and parents it erases.
+    subjects: u64,
+    stores: Vec<ErasedStore>,
+    /// What was removed where, and the queries that found nothing afterwards; null until it is done.
+    #[schema(required = true, value_type = Option<Object>)]
+    certificate: Option<()>,
+}
+
+/// An erasure in one store.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct ErasedStore {
+    store: Store,
+    /// Rows or records that were removed.
+    removed: u64,
+    /// When it was found to have nothing left.
+    #[schema(required = true)]
+    clean_at: Option<DateTime<Utc>>,
+    /// When Kafka's retention ends what it still has.
+    #[schema(required = true)]
+    gone_by: Option<DateTime<Utc>>,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Store {
+    Postgres,
+    Clickhouse,
+    Quarantine,
+    Spill,
+    Kafka,
+}
+
 /// The refusals that any request may get.
 fn everywhere() -> Vec<Problem> {
     vec![

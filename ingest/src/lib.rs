@@ -21,6 +21,7 @@ mod described;
 mod drain;
 mod event_schema;
 mod events;
+mod forget;
 mod inflate;
 mod metrics;
 mod open_request;

@@ -23,6 +23,7 @@ use crate::{
         admin::put_child,
         admin::get_child,
         admin::delete_child,
+        admin::get_erasure,
     ),
     components(schemas(RegisteredParent, RegisteredChild)),
     tags(

@@ -7,7 +7,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderName, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
-    routing::{post, put},
+    routing::{get, post, put},
 };
 use rivulet_registry::keys::Origin;
 use rivulet_telemetry::{Operations, Readiness};
@@ -50,6 +50,7 @@ pub(crate) fn router(
         .route("/v1/events", events)
         .route("/v1/admin/parents/{id}", parents)
         .route("/v1/admin/children/{id}", children)
+        .route("/v1/admin/erasures/{id}", get(admin::get_erasure))
         .merge(operations.of_role(readiness))
         .merge(rivulet_web::openapi::route(document))
         .fallback(async |State(app): State<Arc<App>>, request: Request| {

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{IN_FLIGHT_BYTES, IN_FLIGHT_REQUESTS, WAITING_REQUESTS};
 use crate::{
-    Config, InvalidConfig, drain::drain, metrics::Metrics, openapi, producer::Producer,
-    router::router, shares::Shares, spill::Spill, state::App, turns::Turns,
+    Config, InvalidConfig, drain::drain, forget::keep_forgetting, metrics::Metrics, openapi,
+    producer::Producer, router::router, shares::Shares, spill::Spill, state::App, turns::Turns,
 };
 
 /// How often gauges, readiness and the rate limiter's memory are looked after.
@@ -139,6 +139,10 @@ async fn serve_with(
         pool,
         config,
     });
+    if let Some(spill) = spill.clone() {
+        let forgetting = keep_forgetting(spill, app.pool.clone(), app.config.clone());
+        background.spawn("the search of the spill for erased children", forgetting);
+    }
     let config = &app.config;
     let document = config.document.clone().unwrap_or_else(openapi::openapi);
     let port = Port::new(

@@ -117,6 +117,28 @@ pub async fn retention(cluster: &Cluster) -> Result<Option<Duration>, Error> {
     Ok(Some(longest))
 }
 
+/// The longest time for which a record may be in one of the four topics; `None` is without end. Kafka drops whole
+/// segments, which are written to for up to `segment.ms`, so this is longer than the [`retention`].
+///
+/// # Errors
+/// Kafka is out of reach, or a topic is not there.
+pub async fn longest_kept(cluster: &Cluster) -> Result<Option<Duration>, Error> {
+    let admin = admin(cluster)?;
+    let mut longest = Duration::ZERO;
+    for topic in cluster.topics() {
+        let settings = settings(cluster, &admin, &topic).await?;
+        let segment = setting(&settings, "segment.ms").and_then(|text| text.parse().ok());
+        match kept(&settings, &topic)? {
+            Some(kept) => {
+                let segment = Duration::from_millis(segment.unwrap_or_default());
+                longest = longest.max(kept + segment);
+            }
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(longest))
+}
+
 fn admin(cluster: &Cluster) -> Result<AdminClient<Context>, Error> {
     Ok(cluster.client_config().create_with_context(Context)?)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::KafkaError};
 use rivulet_events::EventType;
 
-pub use admin::{TopicPlan, TopicReport, create_topics, retention};
+pub use admin::{TopicPlan, TopicReport, create_topics, longest_kept, retention};
 pub use context::{Context, log_error, log_line};
 pub use incarnation::incarnations;
 

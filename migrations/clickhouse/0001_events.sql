@@ -86,4 +86,5 @@ ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(id_day)
 ORDER BY (child_id, id_day, event_type, event_id)
 TTL toDateTime(received_at) + INTERVAL 25 MONTH
-SETTINGS non_replicated_deduplication_window = 10000;
+SETTINGS non_replicated_deduplication_window = 10000,
+    cleanup_delay_period = 5, max_cleanup_delay_period = 10, cleanup_delay_period_random_add = 0;

@@ -14,6 +14,7 @@ const FILES: &[&str] = &[
     include_str!("../clickhouse/0004_child_days.sql"),
     include_str!("../clickhouse/0005_comments.sql"),
     include_str!("../clickhouse/0006_recount.sql"),
+    include_str!("../clickhouse/0007_erasure.sql"),
 ];
 
 /// Two nodes that replace a view at the same moment may meet; the loser repeats its statement.
@@ -156,6 +157,7 @@ mod tests {
                 lines.lines().all(|line| {
                     let line = line.trim();
                     line.starts_with("COMMENT COLUMN ")
+                        || line.starts_with("MODIFY SETTING ")
                         || line.starts_with("ADD COLUMN IF NOT EXISTS ")
                 })
             };

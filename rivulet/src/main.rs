@@ -77,6 +77,8 @@ enum Command {
     Verify(commands::verify::Verify),
     /// Recount rollups from the history, show where they differ, and replace them.
     Rebuild(commands::rebuild::Rebuild),
+    /// Erase children and families from every store, for ever.
+    Erase(commands::erase::Erase),
     /// Tell the whole way of one event.
     Trace(commands::trace::Trace),
     /// Check the configuration of every role and that its services answer.
@@ -144,6 +146,7 @@ impl Command {
             Self::Canary(command) => command.run().await,
             Self::Verify(command) => command.run().await,
             Self::Rebuild(command) => command.run().await,
+            Self::Erase(command) => command.run().await,
             Self::Trace(command) => command.run().await,
             Self::CheckConfig(command) => command.run(releases).await,
         }

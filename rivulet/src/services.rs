@@ -235,6 +235,19 @@ impl Services {
             clickhouse: self.clickhouse.client()?,
         })
     }
+
+    /// For whoever erases.
+    pub(crate) fn erasure_stores(
+        &self,
+        name: &str,
+        connections: u32,
+    ) -> anyhow::Result<rivulet_erasure::Stores> {
+        Ok(rivulet_erasure::Stores {
+            cluster: self.kafka.cluster()?,
+            pool: self.postgres.pool(name, connections)?,
+            clickhouse: self.clickhouse.client()?,
+        })
+    }
 }
 
 /// The client takes user and password apart from the address.

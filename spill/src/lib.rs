@@ -29,7 +29,7 @@ use tokio::{
 
 use crate::{
     store::Store,
-    worker::{Command, Worker},
+    worker::{Command, IsGone, Worker},
 };
 
 /// Room that must be left for the spill to say that it has some: about the largest request.
@@ -184,6 +184,32 @@ impl Spill {
     /// [`Refused`]: some of them, or all, are still there.
     pub async fn remove(&self, seqs: Vec<i64>) -> Result<(), Refused> {
         self.ask(|reply| Command::Remove { seqs, reply }).await
+    }
+
+    /// Removes what `is_gone` says so of, from the queue and from the damaged records, and from the file as well. Returns
+    /// how many records that were. Appends go on meanwhile, and what they bring is not looked at.
+    ///
+    /// # Errors
+    /// [`Refused`]: some of them may still be there. [`Refused::Full`]: they are removed, but the file is above 64 MiB,
+    /// too large to be written anew; to be asked again when the queue is shorter.
+    pub async fn erase(
+        &self,
+        is_gone: impl Fn(&[u8]) -> bool + Send + Sync + 'static,
+    ) -> Result<u64, Refused> {
+        let is_gone: IsGone = Arc::new(is_gone);
+        let (mut after, mut erased) = (Some(i64::MIN), 0);
+        while let Some(from) = after {
+            let is_gone = Arc::clone(&is_gone);
+            let (next, some) = self
+                .ask(|reply| Command::Erase {
+                    after: from,
+                    is_gone,
+                    reply,
+                })
+                .await?;
+            (after, erased) = (next, erased + some);
+        }
+        Ok(erased)
     }
 
     /// What is on the disk now.

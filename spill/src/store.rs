@@ -22,16 +22,25 @@ const MAX_BYTES_OUT: usize = 4 << 20;
 /// A file above this is made small again when the queue has run empty.
 const WORTH_SHRINKING: u64 = 1 << 20;
 
+/// The largest file that an erasure writes anew, through memory and in a second or so. A larger one is of an outage:
+/// once that is over, it becomes small.
+const REWRITTEN: u64 = 64 << 20;
+
+/// Records that an erasure looks at between two appends.
+const ERASED_AT_ONCE: i64 = 1_000;
+
 /// How many bytes a trial of the disk writes.
 const TRIAL_BYTES: i32 = 256 << 10;
 
-/// Nobody else opens the file while this process has it (`EXCLUSIVE`). The journal's file stays (`PERSIST`),
+/// What is removed is overwritten (`secure_delete`), because it is what children did. Nobody else opens the file while
+/// this process has it (`EXCLUSIVE`). The journal's file stays (`PERSIST`),
 /// so that records can be removed when the disk is full.
 const SETTINGS: &str = "
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA journal_mode = PERSIST;
     PRAGMA journal_size_limit = 4194304;
     PRAGMA synchronous = FULL;
+    PRAGMA secure_delete = ON;
     PRAGMA temp_store = MEMORY;
     PRAGMA cache_size = -8000;
     BEGIN EXCLUSIVE; COMMIT;";
@@ -246,6 +255,60 @@ impl Store {
         Ok(())
     }
 
+    /// Looks at up to [`ERASED_AT_ONCE`] records after this place, and removes those that are to go; after the last of
+    /// them at the damaged ones, and at what the journal still has. Returns where to go on, and how many went.
+    pub(crate) fn erase(
+        &mut self,
+        after: i64,
+        is_gone: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(Option<i64>, u64), rusqlite::Error> {
+        let (mut gone, mut last, mut looked_at) = (Vec::new(), after, 0);
+        {
+            let mut select = self.connection.prepare_cached(
+                "SELECT seq, bytes FROM queue WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+            )?;
+            let mut rows = select.query(params![after, ERASED_AT_ONCE])?;
+            while let Some(row) = rows.next()? {
+                last = row.get(0)?;
+                looked_at += 1;
+                if is_gone(row.get_ref(1)?.as_blob().unwrap_or_default()) {
+                    gone.push(last);
+                }
+            }
+        }
+        self.remove(&gone)?;
+        if looked_at == ERASED_AT_ONCE {
+            return Ok((Some(last), gone.len() as u64));
+        }
+        let transaction = self.connection.transaction()?;
+        let mut damaged = Vec::new();
+        {
+            let mut select = transaction.prepare("SELECT rowid, bytes FROM damaged")?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                if is_gone(row.get_ref(1)?.as_blob().unwrap_or_default()) {
+                    damaged.push(row.get::<_, i64>(0)?);
+                }
+            }
+        }
+        for row in &damaged {
+            transaction.execute("DELETE FROM damaged WHERE rowid = ?1", [row])?;
+        }
+        transaction.commit()?;
+        self.damaged -= damaged.len() as u64;
+        // Where records were moved within the file, or between pages, their bytes are left; and the journal has the
+        // pages as they were before the last transactions.
+        if self.file_pages()? * self.page_size()? > REWRITTEN {
+            return Err(too_large());
+        }
+        self.connection.execute_batch(
+            "VACUUM; PRAGMA journal_mode = TRUNCATE;
+             INSERT OR REPLACE INTO trial VALUES (1, zeroblob(1)); DELETE FROM trial;
+             PRAGMA journal_mode = PERSIST;",
+        )?;
+        Ok((None, (gone.len() + damaged.len()) as u64))
+    }
+
     /// Writes something of some size and removes it again, both durably.
     pub(crate) fn try_disk(&mut self) -> Result<(), rusqlite::Error> {
         let transaction = self.connection.transaction()?;
@@ -332,6 +395,17 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
     )
+}
+
+fn too_large() -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_TOOBIG);
+    let why = "the spill is too large to be written anew now";
+    rusqlite::Error::SqliteFailure(code, Some(why.to_owned()))
+}
+
+/// The file is to be written anew, and is too large for that.
+pub(crate) fn is_too_large(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::TooBig)
 }
 
 fn damage(verdict: String) -> rusqlite::Error {

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Record, Refused, Spilled, State,
-    store::{Store, is_damage, is_no_room, set_aside},
+    store::{Store, is_damage, is_no_room, is_too_large, set_aside},
 };
 
 /// Bytes of records after which a transaction takes no more requests in.
@@ -26,9 +26,11 @@ const OVERHEAD: u64 = 64;
 /// How often a disk that failed is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
+/// Says of a record's bytes whether they are to go.
+pub(crate) type IsGone = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
 type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 
-#[derive(Debug)]
 pub(crate) enum Command {
     Append {
         records: Vec<Record>,
@@ -43,6 +45,12 @@ pub(crate) enum Command {
         seqs: Vec<i64>,
         reply: Reply<()>,
     },
+    /// Some records after this place; answers where to go on, if there are more, and how many went.
+    Erase {
+        after: i64,
+        is_gone: IsGone,
+        reply: Reply<(Option<i64>, u64)>,
+    },
     Close {
         reply: Reply<()>,
     },
@@ -54,6 +62,19 @@ pub(crate) struct Worker {
     dir: PathBuf,
     max_bytes: u64,
     state: Arc<Mutex<State>>,
+}
+
+/// A closure has no `Debug`.
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Append { .. } => "Append",
+            Self::First { .. } => "First",
+            Self::Remove { .. } => "Remove",
+            Self::Erase { .. } => "Erase",
+            Self::Close { .. } => "Close",
+        })
+    }
 }
 
 impl Worker {
@@ -104,6 +125,18 @@ impl Worker {
                 Some(Command::Remove { seqs, reply }) => {
                     let done = self.work(|store| store.remove(&seqs));
                     let _ = reply.send(done);
+                }
+                Some(Command::Erase {
+                    after,
+                    is_gone,
+                    reply,
+                }) => {
+                    // To be too large is no failure of the disk.
+                    let done = self.work(|store| match store.erase(after, &*is_gone) {
+                        Err(error) if is_too_large(&error) => Ok(Err(Refused::Full)),
+                        done => done.map(Ok),
+                    });
+                    let _ = reply.send(done.and_then(|done| done));
                 }
                 Some(Command::Close { reply }) => {
                     drop(self.store.take());

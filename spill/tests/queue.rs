@@ -228,6 +228,47 @@ async fn a_file_damaged_beyond_use_is_set_aside_and_a_new_one_begun() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_erased_is_in_no_file_any_more() {
+    let dir = TempDir::new().unwrap();
+    let spill = open(dir.path());
+    let named = |number: usize| match number % 3 {
+        0 => format!("planted {number}"),
+        _ => format!("other {number}"),
+    };
+    let records = |range: std::ops::Range<usize>| range.map(|at| record(7, &named(at))).collect();
+    spill.append(records(0..3_000)).await.unwrap();
+    // Some were drained: their pages are free.
+    let drained = spill.first(0, 300).await.unwrap();
+    let drained = drained.iter().map(|spilled| spilled.seq).collect();
+    spill.remove(drained).await.unwrap();
+    let planted = b"planted";
+    assert!(has(dir.path(), planted));
+    let erased = spill
+        .erase(|bytes| bytes.starts_with(planted))
+        .await
+        .unwrap();
+    assert_eq!(erased, 900);
+    assert_eq!(spill.state().records, 1_800);
+    assert!(!has(dir.path(), planted));
+    assert!(
+        texts(&all(&spill).await)
+            .iter()
+            .all(|text| text.starts_with("other"))
+    );
+    // It goes on as before.
+    spill.append(records(0..1)).await.unwrap();
+    assert_eq!(spill.erase(|bytes| bytes.starts_with(planted)).await, Ok(1));
+    assert!(!has(dir.path(), planted));
+}
+
+fn has(dir: &Path, needle: &[u8]) -> bool {
+    fs::read_dir(dir).unwrap().any(|entry| {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        bytes.windows(needle.len()).any(|window| window == needle)
+    })
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Append(Vec<u16>),

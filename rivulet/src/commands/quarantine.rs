@@ -346,7 +346,7 @@ fn time(time: DateTime<Utc>) -> String {
 }
 
 /// Who runs the command.
-fn user() -> String {
+pub(super) fn user() -> String {
     let named = ["USER", "LOGNAME"].map(|name| std::env::var(name).unwrap_or_default());
     named
         .into_iter()

@@ -194,6 +194,15 @@ impl Sink {
             roles.shutdown.clone(),
         );
         roles.spawn("sink", async { Ok(role.await?) });
+        // It has every store that an erasure cleans.
+        let erasures = rivulet_erasure::carry_on(self.services.erasure_stores("erasures", 3)?);
+        let shutdown = roles.shutdown.clone();
+        roles.spawn("erasures", async move {
+            match shutdown.run_until_cancelled_owned(erasures).await {
+                Some(never) => match never {},
+                None => Ok(()),
+            }
+        });
         Ok(())
     }
 }

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use uuid::Uuid;
-
 use crate::bed::Bed;
 
 /// Made-up history, 37 rows for each child's day.
@@ -148,39 +146,6 @@ async fn an_older_recount_that_ends_later_changes_nothing() {
     )
     .await;
     assert_eq!(bed.exact().await, rows);
-}
-
-/// As docs/analysts.md says to.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_erased_child_is_in_no_table() {
-    let bed = Bed::new().await;
-    bed.fill(DAYS - 1, 0..50).await;
-    bed.fill(DAYS - 1, 0..50).await;
-    bed.refresh("all").await;
-    bed.refresh("all").await;
-    let children: Vec<String> = bed
-        .strings("SELECT DISTINCT toString(child_id) FROM child_days ORDER BY 1")
-        .await;
-    let child: Uuid = children[7].parse().unwrap();
-    let page = include_str!("../../../docs/analysts.md");
-    let (_, section) = page.split_once("### Erasing a child").unwrap();
-    let (_, block) = section.split_once("```sql\n").unwrap();
-    let (block, _) = block.split_once("```").unwrap();
-    for statement in block
-        .replace("{child:UUID}", &format!("'{child}'"))
-        .split(';')
-    {
-        if !statement.trim().is_empty() {
-            bed.execute(statement).await;
-        }
-    }
-    bed.refresh("recent").await;
-    bed.refresh("all").await;
-    assert_eq!(bed.exact().await.len(), 49);
-    for table in ["events", "child_day_rollup"] {
-        let left = format!("SELECT count() FROM {table} WHERE child_id = '{child}'");
-        assert_eq!(bed.number(&left).await, 0, "{table}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

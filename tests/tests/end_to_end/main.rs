@@ -8,6 +8,7 @@ mod adopt;
 mod books;
 mod canary;
 mod clients;
+mod erasure;
 mod exact;
 mod faults;
 mod frozen;

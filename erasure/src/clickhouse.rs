@@ -1,0 +1,183 @@
+//! The history: the rows of the subjects, and the parts that held them.
+//!
+//! Subjects are named by their hashes, so that no mutation's text, which ClickHouse keeps in a file, names them by id.
+
+use std::time::Duration;
+
+use clickhouse::Client;
+
+use crate::{Error, certificate::Proof};
+
+/// Every table with something of a child in it. Views are made of these.
+const TABLES: [&str; 2] = ["events", "child_day_rollup"];
+
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Subjects of one mutation: their hashes must fit into the text that ClickHouse reads of a query, 256 KiB.
+const HASHES: usize = 2_000;
+
+/// The hashes of the children and of the parents to remove.
+#[derive(Debug, Default)]
+pub(crate) struct Hashes {
+    pub(crate) children: Vec<[u8; 32]>,
+    pub(crate) parents: Vec<[u8; 32]>,
+}
+
+/// Removes all rows of the subjects, and waits until the parts that had them are off the disk.
+pub(crate) async fn remove(client: &Client, hashes: &Hashes) -> Result<(), Error> {
+    // The counts of days first see to it that no count that began before is still to come.
+    for table in TABLES {
+        if table != "events" {
+            refreshes_end(client).await?;
+        }
+        for children in hashes.children.chunks(HASHES) {
+            mutate(
+                client,
+                table,
+                "DELETE",
+                &is_one_of("child_id", &list(children)),
+            )
+            .await?;
+        }
+    }
+    // A child that has moved to another family had this parent when its older events were received.
+    for parents in hashes.parents.chunks(HASHES) {
+        let is_theirs = is_one_of("parent_id", &list(parents));
+        let nobody = "UPDATE parent_id = toUUID('00000000-0000-0000-0000-000000000000')";
+        mutate(client, "events", nobody, &is_theirs).await?;
+    }
+    drop_old_parts(client).await
+}
+
+/// What is left of the subjects, as queries with their answers; each must be 0. `{subjects}` stands for the hashes.
+pub(crate) async fn prove(client: &Client, hashes: &Hashes) -> Result<Vec<Proof>, Error> {
+    let mut proofs = Vec::new();
+    let columns = TABLES.map(|table| (table, "child_id", &hashes.children));
+    for (table, column, hashes) in
+        columns
+            .into_iter()
+            .chain([("events", "parent_id", &hashes.parents)])
+    {
+        let query = |list: &str| {
+            format!(
+                "SELECT count() FROM {table} WHERE {}",
+                is_one_of(column, list)
+            )
+        };
+        let mut answer = 0;
+        for hashes in hashes.chunks(HASHES) {
+            answer += count(client, &query(&list(hashes))).await?;
+        }
+        proofs.push(Proof {
+            query: query("{subjects}"),
+            answer,
+        });
+    }
+    Ok(proofs)
+}
+
+/// How many rows of these children there are.
+pub(crate) async fn rows(client: &Client, children: &[[u8; 32]]) -> Result<u64, Error> {
+    let mut rows = 0;
+    for table in TABLES {
+        for hashes in children.chunks(HASHES) {
+            let is_theirs = is_one_of("child_id", &list(hashes));
+            rows += count(
+                client,
+                &format!("SELECT count() FROM {table} WHERE {is_theirs}"),
+            )
+            .await?;
+        }
+    }
+    Ok(rows)
+}
+
+async fn count(client: &Client, query: &str) -> Result<u64, Error> {
+    Ok(client.query_raw(query).fetch_one().await?)
+}
+
+fn is_one_of(column: &str, list: &str) -> String {
+    format!("lower(hex(SHA256(toString({column})))) IN ({list})")
+}
+
+fn list(hashes: &[[u8; 32]]) -> String {
+    let quoted = |hash: &[u8; 32]| format!("'{}'", crate::certificate::hex(hash));
+    hashes.iter().map(quoted).collect::<Vec<_>>().join(",")
+}
+
+/// Runs a mutation of these rows to its end, if there are any: a step that is repeated after a crash finds none. Not `mutations_sync`: a connection may end before a large one does.
+async fn mutate(client: &Client, table: &str, command: &str, rows: &str) -> Result<(), Error> {
+    let found = count(client, &format!("SELECT count() FROM {table} WHERE {rows}")).await?;
+    if found == 0 {
+        return Ok(());
+    }
+    client
+        .query_raw(&format!("ALTER TABLE {table} {command} WHERE {rows}"))
+        .execute()
+        .await?;
+    loop {
+        let (open, failure): (u64, String) = client
+            .query(
+                "SELECT count(), anyLast(latest_fail_reason) FROM system.mutations
+                 WHERE database = currentDatabase() AND table = ? AND NOT is_done",
+            )
+            .bind(table)
+            .fetch_one()
+            .await?;
+        if open == 0 {
+            return Ok(());
+        }
+        if !failure.is_empty() {
+            return Err(Error::Mutation(failure));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Waits until each recount of days that runs now has ended: it may have read what was deleted since.
+async fn refreshes_end(client: &Client) -> Result<(), Error> {
+    let mut running = running(client).await?;
+    while !running.is_empty() {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = self::running(client).await?;
+        running.retain(|view| now.contains(view));
+    }
+    Ok(())
+}
+
+async fn running(client: &Client) -> Result<Vec<String>, Error> {
+    let running = client.query(
+        "SELECT view FROM system.view_refreshes
+         WHERE database = currentDatabase() AND status = 'Running' ORDER BY view",
+    );
+    Ok(running.fetch_all().await?)
+}
+
+/// ClickHouse leaves the parts that a mutation has replaced on the disk for eight minutes, so that a power cut loses
+/// neither. What it wrote is brought to the disk first, and then the old ones may go at once.
+async fn drop_old_parts(client: &Client) -> Result<(), Error> {
+    client.query_raw("SYSTEM SYNC FILE CACHE").execute().await?;
+    for table in TABLES {
+        let shorter = format!("ALTER TABLE {table} MODIFY SETTING old_parts_lifetime = 1");
+        client.query_raw(&shorter).execute().await?;
+    }
+    loop {
+        let old: u64 = client
+            .query(
+                "SELECT count() FROM system.parts
+                 WHERE database = currentDatabase() AND table IN ? AND NOT active",
+            )
+            .bind(TABLES.as_slice())
+            .fetch_one()
+            .await?;
+        if old == 0 {
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    for table in TABLES {
+        let reset = format!("ALTER TABLE {table} RESET SETTING old_parts_lifetime");
+        client.query_raw(&reset).execute().await?;
+    }
+    Ok(())
+}

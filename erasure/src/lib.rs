@@ -1,0 +1,65 @@
+//! Forgetting children and families: in every store, for ever, with a certificate.
+//!
+//! An erasure begins with a [request]: one transaction writes the tombstones, the hashes of the ids, and marks the
+//! subjects deleted. From its commit on nothing new of them is stored: ingest refuses their events, the consumers drop
+//! what is in Kafka already ([`rivulet_registry::tombstones`]), nobody registers them again.
+//!
+//! Then the stores are cleaned ([`carry_on`]), by whichever process has the advisory lock, step by step, each of which
+//! may be done again; so a crash anywhere is resumed by the next process.
+//!
+//! 1. Wait for every transaction that may not have seen the tombstones, and for every block of the sink that was
+//!    formed without them. After that nothing can bring back what is deleted.
+//! 2. ClickHouse: a mutation for all subjects at once, by their hashes, and until the old parts are off the disk.
+//! 3. PostgreSQL: the rollups, the registry, what is in quarantine. Then the tables' files are written anew, since a
+//!    deleted row stays readable in a file until its place is needed.
+//! 4. The spills: each ingest node searches its own.
+//! 5. Kafka keeps its records until their retention ends. The certificate says when that is, and whoever carries on
+//!    looks then.
+
+mod certificate;
+mod clickhouse;
+mod kafka;
+mod postgres;
+mod request;
+mod status;
+mod told;
+mod work;
+
+pub use request::{NotErased, Requested, Subject, request, request_any};
+pub use status::{Status, StoreStatus, open, status};
+pub use work::{carry_on, without_spill, work};
+
+/// The stores that an erasure cleans.
+#[derive(Clone)]
+pub struct Stores {
+    /// The registry, the rollups, the quarantine, and what is known of erasures. Its login owns the tables: it writes
+    /// their files anew.
+    pub pool: sqlx::PgPool,
+    /// The history.
+    pub clickhouse: ::clickhouse::Client,
+    /// The raw stream.
+    pub cluster: rivulet_kafka::Cluster,
+}
+
+/// Why an erasure did not get further now. It goes on when it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// PostgreSQL is out of reach, or refuses.
+    #[error("PostgreSQL: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// ClickHouse is out of reach, or refuses.
+    #[error("ClickHouse: {0}")]
+    ClickHouse(#[from] ::clickhouse::error::Error),
+    /// A mutation does not get through.
+    #[error("ClickHouse cannot delete: {0}")]
+    Mutation(String),
+    /// Kafka is out of reach, or the topics are not there.
+    #[error(transparent)]
+    Cluster(#[from] rivulet_kafka::Error),
+    /// Kafka is out of reach.
+    #[error("Kafka: {0}")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+    /// The reading thread ended.
+    #[error("the reading thread ended: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}

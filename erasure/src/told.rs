@@ -1,0 +1,74 @@
+//! Waiting until nobody can store anything any more without having seen the tombstones.
+
+use std::time::Duration;
+
+use rivulet_registry::tombstones::LOCK;
+use sqlx::PgPool;
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Waits for the end of every transaction that held ([`rivulet_registry::tombstones::hold`]) when this began: those that
+/// begin later see what is committed now. They last for seconds at most, and nobody waits for this.
+pub(crate) async fn transactions(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut left = holders(pool).await?;
+    while !left.is_empty() {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = holders(pool).await?;
+        left.retain(|holder| now.contains(holder));
+    }
+    Ok(())
+}
+
+async fn holders(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT virtualtransaction FROM pg_locks
+         WHERE locktype = 'advisory' AND mode = 'ShareLock' AND objsubid = 1
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND classid::bigint = $1::bigint >> 32 AND objid::bigint = $1::bigint & 4294967295",
+    )
+    .bind(LOCK)
+    .fetch_all(pool)
+    .await
+}
+
+/// The partitions with a block of the sink that was formed before this tombstone and may still be on its way. Once there
+/// is none there will be none: what is formed later heeds it.
+pub(crate) async fn blocks(pool: &PgPool, tombstone: i64) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT topic || '[' || partition || ']' FROM kafka_positions
+         WHERE pending_end IS NOT NULL AND coalesce(pending_tombstone, 0) < $1 ORDER BY 1",
+    )
+    .bind(tombstone)
+    .fetch_all(pool)
+    .await
+}
+
+/// Waits for the end of every transaction that is open now, whatever it does: until then PostgreSQL keeps what it may
+/// still see. Returns `false` if that takes longer than `patience`.
+pub(crate) async fn everybody(pool: &PgPool, patience: Duration) -> Result<bool, sqlx::Error> {
+    let began = tokio::time::Instant::now();
+    let now: i64 =
+        sqlx::query_scalar("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+            .fetch_one(pool)
+            .await?;
+    loop {
+        let oldest: Option<i64> = sqlx::query_scalar(
+            "SELECT min(age.of) FROM (
+                 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS of
+                 UNION ALL
+                 SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint - age(backend_xmin)
+                 FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
+                   AND datname = current_database()
+             ) AS age",
+        )
+        .fetch_one(pool)
+        .await?;
+        if oldest.is_none_or(|oldest| oldest >= now) {
+            return Ok(true);
+        }
+        if began.elapsed() > patience {
+            return Ok(false);
+        }
+        tokio::time::sleep(LOOK_EVERY * 4).await;
+    }
+}

@@ -1,0 +1,309 @@
+//! What an erasure waits for, and that it goes on wherever it was stopped. That nothing is left in a whole Rivulet is
+//! tested in tests/tests/end_to_end/erasure.rs.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
+use std::time::Duration;
+
+use rivulet_erasure::{
+    NotErased, Stores, Subject, request, request_any, status, without_spill, work,
+};
+use rivulet_kafka::{TopicPlan, create_topics};
+use rivulet_registry::tombstones;
+use rivulet_sandbox::TestBed;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+struct Bed {
+    stores: Stores,
+    _bed: TestBed,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let bed = TestBed::new().await;
+        rivulet_migrations::postgres(&bed.pool).await.unwrap();
+        let database = bed.clickhouse_database.clone();
+        rivulet_migrations::clickhouse(&bed.clickhouse, &database)
+            .await
+            .unwrap();
+        create_topics(&bed.cluster, &TopicPlan::default())
+            .await
+            .unwrap();
+        let stores = Stores {
+            pool: bed.pool.clone(),
+            clickhouse: bed.clickhouse.clone(),
+            cluster: bed.cluster.clone(),
+        };
+        Self { stores, _bed: bed }
+    }
+
+    fn pool(&self) -> &PgPool {
+        &self.stores.pool
+    }
+
+    /// A family with so many children, each with something in every table.
+    async fn family(&self, children: usize) -> (Uuid, Vec<Uuid>) {
+        let parent = Uuid::new_v4();
+        let children: Vec<Uuid> = (0..children).map(|_| Uuid::new_v4()).collect();
+        for statement in [
+            "INSERT INTO parents (id, timezone, coppa) SELECT $1, 'UTC', true WHERE $2 IS NOT NULL",
+            "INSERT INTO children (id, parent_id, age_group) SELECT unnest($2), $1, 'wonder_cubs'",
+            "INSERT INTO topic_progress (child_id, topic, interactions, answers, correct_answers, duration_ms, messages,
+                 questions_asked, conversations, first_seen_at, last_seen_at, withheld_events)
+             SELECT unnest($2), 'numbers', 1, 0, 0, 0, 0, 0, 0, now(), now(), 0 WHERE $1 IS NOT NULL",
+            "INSERT INTO quarantine (consumer, topic, partition, kafka_offset, topic_incarnation, code, detail, record)
+             SELECT 'history', 't', 0, number, 'c/' || $1, 'malformed_record', 'it is cut off',
+                    convert_to('{\"child_id\": \"' || upper(id::text) || '\", ', 'UTF8') || '\\x00ff'::bytea
+             FROM unnest($2) WITH ORDINALITY AS child (id, number)",
+        ] {
+            sqlx::query(statement)
+                .bind(parent)
+                .bind(&children)
+                .execute(self.pool())
+                .await
+                .unwrap();
+        }
+        let list: Vec<_> = children.iter().map(|id| format!("'{id}'")).collect();
+        for statement in [
+            format!(
+                "INSERT INTO events (event_id, event_type, id_day, child_id, parent_id, received_at, event_time)
+                 SELECT generateUUIDv4(), 'session', today(), toUUID(child), '{parent}', now(), now()
+                 FROM (SELECT arrayJoin([{}]) AS child) AS children, numbers(3) AS number",
+                list.join(",")
+            ),
+            format!(
+                "INSERT INTO child_day_rollup (local_date, child_id, last_received_at)
+                 SELECT today(), toUUID(arrayJoin([{}])), now()",
+                list.join(",")
+            ),
+        ] {
+            self.stores.clickhouse.query_raw(&statement).execute().await.unwrap();
+        }
+        (parent, children)
+    }
+
+    async fn rows(&self) -> (i64, i64, u64) {
+        let rows: (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM topic_progress) + (SELECT count(*) FROM children), (SELECT count(*) FROM quarantine)",
+        )
+        .fetch_one(self.pool())
+        .await
+        .unwrap();
+        let query = "SELECT assumeNotNull((SELECT count() FROM events) + (SELECT count() FROM child_day_rollup))";
+        let history = self
+            .stores
+            .clickhouse
+            .query(query)
+            .fetch_one()
+            .await
+            .unwrap();
+        (rows.0, rows.1, history)
+    }
+
+    /// Works until it is done.
+    async fn finish(&self, erasure: Uuid) {
+        for _ in 0..100 {
+            work(&self.stores).await.unwrap();
+            if status(self.pool(), erasure).await.unwrap().unwrap().state == "done" {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{:?}", status(self.pool(), erasure).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_waits_for_transactions_that_may_not_have_seen_it() {
+    let bed = Bed::new().await;
+    let (_, children) = bed.family(2).await;
+    let mut before = bed.pool().begin().await.unwrap();
+    tombstones::hold(&mut before).await.unwrap();
+    assert_eq!(tombstones::newest(&mut before).await.unwrap(), 0);
+    let requested = request(bed.pool(), Subject::Child(children[0]), "a test")
+        .await
+        .unwrap();
+    // One that begins later has seen it, and is not waited for.
+    let mut after = bed.pool().begin().await.unwrap();
+    tombstones::hold(&mut after).await.unwrap();
+    assert_eq!(
+        tombstones::erased(&mut after, &children).await.unwrap(),
+        [children[0]]
+    );
+
+    let (before_rows, stores) = (bed.rows().await, bed.stores.clone());
+    let working = tokio::spawn(async move { work(&stores).await });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        bed.rows().await,
+        before_rows,
+        "nothing is deleted while it waits"
+    );
+    sqlx::query("INSERT INTO streaks VALUES ($1, 1, 1, now(), now(), 0, '{}', 1)")
+        .bind(children[0])
+        .execute(&mut *before)
+        .await
+        .unwrap();
+    before.commit().await.unwrap();
+    // The other is open for as long as it likes: only the files wait for it, and PostgreSQL's old rows.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    after.rollback().await.unwrap();
+    working.await.unwrap().unwrap();
+    bed.finish(requested.erasure_id).await;
+    assert_eq!(bed.rows().await, (2, 1, 4), "the sister has all of hers");
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM streaks")
+        .fetch_one(bed.pool())
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_waits_for_blocks_that_were_formed_before() {
+    let bed = Bed::new().await;
+    let (_, children) = bed.family(1).await;
+    sqlx::query(
+        "INSERT INTO kafka_positions (consumer, topic, partition, topic_incarnation, next_offset, pending_end, pending_tombstone)
+         VALUES ('history', 'rivulet.session', 3, 'c/t', 5, 9, 0)",
+    )
+    .execute(bed.pool())
+    .await
+    .unwrap();
+    let requested = request(bed.pool(), Subject::Child(children[0]), "a test")
+        .await
+        .unwrap();
+    let rows = bed.rows().await;
+    work(&bed.stores).await.unwrap();
+    let waiting = status(bed.pool(), requested.erasure_id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(waiting.waits_for.unwrap().contains("rivulet.session[3]"));
+    assert_eq!((bed.rows().await, &*waiting.state), (rows, "running"));
+    // A block that is begun now heeds the tombstone.
+    sqlx::query(
+        "UPDATE kafka_positions SET next_offset = 9, pending_end = 12, pending_tombstone = 1",
+    )
+    .execute(bed.pool())
+    .await
+    .unwrap();
+    bed.finish(requested.erasure_id).await;
+    assert_eq!(bed.rows().await, (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_waits_for_spills_but_those_that_are_gone() {
+    let bed = Bed::new().await;
+    let (parent, _) = bed.family(1).await;
+    let spill = Uuid::new_v4();
+    sqlx::query("INSERT INTO spills (id, host, directory) VALUES ($1, 'node-7', '/spill')")
+        .bind(spill)
+        .execute(bed.pool())
+        .await
+        .unwrap();
+    let requested = request(bed.pool(), Subject::Parent(parent), "a test")
+        .await
+        .unwrap();
+    work(&bed.stores).await.unwrap();
+    let waiting = status(bed.pool(), requested.erasure_id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        waiting
+            .waits_for
+            .unwrap()
+            .contains(&format!("node-7:/spill ({spill})"))
+    );
+    assert!(without_spill(bed.pool(), spill).await.unwrap());
+    assert!(!without_spill(bed.pool(), spill).await.unwrap());
+    bed.finish(requested.erasure_id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_anywhere_it_goes_on() {
+    let bed = Bed::new().await;
+    let families = [bed.family(2).await, bed.family(3).await];
+    let [kept] = [bed.family(2).await];
+    let mut erasures = Vec::new();
+    for (parent, _) in &families {
+        erasures.push(
+            request(bed.pool(), Subject::Parent(*parent), "a test")
+                .await
+                .unwrap(),
+        );
+    }
+    for stop_after in (0..2_000).step_by(100) {
+        let _ = tokio::time::timeout(Duration::from_millis(stop_after), work(&bed.stores)).await;
+    }
+    for erasure in &erasures {
+        bed.finish(erasure.erasure_id).await;
+    }
+    assert_eq!(bed.rows().await, (4, 2, 8));
+    let [first, _] = &*erasures else { panic!() };
+    let done = status(bed.pool(), first.erasure_id).await.unwrap().unwrap();
+    let removed = |store: &str| {
+        let found = done.stores.iter().find(|status| status.store == store);
+        found.unwrap().removed
+    };
+    // Two children: 3 events and a day each; a topic and a row of the registry each, the parent and its consent.
+    assert_eq!(
+        (
+            removed("clickhouse"),
+            removed("postgres"),
+            removed("quarantine")
+        ),
+        (8, 6, 2)
+    );
+    let certificate = done.certificate.unwrap().to_string();
+    let (_, children) = &families[0];
+    assert!(
+        !certificate.contains(&children[0].to_string()),
+        "{certificate}"
+    );
+    let ids: i64 = sqlx::query_scalar("SELECT count(*) FROM erasure_subjects")
+        .fetch_one(bed.pool())
+        .await
+        .unwrap();
+    assert_eq!(ids, 0);
+    let _ = kept;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_again_it_is_the_same_and_nobody_is_erased_by_mistake() {
+    let bed = Bed::new().await;
+    let (parent, children) = bed.family(2).await;
+    let nobody = Uuid::new_v4();
+    let refused = request(bed.pool(), Subject::Child(nobody), "a test").await;
+    assert!(matches!(refused, Err(NotErased::NotFound)), "{refused:?}");
+    let refused = request_any(bed.pool(), &[], "a test").await;
+    assert!(matches!(refused, Err(NotErased::NotFound)), "{refused:?}");
+    let child = request(bed.pool(), Subject::Child(children[0]), "a test")
+        .await
+        .unwrap();
+    assert_eq!(child.new_subjects, 1);
+    let again = request(bed.pool(), Subject::Child(children[0]), "a test")
+        .await
+        .unwrap();
+    assert_eq!(
+        (again.erasure_id, again.new_subjects),
+        (child.erasure_id, 0)
+    );
+    // The parent and the other child.
+    let family = request(bed.pool(), Subject::Parent(parent), "a test")
+        .await
+        .unwrap();
+    assert_eq!(family.new_subjects, 2);
+    bed.finish(child.erasure_id).await;
+    bed.finish(family.erasure_id).await;
+    let again = request(bed.pool(), Subject::Parent(parent), "a test")
+        .await
+        .unwrap();
+    assert_eq!(again.erasure_id, family.erasure_id);
+    // The command takes whom the registry does not know.
+    let lost = request_any(bed.pool(), &[Subject::Child(nobody)], "a test")
+        .await
+        .unwrap();
+    assert_eq!(lost.new_subjects, 1);
+    bed.finish(lost.erasure_id).await;
+}
