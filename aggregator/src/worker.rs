@@ -115,7 +115,7 @@ impl Worker {
             let commit = span.map(|span| span.database_call("commit", "postgresql"));
             let attempt = tokio::time::timeout(limit, self.store.commit(&mut batch, limit)).await;
             let ended = |reason| end(commit, reason);
-            let error = match attempt {
+            let (error, is_of_records) = match attempt {
                 Ok(Ok(())) => {
                     ended(None);
                     TRANSACTION_SECONDS.record(started.elapsed());
@@ -141,12 +141,15 @@ impl Worker {
                     batch = prepare(batch.parts).await?;
                     continue;
                 }
-                Ok(Err(StoreError::Database(error))) => Some(error),
-                Err(_elapsed) => None,
+                Ok(Err(StoreError::Position(error))) => (Some(error), false),
+                Ok(Err(StoreError::Database(error))) => (Some(error), true),
+                Err(_elapsed) => (None, true),
             };
             let verdict = match error.as_ref().map_or(Verdict::Slow, judge) {
-                // The batch has no events, so no event can be what PostgreSQL refused.
-                Verdict::Refused if batch.events.is_empty() => Verdict::Lasting(Reason::Refused),
+                // Where the position was refused, or the batch has no events, no event can be what PostgreSQL refused.
+                Verdict::Refused if !is_of_records || batch.events.is_empty() => {
+                    Verdict::Lasting(Reason::Refused)
+                }
                 verdict => verdict,
             };
             let reason = verdict.reason();

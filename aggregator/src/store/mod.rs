@@ -47,6 +47,9 @@ pub(crate) enum StoreError {
     /// them, or an earlier attempt did commit.
     #[error("the positions have moved")]
     Fenced(Vec<(String, i32)>),
+    /// PostgreSQL did not move the position, whatever the records are.
+    #[error("the position: {0}")]
+    Position(sqlx::Error),
     /// PostgreSQL.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
@@ -56,7 +59,7 @@ impl From<positions::Error> for StoreError {
     fn from(error: positions::Error) -> Self {
         match error {
             positions::Error::Fenced(partitions) => Self::Fenced(partitions),
-            positions::Error::Database(error) => Self::Database(error),
+            positions::Error::Database(error) => Self::Position(error),
         }
     }
 }
