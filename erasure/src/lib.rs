@@ -26,7 +26,7 @@ mod told;
 mod work;
 
 pub use request::{NotErased, Requested, Subject, request, request_any};
-pub use status::{Status, StoreStatus, open, status};
+pub use status::{Status, StoreStatus, status};
 pub use work::{carry_on, without_spill, work};
 
 /// The stores that an erasure cleans.

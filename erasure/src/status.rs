@@ -65,13 +65,3 @@ pub async fn status(pool: &PgPool, erasure: Uuid) -> Result<Option<Status>, sqlx
     .await?;
     Ok(Some(status))
 }
-
-/// The erasures that are not done, oldest first.
-///
-/// # Errors
-/// PostgreSQL failed.
-pub async fn open(pool: &PgPool) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar("SELECT id FROM erasures WHERE state <> 'done' ORDER BY requested_at, id")
-        .fetch_all(pool)
-        .await
-}

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     Error, Stores, certificate, clickhouse, kafka,
     postgres::{self, Subjects},
-    status, told,
+    told,
 };
 
 /// How often it is looked whether there is something to do.
@@ -47,7 +47,14 @@ pub async fn carry_on(stores: Stores) -> Infallible {
 /// A store is out of reach.
 pub async fn work(stores: &Stores) -> Result<bool, Error> {
     let pool = &stores.pool;
-    if status::open(pool).await?.is_empty() {
+    // A crash at the very end leaves files to be written anew.
+    let is_idle: bool = sqlx::query_scalar(
+        "SELECT NOT EXISTS (SELECT FROM erasures WHERE state <> 'done')
+            AND NOT EXISTS (SELECT FROM erasure_rewrites)",
+    )
+    .fetch_one(pool)
+    .await?;
+    if is_idle {
         kafka_ends(stores).await?;
         return Ok(true);
     }
@@ -69,7 +76,7 @@ async fn round(stores: &Stores) -> Result<(), Error> {
     let pool = &stores.pool;
     let open = begin(pool).await?;
     let Some(newest) = open.iter().map(|erasure| erasure.tombstone).max() else {
-        return Ok(());
+        return postgres::rewrite(pool).await.map(drop);
     };
     if !tell(pool, &open, newest).await? {
         return Ok(());
