@@ -180,6 +180,8 @@ pub async fn make_month(pool: &PgPool, day: NaiveDate) {
 
 /// A day with three answers of which two were right, and what follows from that.
 pub async fn insert_day(pool: &PgPool, child: Uuid, day: NaiveDate) {
+    // Yesterday may be of another month than today.
+    make_month(pool, day).await;
     for sql in [
         "INSERT INTO daily_child_metrics
          SELECT $1, $2, 4, 1, 60000, 3, 0, 3, 2, 0, 0, 0, 3000, 3, 5, 1, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0,
