@@ -339,7 +339,9 @@ async fn work_is_charged_though_nothing_comes_of_it() {
                 .header("content-type", format!("application/{media}"))
                 .header("content-encoding", encoding);
             let response = request.body(body.clone()).send().await.unwrap();
-            if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            // Refused with some tokens left, it had too few for its events: it paid for the work all the same.
+            let is_refused = response.status() == StatusCode::TOO_MANY_REQUESTS;
+            if is_refused && response.headers()["ratelimit-remaining"] == "0" {
                 break response;
             }
             passed += 1;
