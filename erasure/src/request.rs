@@ -102,20 +102,30 @@ async fn requested(
     )
     .await?;
 
-    let all: Vec<Uuid> = parents.iter().chain(&children).copied().collect();
-    let erased_before = tombstones::erased(conn, &all).await?;
-    let is_new = |id: &&Uuid| !erased_before.contains(id);
-    let new_parents: Vec<Uuid> = parents.iter().filter(is_new).copied().collect();
-    let new_children: Vec<Uuid> = children.iter().filter(is_new).copied().collect();
+    let erased_parents = tombstones::erased_parents(conn, &parents).await?;
+    let erased_children = tombstones::erased(conn, &children).await?;
+    let but = |ids: &[Uuid], erased: &[Uuid]| -> Vec<Uuid> {
+        let new = ids.iter().filter(|id| !erased.contains(id));
+        new.copied().collect()
+    };
+    let new_parents = but(&parents, &erased_parents);
+    let new_children = but(&children, &erased_children);
     let new_subjects = (new_parents.len() + new_children.len()) as u64;
-    if registered && known_parents + known_children == 0 && erased_before.is_empty() {
+    if registered
+        && known_parents + known_children + erased_parents.len() + erased_children.len() == 0
+    {
         return Err(NotErased::NotFound);
     }
     if new_subjects == 0 {
+        let (kind, first) = match parents.first() {
+            Some(parent) => ("parent", Some(parent)),
+            None => ("child", children.first()),
+        };
         let erasure: Option<Uuid> = sqlx::query_scalar(
-            "SELECT erasure_id FROM tombstones WHERE sha256 = tombstone_hash($1)",
+            "SELECT erasure_id FROM tombstones WHERE sha256 = tombstone_hash($1) AND kind = $2",
         )
-        .bind(all.first())
+        .bind(first)
+        .bind(kind)
         .fetch_optional(conn)
         .await?;
         let erasure_id = erasure.ok_or(NotErased::NotFound)?;

@@ -300,6 +300,23 @@ async fn asked_again_it_is_the_same_and_nobody_is_erased_by_mistake() {
         .await
         .unwrap();
     assert_eq!(again.erasure_id, family.erasure_id);
+    // A parent and a child may have the same id.
+    let twin = Uuid::new_v4();
+    for statement in [
+        "INSERT INTO parents (id, timezone) VALUES ($1, 'UTC')",
+        "INSERT INTO children (id, parent_id, age_group) VALUES ($1, $1, 'wonder_cubs')",
+    ] {
+        sqlx::query(statement)
+            .bind(twin)
+            .execute(bed.pool())
+            .await
+            .unwrap();
+    }
+    let twins = request(bed.pool(), Subject::Parent(twin), "a test")
+        .await
+        .unwrap();
+    assert_eq!(twins.new_subjects, 2);
+    bed.finish(twins.erasure_id).await;
     // The command takes whom the registry does not know.
     let lost = request_any(bed.pool(), &[Subject::Child(nobody)], "a test")
         .await

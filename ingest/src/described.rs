@@ -371,10 +371,10 @@ impl IntoResponses for OfEvents {
     }
 }
 
-/// Refusals of `DELETE`.
-pub(crate) struct OfDelete;
+/// Refusals of `GET`.
+pub(crate) struct OfGet;
 
-impl IntoResponses for OfDelete {
+impl IntoResponses for OfGet {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut problems = everywhere();
         problems.push(families::Error::NotFound.into());
@@ -382,8 +382,20 @@ impl IntoResponses for OfDelete {
     }
 }
 
-/// Refusals of `GET`.
-pub(crate) use OfDelete as OfGet;
+/// Refusals of `DELETE`.
+pub(crate) struct OfDelete;
+
+impl IntoResponses for OfDelete {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut problems = everywhere();
+        problems.push(families::Error::NotFound.into());
+        problems.push(Problem::InvalidField(Invalid {
+            pointer: "/erase".into(),
+            message: "must be true or false",
+        }));
+        described(problems)
+    }
+}
 
 /// Refusals of `PUT`.
 pub(crate) struct OfPut;

@@ -5,10 +5,12 @@
 -- has seen all below it.
 CREATE TABLE tombstones (
     number     bigint PRIMARY KEY CHECK (number > 0),
-    sha256     bytea NOT NULL UNIQUE CHECK (octet_length(sha256) = 32),
+    sha256     bytea NOT NULL CHECK (octet_length(sha256) = 32),
     kind       text NOT NULL CHECK (kind IN ('child', 'parent')),
     erasure_id uuid NOT NULL,
-    erased_at  timestamptz NOT NULL DEFAULT now()
+    erased_at  timestamptz NOT NULL DEFAULT now(),
+    -- A child and a parent may have the same id.
+    UNIQUE (sha256, kind)
 );
 
 CREATE FUNCTION tombstone_hash(id uuid) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$

@@ -50,7 +50,8 @@ pub async fn put_parent(
     streaks: Option<bool>,
 ) -> Result<(), Error> {
     let mut transaction = pool.begin().await?;
-    refuse_erased(&mut transaction, id.uuid()).await?;
+    tombstones::hold(&mut transaction).await?;
+    refuse_erased(&tombstones::erased_parents(&mut transaction, &[id.uuid()]).await?)?;
     let written = sqlx::query(
         "INSERT INTO parents AS p (id, timezone, coppa, audio, analytics, streaks)
          VALUES ($1, $2, coalesce($3, false), coalesce($4, false), coalesce($5, false),
@@ -79,11 +80,10 @@ pub async fn put_parent(
 }
 
 /// Who was erased is not registered again. In the transaction that registers: an erasure waits for it.
-async fn refuse_erased(connection: &mut PgConnection, id: uuid::Uuid) -> Result<(), Error> {
-    tombstones::hold(connection).await?;
-    match tombstones::erased(connection, &[id]).await?.is_empty() {
-        true => Ok(()),
-        false => Err(Error::Deleted),
+fn refuse_erased(erased: &[uuid::Uuid]) -> Result<(), Error> {
+    match erased {
+        [] => Ok(()),
+        _ => Err(Error::Deleted),
     }
 }
 
@@ -98,7 +98,8 @@ pub async fn put_child(
     age_group: AgeGroup,
 ) -> Result<(), Error> {
     let mut transaction = pool.begin().await?;
-    refuse_erased(&mut transaction, id.uuid()).await?;
+    tombstones::hold(&mut transaction).await?;
+    refuse_erased(&tombstones::erased(&mut transaction, &[id.uuid()]).await?)?;
     // Parents are locked before children, here, below and in the import: no deadlocks.
     let alive: Option<bool> =
         sqlx::query_scalar("SELECT deleted_at IS NULL FROM parents WHERE id = $1 FOR SHARE")

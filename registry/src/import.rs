@@ -203,20 +203,16 @@ impl Chunk {
         let database = |error: sqlx::Error| (None, error.into());
         let mut transaction = pool.begin().await.map_err(database)?;
         tombstones::hold(&mut transaction).await.map_err(database)?;
-        let all: Vec<Uuid> = self
-            .parents
-            .keys()
-            .chain(self.children.keys())
-            .copied()
-            .collect();
-        let erased = tombstones::erased(&mut transaction, &all).await;
-        for id in erased.map_err(database)? {
-            if let Some(parent) = self.parents.get(&id) {
-                return Err((Some(parent.line), Reason::DeletedParent));
-            }
-            if let Some(child) = self.children.get(&id) {
-                return Err((Some(child.line), Reason::DeletedChild(child.index)));
-            }
+        let parents: Vec<Uuid> = self.parents.keys().copied().collect();
+        let erased = tombstones::erased_parents(&mut transaction, &parents).await;
+        if let Some(parent) = erased.map_err(database)?.first() {
+            return Err((Some(self.parents[parent].line), Reason::DeletedParent));
+        }
+        let children: Vec<Uuid> = self.children.keys().copied().collect();
+        let erased = tombstones::erased(&mut transaction, &children).await;
+        if let Some(child) = erased.map_err(database)?.first() {
+            let child = &self.children[child];
+            return Err((Some(child.line), Reason::DeletedChild(child.index)));
         }
 
         let ids: Vec<Uuid> = self.parents.keys().copied().collect();

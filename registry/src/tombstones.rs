@@ -41,24 +41,44 @@ pub async fn newest(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
         .await
 }
 
-/// Which of these ids, of children or parents, are of subjects who were erased.
+/// Which of these children were erased.
 ///
 /// # Errors
 /// PostgreSQL failed.
-pub async fn erased(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
+pub async fn erased(conn: &mut PgConnection, children: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
+    erased_of(conn, "child", children).await
+}
+
+/// Which of these parents were erased.
+///
+/// # Errors
+/// PostgreSQL failed.
+pub async fn erased_parents(
+    conn: &mut PgConnection,
+    parents: &[Uuid],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    erased_of(conn, "parent", parents).await
+}
+
+async fn erased_of(
+    conn: &mut PgConnection,
+    kind: &str,
+    ids: &[Uuid],
+) -> Result<Vec<Uuid>, sqlx::Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     sqlx::query_scalar(
         "SELECT id FROM unnest($1::uuid[]) AS asked (id)
-         WHERE EXISTS (SELECT FROM tombstones WHERE sha256 = tombstone_hash(id))",
+         WHERE EXISTS (SELECT FROM tombstones WHERE sha256 = tombstone_hash(id) AND kind = $2)",
     )
     .bind(ids)
+    .bind(kind)
     .fetch_all(conn)
     .await
 }
 
-/// The tombstones that a process has read: some 50 bytes each.
+/// The tombstones of children that a process has read: some 50 bytes each.
 #[derive(Debug, Default)]
 pub struct Tombstones {
     /// Half of each hash, which is enough to tell it, with its number.
@@ -77,7 +97,7 @@ impl Tombstones {
         }
         let added: Vec<(i64, Vec<u8>)> = sqlx::query_as(
             "SELECT number, substring(sha256 FOR 16) FROM tombstones
-             WHERE number > $1 AND number <= $2",
+             WHERE number > $1 AND number <= $2 AND kind = 'child'",
         )
         .bind(self.read_to)
         .bind(newest)
