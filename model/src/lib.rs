@@ -5,10 +5,13 @@
 //! crashes, commits whose answer is lost, a database put back to an earlier state. Time and Kafka's group
 //! are left out: any instance opens any partition at any moment, which is more than a rebalance can do.
 //!
+//! [`erasure`] says how a child is forgotten meanwhile.
+//!
 //! Every protection of the code is a [`Protection`] of the model. With all of them no reachable
 //! state breaks a property; the tests take out one at a time and expect the counterexample.
 
 pub mod aggregator;
+pub mod erasure;
 pub mod sink;
 
 use std::collections::BTreeSet;
@@ -42,6 +45,16 @@ pub enum Protection {
     Token,
     /// `positions::finish_range` comes after the insert was acknowledged.
     InsertFirst,
+    /// `Tombstones::has`: what is of somebody who was erased is dropped.
+    Tombstones,
+    /// `tombstones::HOLD`: a transaction holds before it looks.
+    HoldFirst,
+    /// `told::transactions`: an erasure waits for who held when it began.
+    WaitForHolders,
+    /// `told::blocks`: and for the blocks that were begun before.
+    WaitForBlocks,
+    /// `kafka_positions.pending_tombstone`: a block is formed again as it was begun.
+    PendingTombstone,
 }
 
 /// A record of the log.

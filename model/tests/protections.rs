@@ -9,10 +9,12 @@ use std::{fmt::Debug, hash::Hash};
 
 use rivulet_model::{
     Protection::{
-        self, BothPartitions, CompareAndSet, Dedup, IdDay, InsertFirst, MovedOnDrop,
-        OneTransaction, PartitionsLock, PendingEnd, SessionTimeout, SortedKeys, Token, UniqueIndex,
+        self, BothPartitions, CompareAndSet, Dedup, HoldFirst, IdDay, InsertFirst, MovedOnDrop,
+        OneTransaction, PartitionsLock, PendingEnd, PendingTombstone, SessionTimeout, SortedKeys,
+        Token, Tombstones, UniqueIndex, WaitForBlocks, WaitForHolders,
     },
     aggregator::Aggregator,
+    erasure::Erasure,
     sink::Sink,
 };
 use stateright::{Checker as _, HasDiscoveries, Model};
@@ -69,6 +71,27 @@ fn the_aggregator_counts_each_event_once() {
 #[test]
 fn the_sink_stores_each_event_once() {
     holds(Sink { without: None });
+}
+
+#[test]
+fn who_is_erased_does_not_come_back() {
+    holds(Erasure { without: None });
+}
+
+#[test]
+fn an_erasure_needs_each_protection() {
+    let comes_back = "what is erased does not come back";
+    for (protection, property) in [
+        (Tombstones, comes_back),
+        (HoldFirst, comes_back),
+        (WaitForHolders, comes_back),
+        (WaitForBlocks, comes_back),
+        (Token, comes_back),
+        (PendingTombstone, "a block is the same whoever forms it"),
+    ] {
+        let without = Some(protection);
+        breaks(protection, property, Erasure { without });
+    }
 }
 
 #[test]
