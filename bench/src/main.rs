@@ -12,6 +12,7 @@ mod bed;
 mod copy;
 mod corpus;
 mod drain;
+mod erase;
 mod events;
 mod fairness;
 mod flood;
@@ -58,6 +59,8 @@ enum What {
     Sink,
     Latency,
     Api,
+    /// How long an erasure takes: four minutes.
+    Erase,
     /// What others notice while one does its worst: five minutes.
     Fairness,
     /// The part of `fairness` that is about one child with a million topics.
@@ -94,6 +97,9 @@ async fn main() -> Result<()> {
     }
     if wanted(What::Api) {
         api::run(&mut report).await?;
+    }
+    if wanted(What::Erase) {
+        erase::run(&mut report).await?;
     }
     if wanted(What::Fairness) {
         fairness::run(&mut report).await?;
