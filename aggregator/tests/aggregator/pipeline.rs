@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use rivulet_events::{InteractionAction, Record};
+use rivulet_events::{EventType, InteractionAction, Record};
 use rivulet_kafka::TopicPlan;
 use rivulet_sandbox::TestBed;
 
 use crate::common::{distinct, event, interaction, recount, some_events, stored};
-use crate::instance::{Instance, consumed, eventually, migrated, produce, produce_to};
+use crate::instance::{Instance, consumed, eventually, migrated, produce, produce_raw, produce_to};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_that_come_go_and_are_cut_off_count_each_event_once() {
@@ -233,4 +233,53 @@ async fn topics_that_keep_longer_than_identities_are_refused_at_boot() {
         refused.to_string().contains("at least 49 days"),
         "{refused}"
     );
+}
+
+/// Half of them are in Kafka, and some of those counted, when the child is erased.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_of_an_erased_child_is_dropped_and_booked() {
+    let bed = migrated().await;
+    let events: Vec<_> = (0..40)
+        .map(|number| event(number % 4, 0, interaction(InteractionAction::Start)))
+        .collect();
+    let (first, second) = events.split_at(20);
+    let erased = events[0].child_id;
+    let instance = Instance::start(&bed);
+    produce(&bed, first).await;
+    consumed(&bed, first.len()).await;
+    for statement in [
+        "INSERT INTO tombstones (number, sha256, kind, erasure_id)
+         VALUES (7, tombstone_hash($1), 'child', gen_random_uuid())",
+        "DELETE FROM daily_child_metrics WHERE child_id = $1",
+        "DELETE FROM learning_analytics WHERE child_id = $1",
+        "DELETE FROM topic_progress WHERE child_id = $1",
+        "DELETE FROM streaks WHERE child_id = $1",
+    ] {
+        let query = sqlx::query(statement).bind(erased.uuid());
+        query.execute(&bed.pool).await.unwrap();
+    }
+    produce(&bed, second).await;
+    // The second half of a copy, so that nobody reads whose it is but by the id in its bytes.
+    let cut_off = format!("{{\"child_id\":\"{}\",\"id", erased.uuid());
+    produce_raw(
+        &bed,
+        std::iter::once((String::new(), (EventType::Session, cut_off.into_bytes()))),
+    )
+    .await;
+    consumed(&bed, events.len() + 1).await;
+    let others: Vec<_> = events
+        .iter()
+        .filter(|event| event.child_id != erased)
+        .cloned()
+        .collect();
+    assert_eq!(stored(&bed.pool).await, recount(&others));
+    let of_the_second = second.iter().filter(|event| event.child_id == erased);
+    let booked: (i64, i64) = sqlx::query_as(
+        "SELECT sum(erased)::bigint, (SELECT count(*) FROM quarantine) FROM consumer_ledger",
+    )
+    .fetch_one(&bed.pool)
+    .await
+    .unwrap();
+    assert_eq!(booked, (of_the_second.count() as i64 + 1, 0));
+    instance.stop().await;
 }

@@ -108,3 +108,39 @@ async fn withheld_events_are_forgotten_when_no_copy_can_come() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_of_an_erased_child_never_arrives() {
+    let bed = Bed::new().await;
+    let sink = bed.start(&bed.test.clickhouse).await;
+    let sibling = |name| Record {
+        child_id: child(2),
+        ..badge(name)
+    };
+    let last = bed.send(&[badge("before"), sibling("sibling")]).await[1];
+    bed.until_settled(Interaction, last).await;
+    sqlx::query(
+        "INSERT INTO tombstones (number, sha256, kind, erasure_id)
+         VALUES (7, tombstone_hash($1), 'child', gen_random_uuid())",
+    )
+    .bind(badge("any").child_id.uuid())
+    .execute(&bed.test.pool)
+    .await
+    .unwrap();
+    let sent = [
+        badge("after"),
+        sibling("brother"),
+        withheld(&badge("after")),
+    ];
+    let last = bed.send(&sent).await[2];
+    bed.until_settled(Interaction, last).await;
+    sink.crash().await;
+    let _sink = bed.start(&bed.test.clickhouse).await;
+    let last = bed.send(&[badge("later")]).await[0];
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(
+        badges(&bed).await,
+        ["before", "brother", "sibling"],
+        "what came before is the erasure's to remove"
+    );
+}
