@@ -6,7 +6,7 @@
 mod tables;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     path::PathBuf,
 };
@@ -35,6 +35,9 @@ pub struct Account {
     pub events: BTreeMap<Identity, Entry>,
     /// Answers that docs/contract.md, "Posting events", does not allow, in words.
     pub wrong_answers: Vec<String>,
+    /// Who is erased while the ledger is written: their events are not taken in, since nothing of them may be stored, and
+    /// what they were answered depends on the moment.
+    pub erased: BTreeSet<Uuid>,
 }
 
 /// What the registry was told of a child.
@@ -67,7 +70,18 @@ impl Account {
     /// # Errors
     /// A file cannot be read or is no ledger.
     pub fn read(ledgers: &[PathBuf]) -> io::Result<Self> {
-        let mut account = Self::default();
+        Self::read_without(ledgers, BTreeSet::new())
+    }
+
+    /// The same without these children, who were erased meanwhile.
+    ///
+    /// # Errors
+    /// A file cannot be read or is no ledger.
+    pub fn read_without(ledgers: &[PathBuf], erased: BTreeSet<Uuid>) -> io::Result<Self> {
+        let mut account = Self {
+            erased,
+            ..Self::default()
+        };
         for path in ledgers {
             for line in ledger::read(path)? {
                 account.add(line?);
@@ -97,6 +111,9 @@ impl Account {
 
     fn add_event(&mut self, sent: Sent) {
         let event: Value = serde_json::from_str(&sent.event).unwrap_or_default();
+        if child_of(&event).is_some_and(|child| self.erased.contains(&child)) {
+            return;
+        }
         for attempt in &sent.attempts {
             let allowed = match (attempt.outcome, attempt.received_at) {
                 (Outcome::Retry | Outcome::Unknown, _) => continue,

@@ -1,9 +1,9 @@
 //! The fault campaign: every fault that an operator meets, in an order that a seed decides, under the
-//! load of two apps, on services of its own. At the end every id agrees: the apps' ledgers, Kafka,
-//! PostgreSQL, ClickHouse and Rivulet's own books. `./dev test --faults` runs it.
+//! load of two apps, on services of its own, while children are erased. At the end every id agrees: the apps' ledgers,
+//! Kafka, PostgreSQL, ClickHouse and Rivulet's own books; and of those who left nothing is there. `./dev test --faults` runs it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use rivulet_simulator::{Config, run};
 use rivulet_tests::{OwnServices, Rivulet, Role, check};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 const SEEDS: &str = "RIVULET_FAULT_SEEDS";
 
@@ -73,6 +74,7 @@ struct Campaign {
     clickhouse: Link,
     sandbox: Sandbox,
     services: OwnServices,
+    erased: BTreeSet<Uuid>,
 }
 
 impl Campaign {
@@ -107,6 +109,7 @@ impl Campaign {
             clickhouse,
             sandbox,
             services,
+            erased: BTreeSet::new(),
         }
     }
 
@@ -148,7 +151,12 @@ impl Campaign {
         ]);
         faults.shuffle(&mut self.rng);
         println!("seed {}", self.seed);
+        let mut leaving = self.children(faults.len()).await;
         for fault in faults {
+            // A child leaves, and the fault meets the erasure wherever it is.
+            let child = leaving.pop().unwrap();
+            self.erase(child).await;
+            self.erased.insert(child);
             let pause = self.rng.random_range(200..1_800);
             tokio::time::sleep(Duration::from_millis(pause)).await;
             self.inflict(fault, &backup).await;
@@ -179,7 +187,16 @@ impl Campaign {
             }
         }
         let began = Instant::now();
-        let checked = check::exact(&self.rivulet, &ledgers).await.unwrap();
+        self.erasures_are_done().await;
+        println!(
+            "  {} children erased ({:.1} s until the last is done)",
+            self.erased.len(),
+            began.elapsed().as_secs_f64()
+        );
+        let began = Instant::now();
+        let checked = check::exact_without(&self.rivulet, &ledgers, self.erased.clone())
+            .await
+            .unwrap();
         let mut rewound = 0.0;
         for role in &self.roles[2..] {
             rewound += role
@@ -189,12 +206,71 @@ impl Campaign {
         }
         println!("  {rewound} records seen to be missing from a PostgreSQL that was put back");
         println!(
-            "  lost 0, twice 0 ({:.1} s to settle and compare): {checked:?}",
+            "  lost 0, twice 0, risen again 0 ({:.1} s to settle and compare): {checked:?}",
             began.elapsed().as_secs_f64()
         );
         assert!(checked.events > 2_000, "{checked:?}");
         for role in self.roles {
             role.stop().await.unwrap();
+        }
+    }
+
+    /// So many of the apps' children, by the seed.
+    async fn children(&mut self, count: usize) -> Vec<Uuid> {
+        let all = "SELECT id FROM children ORDER BY id";
+        let mut all: Vec<Uuid> = sqlx::query_scalar(all)
+            .fetch_all(&self.rivulet.bed.pool)
+            .await
+            .unwrap();
+        all.shuffle(&mut self.rng);
+        all.truncate(count);
+        assert_eq!(all.len(), count);
+        all
+    }
+
+    /// Asks for an erasure as a product does, until it is taken; returns its id.
+    async fn erase(&self, child: Uuid) -> String {
+        let path = format!("/v1/admin/children/{child}?erase=true");
+        loop {
+            let answer = self.ask(reqwest::Method::DELETE, &path).await;
+            if let Some(id) = answer["erasure_id"].as_str() {
+                return id.to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Waits until each is done. One that PostgreSQL has lost, because it was put back to a state from before the log of
+    /// erasures had it, is asked for again, as a product does that has no certificate yet.
+    async fn erasures_are_done(&self) {
+        for child in &self.erased {
+            let path = format!("/v1/admin/erasures/{}", self.erase(*child).await);
+            let mut waited = 0;
+            loop {
+                let status = self.ask(reqwest::Method::GET, &path).await;
+                if status["state"] == "done" {
+                    break;
+                }
+                waited += 1;
+                assert!(waited < 600, "{status}");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+
+    /// Of the second ingest node, with the admin's key. `null` where there is no answer.
+    async fn ask(&self, method: reqwest::Method, path: &str) -> serde_json::Value {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("http://{}{path}", self.roles[1].address);
+        let asked = client
+            .request(method, url)
+            .bearer_auth(&self.rivulet.admin_key);
+        match asked.send().await {
+            Ok(answer) => {
+                let bytes = answer.bytes().await.unwrap_or_default();
+                serde_json::from_slice(&bytes).unwrap_or_default()
+            }
+            Err(_) => serde_json::Value::Null,
         }
     }
 
