@@ -342,8 +342,10 @@ impl<'a> Audit<'a> {
         let mut children: Vec<Uuid> = children.map(|event| event.child.uuid()).collect();
         children.sort_unstable();
         children.dedup();
-        let conn = &mut *self.stores.pool.acquire().await?;
-        let erased = tombstones::erased(conn, &children).await?;
+        let mut conn = self.stores.pool.acquire().await?;
+        let erased = tombstones::erased(&mut conn, &children).await?;
+        // There are two in the pool, and the next question needs one.
+        drop(conn);
         let offsets: Vec<i64> = suspects.iter().map(|(seen, _)| seen.offset).collect();
         let excused = stores::quarantined(&self.stores.pool, consumer.name(), of, &offsets).await?;
         for (seen, problem) in suspects {

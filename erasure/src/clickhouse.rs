@@ -23,6 +23,23 @@ pub(crate) struct Hashes {
     pub(crate) parents: Vec<[u8; 32]>,
 }
 
+impl Hashes {
+    /// By `kind` and `sha256`, as in the table `tombstones`.
+    pub(crate) fn of(tombstones: Vec<(String, Vec<u8>)>) -> Self {
+        let mut hashes = Self::default();
+        for (kind, sha256) in tombstones {
+            let Ok(hash) = sha256.try_into() else {
+                continue;
+            };
+            match &*kind {
+                "parent" => hashes.parents.push(hash),
+                _ => hashes.children.push(hash),
+            }
+        }
+        hashes
+    }
+}
+
 /// Removes all rows of the subjects, and waits until the parts that had them are off the disk.
 pub(crate) async fn remove(client: &Client, hashes: &Hashes) -> Result<(), Error> {
     // The counts of days first see to it that no count that began before is still to come.
@@ -92,6 +109,20 @@ pub(crate) async fn rows(client: &Client, children: &[[u8; 32]]) -> Result<u64, 
     Ok(rows)
 }
 
+/// Up to which tombstone it was cleaned, as it remembers itself.
+pub(crate) async fn cleaned_to(client: &Client) -> Result<i64, Error> {
+    Ok(client
+        .query_raw("SELECT max(tombstone) FROM erased_to")
+        .fetch_one()
+        .await?)
+}
+
+/// Has it remember that.
+pub(crate) async fn set_cleaned_to(client: &Client, tombstone: i64) -> Result<(), Error> {
+    let insert = format!("INSERT INTO erased_to (tombstone) VALUES ({tombstone})");
+    Ok(client.query_raw(&insert).execute().await?)
+}
+
 async fn count(client: &Client, query: &str) -> Result<u64, Error> {
     Ok(client.query_raw(query).fetch_one().await?)
 }
@@ -105,7 +136,8 @@ fn list(hashes: &[[u8; 32]]) -> String {
     hashes.iter().map(quoted).collect::<Vec<_>>().join(",")
 }
 
-/// Runs a mutation of these rows to its end, if there are any: a step that is repeated after a crash finds none. Not `mutations_sync`: a connection may end before a large one does.
+/// Runs a mutation of these rows to its end, if there are any: a step that is repeated after a crash finds none. Not
+/// `mutations_sync`: a connection may end before a large one does.
 async fn mutate(client: &Client, table: &str, command: &str, rows: &str) -> Result<(), Error> {
     let found = count(client, &format!("SELECT count() FROM {table} WHERE {rows}")).await?;
     if found == 0 {

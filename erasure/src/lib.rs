@@ -7,6 +7,7 @@
 //! Then the stores are cleaned ([`carry_on`]), by whichever process has the advisory lock, step by step, each of which
 //! may be done again; so a crash anywhere is resumed by the next process.
 //!
+//! 0. Write the hashes to the [log] outside of the databases, from which one that is put back learns them again.
 //! 1. Wait for every transaction that may not have seen the tombstones, and for every block of the sink that was
 //!    formed without them. After that nothing can bring back what is deleted.
 //! 2. ClickHouse: a mutation for all subjects at once, by their hashes, and until the old parts are off the disk.
@@ -19,15 +20,18 @@
 mod certificate;
 mod clickhouse;
 mod kafka;
+pub mod log;
+mod metrics;
 mod postgres;
 mod request;
 mod status;
 mod told;
 mod work;
 
+pub use metrics::METRICS;
 pub use request::{NotErased, Requested, Subject, request, request_any};
 pub use status::{Status, StoreStatus, status};
-pub use work::{carry_on, without_spill, work};
+pub use work::{carry_on, clean_restored, without_spill, work};
 
 /// The stores that an erasure cleans.
 #[derive(Clone)]

@@ -3,12 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, types::Json};
 use uuid::Uuid;
 
-use rivulet_registry::tombstones::hash;
-
-use crate::{Error, certificate::Proof, clickhouse::Hashes, told};
+use crate::{Error, certificate::Proof, told};
 
 /// Each table with rows of a child, and the column with its id.
 const OF_CHILDREN: [(&str, &str); 6] = [
@@ -40,13 +38,6 @@ impl Subjects {
     fn all(&self) -> Vec<Uuid> {
         self.children.iter().chain(&self.parents).copied().collect()
     }
-
-    pub(crate) fn hashes(&self) -> Hashes {
-        Hashes {
-            children: self.children.iter().map(|id| hash(*id)).collect(),
-            parents: self.parents.iter().map(|id| hash(*id)).collect(),
-        }
-    }
 }
 
 /// The subjects of an erasure that is not done.
@@ -75,7 +66,7 @@ pub(crate) async fn remove(pool: &PgPool, erasure: Uuid, subjects: &Subjects) ->
     sqlx::query("SET LOCAL statement_timeout = 0")
         .execute(&mut *conn)
         .await?;
-    let consents: Value = sqlx::query_scalar(
+    let consents: Json<Vec<Value>> = sqlx::query_scalar(
         "SELECT coalesce(json_agg(json_build_object('parent_sha256', encode(tombstone_hash(parent_id), 'hex'),
                     'consent', consent, 'granted', granted, 'changed_at', changed_at) ORDER BY changed_at, id), '[]')
          FROM consent_changes WHERE parent_id = ANY($1)",
@@ -99,14 +90,7 @@ pub(crate) async fn remove(pool: &PgPool, erasure: Uuid, subjects: &Subjects) ->
             *removed.entry(table).or_insert(0) += rows;
         }
     }
-    account(
-        conn,
-        erasure,
-        "postgres",
-        &removed,
-        json!({"consents": consents}),
-    )
-    .await?;
+    account(conn, erasure, "postgres", &removed, consents.0).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -141,7 +125,7 @@ pub(crate) async fn remove_quarantined(
         rewrite_later(conn, "quarantine").await?;
     }
     let removed = BTreeMap::from([("quarantine", rows.cast_signed())]);
-    account(conn, erasure, "quarantine", &removed, json!({})).await?;
+    account(conn, erasure, "quarantine", &removed, Vec::new()).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -151,20 +135,35 @@ const NAMES_SUBJECT: &str = "EXISTS (
                                '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}', 'gi') AS found (id)
     WHERE found.id[1]::uuid = ANY($1))";
 
-/// Adds to what was removed of a store. Removing again, after a crash, finds nothing and adds nothing.
+/// Adds to what was removed of a store, and to the evidence of what it was kept on. Removing again, after a crash, finds
+/// nothing and adds nothing; a backup that was put back meanwhile has more.
 async fn account(
     conn: &mut PgConnection,
     erasure: Uuid,
     store: &str,
     removed: &BTreeMap<&str, i64>,
-    more: Value,
+    consents: Vec<Value>,
 ) -> Result<(), sqlx::Error> {
     if removed.values().all(|rows| *rows == 0) {
         return Ok(());
     }
-    let mut proof = json!({"removed": removed});
-    if let (Value::Object(proof), Value::Object(more)) = (&mut proof, more) {
-        proof.extend(more);
+    let so_far: Option<Json<Value>> = sqlx::query_scalar(
+        "SELECT proof FROM erasure_stores WHERE erasure_id = $1 AND store = $2 FOR UPDATE",
+    )
+    .bind(erasure)
+    .bind(store)
+    .fetch_one(&mut *conn)
+    .await?;
+    let mut proof = so_far.map_or_else(|| json!({}), |proof| proof.0);
+    for (table, rows) in removed {
+        let before = proof["removed"][table].as_i64().unwrap_or(0);
+        proof["removed"][table] = json!(before + rows);
+    }
+    for consent in consents {
+        match &mut proof["consents"] {
+            Value::Array(all) => all.push(consent),
+            none => *none = json!([consent]),
+        }
     }
     sqlx::query(
         "UPDATE erasure_stores SET removed = removed + $3, proof = $4 WHERE erasure_id = $1 AND store = $2",
@@ -172,7 +171,7 @@ async fn account(
     .bind(erasure)
     .bind(store)
     .bind(removed.values().sum::<i64>())
-    .bind(proof)
+    .bind(Json(proof))
     .execute(conn)
     .await
     .map(drop)

@@ -76,31 +76,25 @@ async fn requested(
     });
     let mut transaction = pool.begin().await?;
     let conn = &mut *transaction;
-    // Tombstones get their numbers in the order of commits: who writes them takes turns.
-    sqlx::query("SELECT pg_advisory_xact_lock(7262105022)")
-        .execute(&mut *conn)
-        .await?;
-    // Parents are locked before children, as wherever the registry is written.
-    let known_parents = mark(
-        conn,
-        "SELECT id FROM parents WHERE id = ANY($1) ORDER BY id FOR UPDATE",
-        &parents,
-    )
-    .await?;
-    let of_parents: Vec<Uuid> =
-        sqlx::query_scalar("SELECT id FROM children WHERE parent_id = ANY($1)")
+    let base = next_number(conn).await?;
+    // Parents are locked before children, as wherever the registry is written. No child joins a locked parent, and one
+    // that leaves meanwhile is asked for its parent again when its row is locked.
+    let known_parents: Vec<Uuid> =
+        sqlx::query_scalar("SELECT id FROM parents WHERE id = ANY($1) ORDER BY id FOR UPDATE")
             .bind(&parents)
             .fetch_all(&mut *conn)
             .await?;
-    children.extend(of_parents);
+    let known_children: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT id FROM children WHERE id = ANY($1) OR parent_id = ANY($2) ORDER BY id FOR UPDATE",
+    )
+    .bind(&children)
+    .bind(&parents)
+    .fetch_all(&mut *conn)
+    .await?;
+    let is_known = !known_parents.is_empty() || !known_children.is_empty();
+    children.extend(known_children);
     children.sort_unstable();
     children.dedup();
-    let known_children = mark(
-        conn,
-        "SELECT id FROM children WHERE id = ANY($1) ORDER BY id FOR UPDATE",
-        &children,
-    )
-    .await?;
 
     let erased_parents = tombstones::erased_parents(conn, &parents).await?;
     let erased_children = tombstones::erased(conn, &children).await?;
@@ -111,9 +105,7 @@ async fn requested(
     let new_parents = but(&parents, &erased_parents);
     let new_children = but(&children, &erased_children);
     let new_subjects = (new_parents.len() + new_children.len()) as u64;
-    if registered
-        && known_parents + known_children + erased_parents.len() + erased_children.len() == 0
-    {
+    if registered && !is_known && erased_parents.is_empty() && erased_children.is_empty() {
         return Err(NotErased::NotFound);
     }
     if new_subjects == 0 {
@@ -142,8 +134,7 @@ async fn requested(
              UNION ALL SELECT 'child', id FROM unnest($3::uuid[]) AS id
          ), numbered AS (
              INSERT INTO tombstones (number, sha256, kind, erasure_id)
-             SELECT (SELECT coalesce(max(number), 0) FROM tombstones) + row_number() OVER (ORDER BY kind, id),
-                    tombstone_hash(id), kind, $1
+             SELECT $4 + row_number() OVER (ORDER BY kind, id), tombstone_hash(id), kind, $1
              FROM subjects
              RETURNING number
          )
@@ -152,6 +143,7 @@ async fn requested(
     .bind(erasure_id)
     .bind(&new_parents)
     .bind(&new_children)
+    .bind(base)
     .fetch_one(&mut *conn)
     .await?;
     sqlx::query(
@@ -197,12 +189,16 @@ async fn requested(
     })
 }
 
-/// How many there are; their rows are locked.
-async fn mark(
-    conn: &mut PgConnection,
-    select: &'static str,
-    ids: &[Uuid],
-) -> Result<usize, sqlx::Error> {
-    let found: Vec<Uuid> = sqlx::query_scalar(select).bind(ids).fetch_all(conn).await?;
-    Ok(found.len())
+/// After which number the next tombstones are numbered. Who writes tombstones takes turns until the end of the
+/// transaction, so numbers rise in the order of commits. They are the time in microseconds, or more: a number that is
+/// given after PostgreSQL was put back is larger than any that was given before.
+pub(crate) async fn next_number(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(7262105022)")
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query_scalar(
+        "SELECT greatest(max(number), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) FROM tombstones",
+    )
+    .fetch_one(conn)
+    .await
 }

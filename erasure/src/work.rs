@@ -1,13 +1,18 @@
 //! Carrying erasures on, in whichever process has the lock.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgPool};
 use uuid::Uuid;
 
 use crate::{
-    Error, Stores, certificate, clickhouse, kafka,
+    Error, Stores, certificate,
+    clickhouse::{self, Hashes},
+    kafka, log, metrics,
     postgres::{self, Subjects},
     told,
 };
@@ -18,26 +23,55 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Erasures that are carried on together: their subjects go in one mutation.
 const TOGETHER: i64 = 100;
 
+/// How often it is looked whether ClickHouse was put back to a state from before an erasure.
+const CHECK_CLICKHOUSE_EVERY: Duration = Duration::from_secs(60);
+
 struct Open {
     id: Uuid,
     tombstone: i64,
+    /// As far as PostgreSQL knows them.
     subjects: Subjects,
+    /// All of them.
+    hashes: Hashes,
 }
 
 /// Carries erasures on, for ever, whenever there are some and no other process does.
 pub async fn carry_on(stores: Stores) -> Infallible {
     let mut told = false;
+    let mut checked: Option<Instant> = None;
     loop {
-        match work(&stores).await {
-            Ok(_) => told = false,
+        let is_due = checked.is_none_or(|at| at.elapsed() > CHECK_CLICKHOUSE_EVERY);
+        let worked = match work(&stores).await {
+            Ok(_) if is_due => clean_restored(&stores).await,
+            worked => worked,
+        };
+        match worked {
+            Ok(_) => {
+                told = false;
+                if is_due {
+                    checked = Some(Instant::now());
+                }
+            }
             Err(error) if !told => {
                 told = true;
                 tracing::warn!(%error, "erasures cannot be carried on; trying again");
             }
             Err(_) => {}
         }
+        if let Ok(seconds) = oldest(&stores.pool).await {
+            metrics::OLDEST_SECONDS.set(seconds);
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Age of the oldest erasure that is not done, seconds.
+async fn oldest(pool: &PgPool) -> Result<f64, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT coalesce(extract(epoch FROM now() - min(requested_at)), 0)::float8 FROM erasures WHERE state <> 'done'",
+    )
+    .fetch_one(pool)
+    .await
 }
 
 /// Carries erasures on as far as they get now. Returns `false` if another process does that already. Dropped in the
@@ -50,7 +84,8 @@ pub async fn work(stores: &Stores) -> Result<bool, Error> {
     // A crash at the very end leaves files to be written anew.
     let is_idle: bool = sqlx::query_scalar(
         "SELECT NOT EXISTS (SELECT FROM erasures WHERE state <> 'done')
-            AND NOT EXISTS (SELECT FROM erasure_rewrites)",
+            AND NOT EXISTS (SELECT FROM erasure_rewrites)
+            AND NOT EXISTS (SELECT FROM tombstones WHERE NOT is_logged)",
     )
     .fetch_one(pool)
     .await?;
@@ -58,23 +93,66 @@ pub async fn work(stores: &Stores) -> Result<bool, Error> {
         kafka_ends(stores).await?;
         return Ok(true);
     }
+    alone(pool, round(stores)).await
+}
+
+/// Does something that one process does at a time. Returns `false` if another one is at it.
+async fn alone(
+    pool: &PgPool,
+    work: impl Future<Output = Result<(), Error>>,
+) -> Result<bool, Error> {
     // A session's lock: it goes with the connection, however this process ends.
     let mut lock = pool.acquire().await?.detach();
     let has_lock: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(7262105023)")
         .fetch_one(&mut lock)
         .await?;
-    let worked = if has_lock {
-        round(stores).await
-    } else {
-        Ok(())
-    };
+    let worked = if has_lock { work.await } else { Ok(()) };
     let _ = lock.close().await;
     worked.map(|()| has_lock)
+}
+
+/// Cleans a ClickHouse that was put back to a state from before erasures that are done. Returns `false` if another
+/// process has the lock.
+///
+/// # Errors
+/// A store is out of reach.
+pub async fn clean_restored(stores: &Stores) -> Result<bool, Error> {
+    let pool = &stores.pool;
+    let client = &stores.clickhouse;
+    let done: Option<i64> =
+        sqlx::query_scalar("SELECT max(tombstone) FROM erasures WHERE state = 'done'")
+            .fetch_one(pool)
+            .await?;
+    let Some(done) = done else { return Ok(true) };
+    let clean = async {
+        let cleaned_to = clickhouse::cleaned_to(client).await?;
+        if cleaned_to >= done {
+            return Ok(());
+        }
+        let query = "SELECT kind, sha256 FROM tombstones WHERE number > $1 AND number <= $2";
+        let rows = sqlx::query_as(query).bind(cleaned_to).bind(done);
+        let hashes = Hashes::of(rows.fetch_all(pool).await?);
+        let rows = clickhouse::rows(client, &hashes.children).await?;
+        if rows > 0 {
+            tracing::warn!(
+                rows,
+                "ClickHouse was put back to a state from before children were erased; they are erased again"
+            );
+        }
+        clickhouse::remove(client, &hashes).await?;
+        clickhouse::set_cleaned_to(client, done).await
+    };
+    alone(pool, clean).await
 }
 
 async fn round(stores: &Stores) -> Result<(), Error> {
     let pool = &stores.pool;
     let open = begin(pool).await?;
+    if let Err(error) = log::write(pool, &stores.cluster).await {
+        let why = format!("Kafka to take the hashes into the log of erasures: {error}");
+        wait_for(pool, &open, &why).await?;
+        return Err(error);
+    }
     let Some(newest) = open.iter().map(|erasure| erasure.tombstone).max() else {
         return postgres::rewrite(pool).await.map(drop);
     };
@@ -93,6 +171,7 @@ async fn round(stores: &Stores) -> Result<(), Error> {
     for erasure in &open {
         finish(stores, erasure).await?;
     }
+    clickhouse::set_cleaned_to(&stores.clickhouse, newest).await?;
     // The ids of what is done were in this table's file.
     postgres::rewrite(pool).await.map(drop)
 }
@@ -108,11 +187,16 @@ async fn begin(pool: &PgPool) -> Result<Vec<Open>, Error> {
     .await?;
     let mut open = Vec::new();
     for (id, tombstone) in rows {
-        let subjects = postgres::subjects(pool, id).await?;
+        let hashes: Vec<(String, Vec<u8>)> =
+            sqlx::query_as("SELECT kind, sha256 FROM tombstones WHERE erasure_id = $1")
+                .bind(id)
+                .fetch_all(pool)
+                .await?;
         open.push(Open {
             id,
             tombstone,
-            subjects,
+            subjects: postgres::subjects(pool, id).await?,
+            hashes: Hashes::of(hashes),
         });
     }
     Ok(open)
@@ -161,10 +245,10 @@ async fn wait_for(pool: &PgPool, open: &[Open], why: &str) -> Result<(), Error> 
 
 async fn remove(stores: &Stores, open: &[Open]) -> Result<(), Error> {
     let pool = &stores.pool;
-    let mut all = clickhouse::Hashes::default();
+    let mut all = Hashes::default();
     let mut any = false;
     for erasure in open {
-        let hashes = erasure.subjects.hashes();
+        let hashes = &erasure.hashes;
         let rows = clickhouse::rows(&stores.clickhouse, &hashes.children).await?;
         any |= rows > 0 || !hashes.parents.is_empty();
         // Before they are removed: after a crash there may be nothing left to count.
@@ -173,10 +257,17 @@ async fn remove(stores: &Stores, open: &[Open]) -> Result<(), Error> {
             .bind(rows.cast_signed())
             .execute(pool)
             .await?;
-        all.children.extend(hashes.children);
-        all.parents.extend(hashes.parents);
+        all.children.extend_from_slice(&hashes.children);
+        all.parents.extend_from_slice(&hashes.parents);
     }
-    if any || !is_clean(pool, open, "clickhouse").await? {
+    let ids: Vec<Uuid> = open.iter().map(|erasure| erasure.id).collect();
+    let was_clean: bool = sqlx::query_scalar(
+        "SELECT bool_and(clean_at IS NOT NULL) FROM erasure_stores WHERE erasure_id = ANY($1) AND store = 'clickhouse'",
+    )
+    .bind(ids)
+    .fetch_one(pool)
+    .await?;
+    if any || !was_clean {
         clickhouse::remove(&stores.clickhouse, &all).await?;
     }
     for erasure in open {
@@ -186,26 +277,13 @@ async fn remove(stores: &Stores, open: &[Open]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the store was found clean for all of these.
-async fn is_clean(pool: &PgPool, open: &[Open], store: &str) -> Result<bool, Error> {
-    let ids: Vec<Uuid> = open.iter().map(|erasure| erasure.id).collect();
-    Ok(sqlx::query_scalar(
-        "SELECT bool_and(clean_at IS NOT NULL) FROM erasure_stores WHERE erasure_id = ANY($1) AND store = $2",
-    )
-    .bind(ids)
-    .bind(store)
-    .fetch_one(pool)
-    .await?)
-}
-
 /// Proves that the stores are clean, waits for the spills, and writes the certificate.
 async fn finish(stores: &Stores, erasure: &Open) -> Result<(), Error> {
     let pool = &stores.pool;
-    let hashes = erasure.subjects.hashes();
     let proofs = [
         (
             "clickhouse",
-            clickhouse::prove(&stores.clickhouse, &hashes).await?,
+            clickhouse::prove(&stores.clickhouse, &erasure.hashes).await?,
         ),
         (
             "quarantine",

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use rivulet_erasure::{
-    NotErased, Stores, Subject, request, request_any, status, without_spill, work,
+    NotErased, Stores, Subject, clean_restored, log, request, request_any, status, without_spill,
+    work,
 };
 use rivulet_kafka::{TopicPlan, create_topics};
 use rivulet_registry::tombstones;
@@ -63,8 +64,15 @@ impl Bed {
                 .await
                 .unwrap();
         }
+        self.put_back_clickhouse(parent, &children).await;
+        (parent, children)
+    }
+
+    /// Its rows of the history, and what ClickHouse knew before it was cleaned of them.
+    async fn put_back_clickhouse(&self, parent: Uuid, children: &[Uuid]) {
         let list: Vec<_> = children.iter().map(|id| format!("'{id}'")).collect();
         for statement in [
+            "TRUNCATE TABLE erased_to".to_owned(),
             format!(
                 "INSERT INTO events (event_id, event_type, id_day, child_id, parent_id, received_at, event_time)
                  SELECT generateUUIDv4(), 'session', today(), toUUID(child), '{parent}', now(), now()
@@ -79,7 +87,54 @@ impl Bed {
         ] {
             self.stores.clickhouse.query_raw(&statement).execute().await.unwrap();
         }
-        (parent, children)
+    }
+
+    /// Every row of PostgreSQL that an erasure touches, by table.
+    async fn back_up(&self) -> Vec<(&'static str, serde_json::Value)> {
+        let mut tables = Vec::new();
+        for table in [
+            "parents",
+            "children",
+            "consent_changes",
+            "topic_progress",
+            "quarantine",
+        ] {
+            let rows = sqlx::AssertSqlSafe(format!("SELECT json_agg(t) FROM {table} t"));
+            tables.push((
+                table,
+                sqlx::query_scalar(rows)
+                    .fetch_one(self.pool())
+                    .await
+                    .unwrap(),
+            ));
+        }
+        tables
+    }
+
+    async fn put_back_postgres(&self, backup: &[(&str, serde_json::Value)]) {
+        let empty = "TRUNCATE tombstones, erasures, erasure_subjects, erasure_stores, erasure_rewrites,
+                     parents, children, consent_changes, topic_progress, quarantine, quarantine_actions";
+        sqlx::query(empty).execute(self.pool()).await.unwrap();
+        for (table, rows) in backup {
+            let columns: String = sqlx::query_scalar(
+                "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
+                 WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
+            )
+            .bind(table)
+            .fetch_one(self.pool())
+            .await
+            .unwrap();
+            // Consents are also noted by a trigger.
+            let insert = format!(
+                "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE
+                 SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, $1) ON CONFLICT DO NOTHING"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(insert))
+                .bind(rows)
+                .execute(self.pool())
+                .await
+                .unwrap();
+        }
     }
 
     async fn rows(&self) -> (i64, i64, u64) {
@@ -98,6 +153,26 @@ impl Bed {
             .await
             .unwrap();
         (rows.0, rows.1, history)
+    }
+
+    /// As a consumer's transaction does it.
+    async fn read(&self, of: &mut tombstones::Tombstones) -> Result<(), sqlx::Error> {
+        let mut conn = self.pool().acquire().await.unwrap();
+        let newest = tombstones::newest(&mut conn).await?;
+        of.read(&mut conn, newest).await
+    }
+
+    /// Waits until a transaction waits for another one's lock on a row.
+    async fn wait_for_lock(&self) {
+        let waits =
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid')";
+        while !sqlx::query_scalar::<_, bool>(waits)
+            .fetch_one(self.pool())
+            .await
+            .unwrap()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Works until it is done.
@@ -182,13 +257,98 @@ async fn it_waits_for_blocks_that_were_formed_before() {
     assert_eq!((bed.rows().await, &*waiting.state), (rows, "running"));
     // A block that is begun now heeds the tombstone.
     sqlx::query(
-        "UPDATE kafka_positions SET next_offset = 9, pending_end = 12, pending_tombstone = 1",
+        "UPDATE kafka_positions SET next_offset = 9, pending_end = 12,
+             pending_tombstone = (SELECT max(number) FROM tombstones)",
     )
     .execute(bed.pool())
     .await
     .unwrap();
     bed.finish(requested.erasure_id).await;
     assert_eq!(bed.rows().await, (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_leaves_meanwhile_is_not_erased_with_its_old_family() {
+    let bed = Bed::new().await;
+    let (leaves, children) = bed.family(2).await;
+    let (stays, _) = bed.family(1).await;
+    let mut moving = bed.pool().begin().await.unwrap();
+    sqlx::query("UPDATE children SET parent_id = $1 WHERE id = $2")
+        .bind(stays)
+        .bind(children[0])
+        .execute(&mut *moving)
+        .await
+        .unwrap();
+    let pool = bed.pool().clone();
+    let erasing =
+        tokio::spawn(async move { request(&pool, Subject::Parent(leaves), "a test").await });
+    bed.wait_for_lock().await;
+    moving.commit().await.unwrap();
+    assert_eq!(
+        erasing.await.unwrap().unwrap().new_subjects,
+        2,
+        "the parent and the sister"
+    );
+    let mut conn = bed.pool().acquire().await.unwrap();
+    assert_eq!(
+        tombstones::erased(&mut conn, &children).await.unwrap(),
+        [children[1]]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_backup_brings_back_is_erased_again() {
+    let bed = Bed::new().await;
+    let (parent, children) = bed.family(2).await;
+    let (_, others) = bed.family(1).await;
+    let kept = others[0];
+    let backup = bed.back_up().await;
+    let erased = request(bed.pool(), Subject::Parent(parent), "a test")
+        .await
+        .unwrap();
+    bed.finish(erased.erasure_id).await;
+    assert_eq!(bed.rows().await, (2, 1, 4));
+    let mut tombstones = tombstones::Tombstones::default();
+    bed.read(&mut tombstones).await.unwrap();
+    assert!(tombstones.has(children[0], i64::MAX) && !tombstones.has(kept, i64::MAX));
+    // Nobody is missing: nothing is done.
+    let (pool, cluster) = (bed.pool(), &bed.stores.cluster);
+    assert_eq!(log::replay(pool, cluster).await.unwrap(), 0);
+
+    // PostgreSQL from before. Who has read tombstones that it does not have stores nothing.
+    bed.put_back_postgres(&backup).await;
+    let refused = bed.read(&mut tombstones).await.unwrap_err().to_string();
+    assert!(refused.contains("put back"), "{refused}");
+    assert_eq!(log::replay(pool, cluster).await.unwrap(), 3);
+    bed.read(&mut tombstones).await.unwrap();
+    assert!(tombstones.has(children[1], i64::MAX));
+    bed.finish(erased.erasure_id).await;
+    assert_eq!(bed.rows().await, (2, 1, 4));
+    let refused = request(pool, Subject::Child(children[0]), "a test")
+        .await
+        .unwrap();
+    assert_eq!(refused.erasure_id, erased.erasure_id);
+
+    // ClickHouse from before.
+    bed.put_back_clickhouse(parent, &children).await;
+    assert_eq!(bed.rows().await, (2, 1, 12));
+    assert!(clean_restored(&bed.stores).await.unwrap());
+    assert_eq!(bed.rows().await, (2, 1, 4));
+    // And it knows that it is clean.
+    assert!(clean_restored(&bed.stores).await.unwrap());
+
+    // Both, PostgreSQL from before there was a family: it has no id to look for.
+    bed.put_back_clickhouse(parent, &children).await;
+    for statement in [
+        "DELETE FROM tombstones",
+        "DELETE FROM erasure_stores",
+        "DELETE FROM erasures",
+    ] {
+        sqlx::query(statement).execute(pool).await.unwrap();
+    }
+    assert_eq!(log::replay(pool, cluster).await.unwrap(), 3);
+    bed.finish(erased.erasure_id).await;
+    assert_eq!(bed.rows().await, (2, 1, 4));
 }
 
 #[tokio::test(flavor = "multi_thread")]

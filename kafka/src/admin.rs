@@ -47,35 +47,64 @@ pub struct TopicReport {
     pub differences: Vec<String>,
 }
 
-/// Makes those of the four topics that are not there. Running it again changes nothing.
+/// How long a topic keeps its records.
+#[derive(Clone, Copy)]
+enum Kept {
+    /// So long.
+    For(Duration),
+    /// The newest of each key, for ever.
+    Compacted,
+}
+
+impl Kept {
+    const fn policy(self) -> &'static str {
+        match self {
+            Self::For(_) => "delete",
+            Self::Compacted => "compact",
+        }
+    }
+
+    /// `retention.ms`.
+    fn ms(self) -> String {
+        match self {
+            Self::For(retention) => retention.as_millis().to_string(),
+            Self::Compacted => "-1".to_owned(),
+        }
+    }
+}
+
+/// Makes those of the topics that are not there: the four of the events, and the log of erasures. Running it again
+/// changes nothing.
 ///
 /// # Errors
 /// Kafka is out of reach, or refuses.
 pub async fn create_topics(cluster: &Cluster, plan: &TopicPlan) -> Result<Vec<TopicReport>, Error> {
     let admin = admin(cluster)?;
-    let topics = cluster.topics();
-    let retention = plan.retention.as_millis().to_string();
+    let mut plans: Vec<(String, i32, Kept)> = cluster
+        .topics()
+        .map(|topic| (topic, plan.partitions, Kept::For(plan.retention)))
+        .into();
+    plans.push((cluster.erasure_log(), 1, Kept::Compacted));
     // Kafka deletes only whole segments. With its default of a week for a segment, a quiet topic would keep a record
     // for twice its retention.
     let segment = (plan.retention.as_millis() / 7).max(1).to_string();
     let min_insync = plan.min_insync.to_string();
-    let wanted: Vec<_> = topics
+    let retentions: Vec<_> = plans.iter().map(|(.., kept)| kept.ms()).collect();
+    let wanted: Vec<_> = plans
         .iter()
-        .map(|topic| {
-            NewTopic::new(
-                topic,
-                plan.partitions,
-                TopicReplication::Fixed(plan.replication),
-            )
-            .set("cleanup.policy", "delete")
-            .set("retention.ms", &retention)
-            .set("segment.ms", &segment)
-            .set("min.insync.replicas", &min_insync)
+        .zip(&retentions)
+        .map(|((topic, partitions, kept), retention)| {
+            let copies = TopicReplication::Fixed(plan.replication);
+            NewTopic::new(topic, *partitions, copies)
+                .set("cleanup.policy", kept.policy())
+                .set("retention.ms", retention)
+                .set("segment.ms", &segment)
+                .set("min.insync.replicas", &min_insync)
         })
         .collect();
     // With an operation time-out Kafka answers when the topic can be written to.
     let options = options().operation_timeout(Some(REQUEST_TIMEOUT));
-    let mut reports = Vec::with_capacity(topics.len());
+    let mut reports = Vec::with_capacity(plans.len());
     let answer = admin.create_topics(&wanted, &options).await;
     for result in explained(cluster, answer).await? {
         reports.push(match result {
@@ -85,7 +114,12 @@ pub async fn create_topics(cluster: &Cluster, plan: &TopicPlan) -> Result<Vec<To
                 differences: Vec::new(),
             },
             Err((topic, RDKafkaErrorCode::TopicAlreadyExists)) => TopicReport {
-                differences: differences(cluster, &admin, &topic, plan).await?,
+                differences: match plans.iter().find(|(planned, ..)| *planned == topic) {
+                    Some((_, partitions, kept)) => {
+                        differences(cluster, &admin, &topic, *partitions, *kept, plan).await?
+                    }
+                    None => Vec::new(),
+                },
                 topic,
                 created: false,
             },
@@ -137,6 +171,14 @@ pub async fn longest_kept(cluster: &Cluster) -> Result<Option<Duration>, Error> 
         }
     }
     Ok(Some(longest))
+}
+
+/// Makes sure that a topic exists: a producer would have a broker that allows it make one with the broker's settings.
+///
+/// # Errors
+/// It does not, or Kafka is out of reach.
+pub async fn require_topic(cluster: &Cluster, topic: &str) -> Result<(), Error> {
+    settings(cluster, &admin(cluster)?, topic).await.map(drop)
 }
 
 fn admin(cluster: &Cluster) -> Result<AdminClient<Context>, Error> {
@@ -202,6 +244,8 @@ async fn differences(
     cluster: &Cluster,
     admin: &AdminClient<Context>,
     topic: &str,
+    partitions: i32,
+    kept: Kept,
     plan: &TopicPlan,
 ) -> Result<Vec<String>, Error> {
     let mut differences = Vec::new();
@@ -216,13 +260,9 @@ async fn differences(
     compare(
         "cleanup.policy",
         plain("cleanup.policy"),
-        "delete".to_owned(),
+        kept.policy().to_owned(),
     );
-    compare(
-        "retention.ms",
-        plain("retention.ms"),
-        plan.retention.as_millis().to_string(),
-    );
+    compare("retention.ms", plain("retention.ms"), kept.ms());
     compare(
         "min.insync.replicas",
         plain("min.insync.replicas"),
@@ -233,7 +273,7 @@ async fn differences(
     compare(
         "partitions",
         described.map(|found| found.partitions().len().to_string()),
-        plan.partitions.to_string(),
+        partitions.to_string(),
     );
     Ok(differences)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::KafkaError};
 use rivulet_events::EventType;
 
-pub use admin::{TopicPlan, TopicReport, create_topics, longest_kept, retention};
+pub use admin::{TopicPlan, TopicReport, create_topics, longest_kept, require_topic, retention};
 pub use context::{Context, log_error, log_line};
 pub use incarnation::incarnations;
 
@@ -82,6 +82,12 @@ impl Cluster {
             self.topic(EventType::Speech),
             self.topic(EventType::Session),
         ]
+    }
+
+    /// The topic that has the hash of everybody who was erased, for ever.
+    #[must_use]
+    pub fn erasure_log(&self) -> String {
+        format!("{}.erasure", self.topic_prefix)
     }
 
     /// The event type whose topic this is.

@@ -31,7 +31,7 @@ pub async fn hold(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(HOLD).execute(conn).await.map(drop)
 }
 
-/// The number of the newest tombstone; 0 where there is none. Call it after [`hold`].
+/// The number of the newest tombstone; 0 where there is none. Who stores something after that calls it after [`hold`].
 ///
 /// # Errors
 /// PostgreSQL failed.
@@ -90,9 +90,15 @@ impl Tombstones {
     /// Reads what was added up to `newest`, which the caller's transaction has seen.
     ///
     /// # Errors
-    /// PostgreSQL failed.
+    /// PostgreSQL failed, or was put back to a state from before tombstones that were read already. Then nothing may be
+    /// stored until they are there again (`rivulet_erasure::log`).
     pub async fn read(&mut self, conn: &mut PgConnection, newest: i64) -> Result<(), sqlx::Error> {
-        if newest <= self.read_to {
+        if newest < self.read_to {
+            return Err(sqlx::Error::Protocol(
+                "PostgreSQL was put back to a state from before an erasure; waiting until that is done again".to_owned(),
+            ));
+        }
+        if newest == self.read_to {
             return Ok(());
         }
         let added: Vec<(i64, Vec<u8>)> = sqlx::query_as(

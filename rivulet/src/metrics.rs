@@ -11,13 +11,14 @@ rivulet_telemetry::metrics! {
 }
 
 /// The metrics of every crate that has some.
-pub(crate) const ALL: [&[&Declaration]; 13] = [
+pub(crate) const ALL: [&[&Declaration]; 14] = [
     METRICS,
     rivulet_aggregator::METRICS,
     rivulet_audit::METRICS,
     rivulet_canary::METRICS,
     rivulet_consumer::METRICS,
     rivulet_dashboards::METRICS,
+    rivulet_erasure::METRICS,
     rivulet_ingest::METRICS,
     rivulet_quarantine::METRICS,
     rivulet_registry::METRICS,

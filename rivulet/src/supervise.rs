@@ -1,6 +1,6 @@
 //! Roles as tasks: one that ends unasked is a failure, a signal ends all of them in order.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use anyhow::{Context as _, bail};
 use rivulet_telemetry::{Collector, Metrics, Operations, Readiness, Traces};
@@ -46,13 +46,7 @@ impl Roles {
     pub(crate) fn new() -> anyhow::Result<(Self, Metrics)> {
         let mut roles = Self::default();
         let metrics = rivulet_telemetry::metrics(&crate::metrics::ALL)?;
-        let (upkeep, shutdown) = (metrics.clone().upkeep(), roles.shutdown.clone());
-        roles.spawn("the upkeep of metrics", async move {
-            match shutdown.run_until_cancelled_owned(upkeep).await {
-                Some(never) => match never {},
-                None => Ok(()),
-            }
-        });
+        roles.spawn_until_shutdown("the upkeep of metrics", metrics.clone().upkeep());
         Ok((roles, metrics))
     }
 
@@ -84,6 +78,37 @@ impl Roles {
     ) {
         let id = self.tasks.spawn(role).id();
         self.names.insert(id, name);
+    }
+
+    /// Starts a role once `event` has come. Stopped before that, there is nothing to drain.
+    pub(crate) fn spawn_after(
+        &mut self,
+        name: &'static str,
+        event: CancellationToken,
+        role: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let shutdown = self.shutdown.clone();
+        self.spawn(name, async move {
+            match shutdown.run_until_cancelled(event.cancelled()).await {
+                Some(()) => role.await,
+                None => Ok(()),
+            }
+        });
+    }
+
+    /// Starts what may be dropped anywhere.
+    pub(crate) fn spawn_until_shutdown(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = Infallible> + Send + 'static,
+    ) {
+        let shutdown = self.shutdown.clone();
+        self.spawn(name, async move {
+            match shutdown.run_until_cancelled_owned(part).await {
+                Some(never) => match never {},
+                None => Ok(()),
+            }
+        });
     }
 
     /// Runs until a signal or the first role's end, then drains the rest.

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
+use rivulet_kafka::Cluster;
 use rivulet_telemetry::{Metrics, Operations, Readiness};
 use rivulet_web::openapi::OpenApi;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 use super::verify;
 use crate::{
@@ -112,6 +115,20 @@ async fn spawn_apart(
     Ok(operations)
 }
 
+/// Keeps the erasures of a PostgreSQL that is put back. What this returns ends when those are known that were done before
+/// the role began: until then a consumer must not begin.
+fn keep_erasures(
+    roles: &mut Roles,
+    name: &'static str,
+    pool: &PgPool,
+    cluster: &Cluster,
+) -> CancellationToken {
+    let replayed = CancellationToken::new();
+    let keep = rivulet_erasure::log::keep(pool.clone(), cluster.clone(), replayed.clone());
+    roles.spawn_until_shutdown(name, keep);
+    replayed
+}
+
 impl Ingest {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let (mut roles, metrics) = Roles::traced("rivulet-ingest")?;
@@ -132,10 +149,13 @@ impl Ingest {
         config.validate()?;
         let listener = bind(&self.flags.listen).await?;
         tracing::info!(address = %listener.local_addr()?, "ingest listens");
+        let (cluster, pool) = (self.kafka.cluster()?, self.postgres.pool("ingest", 8)?);
+        // Not waited for: what it takes of somebody who was erased is dropped by the consumers.
+        keep_erasures(roles, "ingest's log of erasures", &pool, &cluster);
         let role = rivulet_ingest::serve(
             config,
-            self.kafka.cluster()?,
-            self.postgres.pool("ingest", 8)?,
+            cluster,
+            pool,
             listener,
             operations,
             roles.shutdown.clone(),
@@ -161,14 +181,11 @@ impl Aggregate {
         let readiness = Readiness::new("aggregate", &checks);
         let (name, listen) = ("aggregate's operations", &self.flags.aggregate_listen);
         spawn_operations(roles, name, listen, &readiness, metrics).await?;
-        let role = rivulet_aggregator::run(
-            self.config(),
-            self.kafka.cluster()?,
-            self.postgres.pool("aggregate", 6)?,
-            readiness,
-            roles.shutdown.clone(),
-        );
-        roles.spawn("aggregate", async { Ok(role.await?) });
+        let (cluster, pool) = (self.kafka.cluster()?, self.postgres.pool("aggregate", 6)?);
+        let replayed = keep_erasures(roles, "aggregate's log of erasures", &pool, &cluster);
+        let shutdown = roles.shutdown.clone();
+        let role = rivulet_aggregator::run(self.config(), cluster, pool, readiness, shutdown);
+        roles.spawn_after("aggregate", replayed, async { Ok(role.await?) });
         Ok(())
     }
 }
@@ -185,24 +202,23 @@ impl Sink {
         let readiness = Readiness::new("sink", &checks);
         let (name, listen) = ("sink's operations", &self.flags.sink_listen);
         spawn_operations(roles, name, listen, &readiness, metrics).await?;
-        let role = rivulet_sinks::run(
-            self.flags.config(&self.consumers),
+        let (cluster, pool) = (
             self.services.kafka.cluster()?,
             self.services.postgres.pool("sink", 8)?,
+        );
+        let replayed = keep_erasures(roles, "sink's log of erasures", &pool, &cluster);
+        let role = rivulet_sinks::run(
+            self.flags.config(&self.consumers),
+            cluster,
+            pool,
             self.services.clickhouse.client()?,
             readiness,
             roles.shutdown.clone(),
         );
-        roles.spawn("sink", async { Ok(role.await?) });
+        roles.spawn_after("sink", replayed, async { Ok(role.await?) });
         // It has every store that an erasure cleans.
         let erasures = rivulet_erasure::carry_on(self.services.erasure_stores("erasures", 3)?);
-        let shutdown = roles.shutdown.clone();
-        roles.spawn("erasures", async move {
-            match shutdown.run_until_cancelled_owned(erasures).await {
-                Some(never) => match never {},
-                None => Ok(()),
-            }
-        });
+        roles.spawn_until_shutdown("erasures", erasures);
         Ok(())
     }
 }

@@ -1,0 +1,8 @@
+//! What erasures tell.
+
+rivulet_telemetry::metrics! {
+    roles "sink";
+
+    /// Age of the oldest erasure that is not done, where this process carries erasures on; 0 where there is none
+    OLDEST_SECONDS: Gauge = "rivulet_erasure_oldest_seconds", Seconds;
+}
