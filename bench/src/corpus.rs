@@ -156,6 +156,8 @@ fn registration(author: &mut Author) -> Result<Registration> {
         coppa: true,
         audio: true,
         analytics: true,
+        coppa_version: None,
+        audio_version: None,
     })
 }
 
@@ -169,7 +171,8 @@ fn record(json: &str, who: &Registration, now: i64) -> Result<(EventType, Uuid, 
         received_at: now,
         sent_at: None,
     };
-    let Ok(record) = event.into_record(&clocks, who) else {
+    let record = event.admit(Some(who));
+    let Ok(record) = record.and_then(|event| event.into_record(&clocks)) else {
         bail!("the benchmark's event is rejected")
     };
     let mut payload = Vec::with_capacity(512);

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use chrono::Utc;
 use reqwest::StatusCode;
 use rivulet_events::{EventType, data::AgeGroup};
-use rivulet_registry::families::{self, Consents};
+use rivulet_registry::{consents::Consents, families};
 use rivulet_telemetry::Readiness;
 use rivulet_zones::Zone;
 use serde::Deserialize;
@@ -228,9 +228,9 @@ impl Canary {
 
     async fn register(&self) -> Result<(), families::Error> {
         let all = Consents {
-            coppa: Some(true),
-            audio: Some(true),
-            analytics: Some(true),
+            coppa: Some(true.into()),
+            audio: Some(true.into()),
+            analytics: Some(true.into()),
         };
         families::put_parent(&self.pool, PARENT, Zone::utc(), all, Some(false)).await?;
         families::put_child(&self.pool, CHILD, PARENT, AgeGroup::CuriousExplorers).await

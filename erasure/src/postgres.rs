@@ -68,7 +68,8 @@ pub(crate) async fn remove(pool: &PgPool, erasure: Uuid, subjects: &Subjects) ->
         .await?;
     let consents: Json<Vec<Value>> = sqlx::query_scalar(
         "SELECT coalesce(json_agg(json_build_object('parent_sha256', encode(tombstone_hash(parent_id), 'hex'),
-                    'consent', consent, 'granted', granted, 'changed_at', changed_at) ORDER BY changed_at, id), '[]')
+                    'consent', consent, 'granted', granted, 'version', version, 'method', method,
+                    'changed_at', changed_at) ORDER BY changed_at, id), '[]')
          FROM consent_changes WHERE parent_id = ANY($1)",
     )
     .bind(&subjects.parents)

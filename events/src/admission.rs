@@ -4,8 +4,10 @@ use rivulet_zones::Zone;
 use uuid::Uuid;
 
 use crate::{
+    consent::ConsentVersion,
     data::{AgeGroup, EventType},
     ids::ParentId,
+    parse::Event,
     rejection::{Code, Rejection},
 };
 
@@ -26,6 +28,10 @@ pub struct Registration {
     pub audio: bool,
     /// Consent to history for BI.
     pub analytics: bool,
+    /// The version of the consent `coppa`, if one was declared.
+    pub coppa_version: Option<ConsentVersion>,
+    /// The version of the consent `audio`, if one was declared.
+    pub audio_version: Option<ConsentVersion>,
 }
 
 impl Registration {
@@ -40,6 +46,8 @@ impl Registration {
             coppa: false,
             audio: false,
             analytics: false,
+            coppa_version: None,
+            audio_version: None,
         }
     }
 
@@ -47,7 +55,7 @@ impl Registration {
     ///
     /// # Errors
     /// `unknown_child`, `child_deleted` or `consent_required`.
-    pub fn admit(child: Option<&Self>, kind: EventType) -> Result<&Self, Rejection> {
+    pub fn check(child: Option<&Self>, kind: EventType) -> Result<&Self, Rejection> {
         let Some(child) = child else {
             return Err(Rejection::at(
                 Code::UnknownChild,
@@ -75,5 +83,56 @@ impl Registration {
             ));
         }
         Ok(child)
+    }
+
+    /// The version of the consent under which an event of this type is taken. Speech needs two consents: `audio` is
+    /// the one that is given for it alone.
+    #[must_use]
+    pub fn consent_version(&self, kind: EventType) -> Option<ConsentVersion> {
+        match kind {
+            EventType::Speech => self.audio_version.or(self.coppa_version),
+            _ => self.coppa_version,
+        }
+    }
+}
+
+/// An event that may be taken, with the registration that allows it. Records are made of nothing else, and only
+/// [`Event::admit`] makes one:
+///
+/// ```
+/// use rivulet_events::{Admitted, Event, Registration, Rejection};
+///
+/// fn admit<'r, 'a>(event: Event<'a>, who: &'r Registration) -> Result<Admitted<'r, 'a>, Rejection> {
+///     event.admit(Some(who))
+/// }
+/// ```
+///
+/// ```compile_fail
+/// use rivulet_events::{Admitted, Event, Registration, Rejection};
+///
+/// fn admit<'r, 'a>(event: Event<'a>, who: &'r Registration) -> Result<Admitted<'r, 'a>, Rejection> {
+///     Ok(Admitted { event, who })
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Admitted<'r, 'a> {
+    event: Event<'a>,
+    who: &'r Registration,
+}
+
+impl<'a> Event<'a> {
+    /// Whether this event may be taken from a child in this state (`None`: unregistered).
+    ///
+    /// # Errors
+    /// `unknown_child`, `child_deleted` or `consent_required`.
+    pub fn admit(self, child: Option<&Registration>) -> Result<Admitted<'_, 'a>, Rejection> {
+        let who = Registration::check(child, self.event_type())?;
+        Ok(Admitted { event: self, who })
+    }
+}
+
+impl<'r, 'a> Admitted<'r, 'a> {
+    pub(crate) fn into_parts(self) -> (Event<'a>, &'r Registration) {
+        (self.event, self.who)
     }
 }

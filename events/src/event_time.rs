@@ -4,9 +4,8 @@
 //! outside of the accepted window is rejected.
 
 use crate::{
-    admission::Registration,
+    admission::Admitted,
     ids::{Identity, LATEST_ID_DAY, OLDEST_ID_DAY, date_of, utc, v7_millis},
-    parse::Event,
     record::{Record, SCHEMA_VERSION},
     rejection::{Code, Rejection},
 };
@@ -53,16 +52,18 @@ impl Clocks {
     }
 }
 
-impl<'a> Event<'a> {
+impl<'a> Admitted<'_, 'a> {
     /// Makes the event's record. This fixes its event time, its local date and its identity for ever.
     ///
     /// # Errors
     /// `too_old` or `in_future`.
-    pub fn into_record(self, clocks: &Clocks, who: &Registration) -> Result<Record<'a>, Rejection> {
-        let event_time = clocks.event_time(self.occurred_at)?;
-        let identity = Identity::of(self.event_type(), self.child_id, self.id, self.occurred_at);
+    pub fn into_record(self, clocks: &Clocks) -> Result<Record<'a>, Rejection> {
+        let (event, who) = self.into_parts();
+        let kind = event.event_type();
+        let event_time = clocks.event_time(event.occurred_at)?;
+        let identity = Identity::of(kind, event.child_id, event.id, event.occurred_at);
         if clocks.sent_at.is_none() && !identity.is_timely(date_of(clocks.received_at)) {
-            let made_at = v7_millis(self.id).unwrap_or(self.occurred_at);
+            let made_at = v7_millis(event.id).unwrap_or(event.occurred_at);
             return Err(if made_at > clocks.received_at {
                 in_future(format!(
                     "its id was made more than {LATEST_ID_DAY} day ahead of the server's clock"
@@ -75,20 +76,21 @@ impl<'a> Event<'a> {
         }
         Ok(Record {
             v: SCHEMA_VERSION,
-            event_type: self.event_type(),
-            id: self.id,
-            child_id: self.child_id,
+            event_type: kind,
+            id: event.id,
+            child_id: event.child_id,
             parent_id: who.parent_id,
             age_group: who.age_group,
-            session_id: self.session_id,
-            occurred_at: self.occurred_at,
+            session_id: event.session_id,
+            occurred_at: event.occurred_at,
             event_time,
             received_at: clocks.received_at,
             local_date: utc(event_time).with_timezone(&who.timezone).date_naive(),
             analytics: who.analytics,
-            device: self.device,
-            attributes: self.attributes,
-            data: self.data,
+            consent_version: who.consent_version(kind),
+            device: event.device,
+            attributes: event.attributes,
+            data: event.data,
         })
     }
 }

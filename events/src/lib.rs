@@ -12,6 +12,7 @@ pub mod batch;
 pub mod bounds;
 pub mod changes;
 mod check;
+mod consent;
 pub mod contract;
 pub mod data;
 pub mod event_time;
@@ -26,7 +27,8 @@ pub mod sabotage;
 mod scan;
 mod text;
 
-pub use admission::Registration;
+pub use admission::{Admitted, Registration};
+pub use consent::{ConsentVersion, Consented};
 pub use data::{
     Data, Device, EventType, Interaction, InteractionAction, Message, Role, Session, SessionAction,
     Speech,

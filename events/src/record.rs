@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    consent::ConsentVersion,
     data::{AgeGroup, Data, Device, EventType},
     ids::{ChildId, Identity, ParentId, date_of},
     rules::Implausible,
@@ -71,6 +72,10 @@ pub struct Record<'a, D = Data<'a>> {
     pub local_date: NaiveDate,
     /// Whether the consent `analytics` allows it in the history. If not, it is withheld from ClickHouse.
     pub analytics: bool,
+    /// The version of the consent under which it was taken: for speech that of `audio` where it has one, else that of
+    /// `coppa`. `None` where none was declared, and in records of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent_version: Option<ConsentVersion>,
     /// The device, if told.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device<'a>>,
@@ -151,6 +156,7 @@ impl<'a> Record<'a> {
             received_at: record.received_at,
             local_date: record.local_date,
             analytics: record.analytics,
+            consent_version: record.consent_version,
             device: record.device,
             attributes: record.attributes,
             data: wrap(record.data),

@@ -1,6 +1,6 @@
 //! `/v1/admin`: the product backend says which families there are.
 
-use std::{sync::Arc, task::Poll};
+use std::{borrow::Cow, sync::Arc, task::Poll};
 
 use axum::{
     body::Body,
@@ -11,6 +11,7 @@ use axum::{
 use rivulet_erasure::{NotErased, Subject};
 use rivulet_events::{ChildId, ParentId};
 use rivulet_registry::{
+    consents,
     declarations::{self, Invalid},
     families,
     keys::{self, Scope},
@@ -22,8 +23,9 @@ use uuid::Uuid;
 use crate::{
     account::SHORT,
     auth::Sender,
+    consent_schema::ConsentHistory,
     described::{
-        Child, Erasure, ErasureRequested, OfDelete, OfGet, OfPut, Parent, RegisteredChild,
+        Child, Erasure, ErasureRequested, OfDelete, OfGet, OfPages, OfPut, Parent, RegisteredChild,
         RegisteredParent,
     },
     open_request::{OpenRequest, ReceivedRequest},
@@ -163,6 +165,30 @@ pub(crate) async fn get_parent(State(app): State<Arc<App>>, id: Id, parts: Parts
     json_response(get.await)
 }
 
+/// What a family consented to, and when
+///
+/// Every change, the oldest first: grants, revocations, and consents that were given again under another version or by
+/// another method. Also of a family that was deleted.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/parents/{id}/consents",
+    tag = "registry",
+    params(
+        ("id" = Uuid, Path, description = "The parent's id, as the product knows it."),
+        ("after" = Option<i64>, Query, minimum = 0, description = "The `next` of the page before."),
+    ),
+    responses((status = 200, description = "A page of it", body = ConsentHistory), OfPages),
+    security(("key" = ["admin"])),
+)]
+pub(crate) async fn get_consents(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
+    let get = async {
+        let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
+        let id = ParentId::new(read_id(id)?);
+        Ok(consents::history(&app.pool, id, after(&parts)?).await?)
+    };
+    json_response(get.await)
+}
+
 /// What is registered of a child
 ///
 /// Also of one that was deleted.
@@ -218,6 +244,25 @@ fn erases(parts: &Parts) -> Result<bool, Problem> {
         })
     })?;
     Ok(parameters.erase)
+}
+
+/// The parameter `after` is not what a page before said.
+pub(crate) const BAD_AFTER: Invalid = Invalid {
+    pointer: Cow::Borrowed("/after"),
+    message: "must be the `next` of a page of the same family",
+};
+
+/// Where a page begins.
+fn after(parts: &Parts) -> Result<i64, Problem> {
+    #[derive(serde::Deserialize)]
+    struct Parameters {
+        #[serde(default)]
+        after: i64,
+    }
+    let parameters = Query::<Parameters>::try_from_uri(&parts.uri).ok();
+    let after = parameters.map(|parameters| parameters.after);
+    let after = after.filter(|after| *after >= 0);
+    after.ok_or(Problem::InvalidField(BAD_AFTER))
 }
 
 async fn erase(

@@ -9,11 +9,17 @@ use rivulet_registry::{declarations::Invalid, families};
 use rivulet_web::{Throttled, openapi::refusals};
 use utoipa::{
     IntoParams, IntoResponses, ToSchema,
-    openapi::{Array, Object, Ref, RefOr, Response, Type, schema::AdditionalProperties},
+    openapi::{Array, Object, Ref, RefOr, Response},
 };
 use uuid::Uuid;
 
-use crate::{Config, event_schema, problem::Problem};
+use crate::{
+    Config,
+    admin::BAD_AFTER,
+    consent_schema::{RegisteredConsents, consents},
+    event_schema,
+    problem::Problem,
+};
 
 /// The device's clock.
 #[derive(IntoParams)]
@@ -152,7 +158,12 @@ fn codes() -> Object {
 /// A family.
 #[derive(ToSchema)]
 #[schema(example = json!({
-    "timezone": "Europe/Rome", "consents": {"coppa": true, "audio": true, "analytics": false},
+    "timezone": "Europe/Rome",
+    "consents": {
+        "coppa": {"granted": true, "version": "2026-01", "method": "form"},
+        "audio": {"granted": true, "version": "2026-01", "method": "form"},
+        "analytics": false,
+    },
 }))]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(crate) struct Parent {
@@ -162,24 +173,6 @@ pub(crate) struct Parent {
     consents: (),
     /// Whether the family is shown streaks. Left out: as before, at first they are.
     streaks: Option<bool>,
-}
-
-/// What the parent allows; no other name is taken.
-fn consents() -> Object {
-    let mut consents = event_schema::nullable(Object::new());
-    consents.description =
-        Some("What the parent allows. Left out: as before, at first not granted.".to_owned());
-    consents.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
-    for (name, about) in [
-        ("coppa", "Any processing at all."),
-        ("audio", "Speech events."),
-        ("analytics", "The history for analysts."),
-    ] {
-        let mut consent = event_schema::nullable(Object::with_type(Type::Boolean));
-        consent.description = Some(about.to_owned());
-        consents.properties.insert(name.to_owned(), consent.into());
-    }
-    consents
 }
 
 /// A child.
@@ -217,25 +210,6 @@ pub(crate) struct RegisteredParent {
     /// Null unless it was.
     #[schema(required = true)]
     deleted_at: Option<DateTime<Utc>>,
-}
-
-/// What the parent allows.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct RegisteredConsents {
-    coppa: RegisteredConsent,
-    audio: RegisteredConsent,
-    analytics: RegisteredConsent,
-}
-
-/// A consent, and since when it is so.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct RegisteredConsent {
-    granted: bool,
-    /// When it was last granted or revoked; null where it was never granted.
-    #[schema(required = true)]
-    changed_at: Option<DateTime<Utc>>,
 }
 
 /// A child as it is registered.
@@ -378,6 +352,18 @@ impl IntoResponses for OfGet {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut problems = everywhere();
         problems.push(families::Error::NotFound.into());
+        described(problems)
+    }
+}
+
+/// Refusals of a `GET` of pages.
+pub(crate) struct OfPages;
+
+impl IntoResponses for OfPages {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut problems = everywhere();
+        problems.push(families::Error::NotFound.into());
+        problems.push(Problem::InvalidField(BAD_AFTER));
         described(problems)
     }
 }

@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use rivulet_events::{
-    ChildId, Clocks, Event, EventType, ParentId, Parsed, Registration, Rejection, batch, repair,
+    Admitted, ChildId, Clocks, Event, ParentId, Parsed, Registration, batch, repair,
 };
 use rivulet_registry::{Known, keys::Scope};
 use rivulet_telemetry::{Span, SpanKind};
@@ -233,16 +233,10 @@ impl Children {
     }
 }
 
-/// Checks whether an event of this type may be taken from this child. A sender that speaks for one family gets the
-/// same answer for a child of another family as for one that is not registered: it must not learn that the child
-/// exists.
-fn check_registration(
-    family: Option<ParentId>,
-    child: Option<&Registration>,
-    kind: EventType,
-) -> Result<&Registration, Rejection> {
-    let of_family = |child: &&Registration| family.is_none_or(|family| child.parent_id == family);
-    Registration::admit(child.filter(of_family), kind)
+/// The child as this sender may know it. A sender that speaks for one family gets the same answer for a child of another
+/// family as for one that is not registered: it must not learn that the child exists.
+fn of_family(family: Option<ParentId>, child: Option<&Registration>) -> Option<&Registration> {
+    child.filter(|child| family.is_none_or(|family| child.parent_id == family))
 }
 
 /// What the registry knows of each child. Where a cached answer would refuse an event, PostgreSQL has been read again.
@@ -257,7 +251,8 @@ async fn ask_registry(
     for (parsed, child) in parsed.iter().zip(&children.of_event) {
         if let Ok(event) = &parsed.outcome
             && let Known::Cached(registration) = &known[*child as usize]
-            && check_registration(family, Some(registration), event.event_type()).is_err()
+            && Registration::check(of_family(family, Some(registration)), event.event_type())
+                .is_err()
         {
             doubtful.push(*child);
         }
@@ -308,16 +303,10 @@ async fn send_events<'a>(
                 Err(rejection) => Ok(Outcome::Rejected(rejection)),
                 Ok(event) => {
                     let known = &context.known[context.children.of_event[index] as usize];
-                    match registration_for(context.family, &event, known) {
-                        Ok(registration) => send_event(
-                            app,
-                            event,
-                            registration,
-                            context.clocks,
-                            index,
-                            sending,
-                            &mut buffer,
-                        ),
+                    match admit(context.family, event, known) {
+                        Ok(event) => {
+                            send_event(app, event, context.clocks, index, sending, &mut buffer)
+                        }
                         Err(outcome) => Ok(outcome),
                     }
                 }
@@ -389,21 +378,23 @@ async fn spill_failed(app: &App, failed: Vec<Failed>, received_at: i64, lines: &
     }
 }
 
-/// Returns the child's registration, or why the event cannot be taken now.
-fn registration_for<'r>(
+/// Admits the event, or says why it cannot be taken now.
+fn admit<'r, 'a>(
     family: Option<ParentId>,
-    event: &Event<'_>,
+    event: Event<'a>,
     known: &'r Known,
-) -> Result<&'r Registration, Outcome> {
+) -> Result<Admitted<'r, 'a>, Outcome> {
     let kind = event.event_type();
     match known {
         Known::Unavailable => Err(Outcome::Retry(kind)),
         Known::Cached(registration) => {
+            let admitted = event.admit(of_family(family, Some(registration)));
             // The cached answer would refuse the event, but PostgreSQL could not be read again.
-            check_registration(family, Some(registration), kind).map_err(|_| Outcome::Retry(kind))
+            admitted.map_err(|_| Outcome::Retry(kind))
         }
         Known::Read(registration) => {
-            check_registration(family, registration.as_ref(), kind).map_err(Outcome::Rejected)
+            let admitted = event.admit(of_family(family, registration.as_ref()));
+            admitted.map_err(Outcome::Rejected)
         }
     }
 }
@@ -411,18 +402,17 @@ fn registration_for<'r>(
 /// Makes the event's record and hands it to Kafka's producer. `Accepted` is true only once Kafka acknowledges it.
 fn send_event(
     app: &App,
-    event: Event<'_>,
-    registration: &Registration,
+    event: Admitted<'_, '_>,
     clocks: &Clocks,
     index: usize,
     sending: &mut Sending<'_>,
     buffer: &mut Vec<u8>,
 ) -> Result<Outcome, Problem> {
-    let (kind, child) = (event.event_type(), event.child_id);
-    let record = match event.into_record(clocks, registration) {
+    let record = match event.into_record(clocks) {
         Ok(record) => record,
         Err(rejection) => return Ok(Outcome::Rejected(rejection)),
     };
+    let (kind, child) = (record.event_type, record.child_id);
     if !app.producer.is_up() && app.spill.is_none() {
         return Ok(Outcome::Retry(kind));
     }

@@ -16,6 +16,7 @@ mod auth;
 mod body;
 mod clock;
 mod config;
+mod consent_schema;
 mod decoder;
 mod described;
 mod drain;

@@ -7,7 +7,7 @@ use utoipa::{
 };
 
 use crate::{
-    admin,
+    admin, consent_schema,
     described::{RegisteredChild, RegisteredParent},
     event_schema, events,
 };
@@ -20,6 +20,7 @@ use crate::{
         admin::put_parent,
         admin::get_parent,
         admin::delete_parent,
+        admin::get_consents,
         admin::put_child,
         admin::get_child,
         admin::delete_child,
@@ -42,7 +43,8 @@ pub fn openapi() -> OpenApi {
     let mut document = Document::openapi();
     document.merge(rivulet_telemetry::openapi());
     let schemas = &mut document.components.get_or_insert_default().schemas;
-    for (name, schema) in event_schema::schemas() {
+    let of_events = event_schema::schemas();
+    for (name, schema) in of_events.into_iter().chain(consent_schema::schemas()) {
         schemas.insert(name, schema.into());
     }
     let address = ServerVariable::builder()

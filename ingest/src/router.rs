@@ -49,6 +49,7 @@ pub(crate) fn router(
     Router::new()
         .route("/v1/events", events)
         .route("/v1/admin/parents/{id}", parents)
+        .route("/v1/admin/parents/{id}/consents", get(admin::get_consents))
         .route("/v1/admin/children/{id}", children)
         .route("/v1/admin/erasures/{id}", get(admin::get_erasure))
         .merge(operations.of_role(readiness))

@@ -88,3 +88,8 @@ ORDER BY (child_id, id_day, event_type, event_id)
 TTL toDateTime(received_at) + INTERVAL 25 MONTH
 SETTINGS non_replicated_deduplication_window = 10000,
     cleanup_delay_period = 5, max_cleanup_delay_period = 10, cleanup_delay_period_random_add = 0;
+
+-- Columns that came later. The view `history` is made after them, so it has them too; at its end, where they move no
+-- column of who reads by position.
+ALTER TABLE {database}.events
+    ADD COLUMN IF NOT EXISTS consent_version LowCardinality(Nullable(String)) AFTER topic_incarnation;

@@ -14,7 +14,8 @@ ALTER TABLE {database}.events
     COMMENT COLUMN kafka_topic       'Where the event came from: the topic',
     COMMENT COLUMN kafka_partition   'Where the event came from: the partition of the topic',
     COMMENT COLUMN kafka_offset      'Where the event came from: the offset in the partition',
-    COMMENT COLUMN topic_incarnation 'Where the event came from: cluster and topic id; offsets compare only within one';
+    COMMENT COLUMN topic_incarnation 'Where the event came from: cluster and topic id; offsets compare only within one',
+    COMMENT COLUMN consent_version   'The version of the consent under which the event was taken: of speech that of audio where it has one, else that of coppa; NULL where none was declared, and before versions were kept';
 
 ALTER TABLE {database}.history
     COMMENT COLUMN local_date           'The date of event_time in the child''s zone',
@@ -32,7 +33,8 @@ ALTER TABLE {database}.history
     COMMENT COLUMN kafka_topic          'Where the event came from: the topic',
     COMMENT COLUMN kafka_partition      'Where the event came from: the partition of the topic',
     COMMENT COLUMN kafka_offset         'Where the event came from: the offset in the partition',
-    COMMENT COLUMN topic_incarnation    'Where the event came from: cluster and topic id; offsets compare only within one';
+    COMMENT COLUMN topic_incarnation    'Where the event came from: cluster and topic id; offsets compare only within one',
+    COMMENT COLUMN consent_version      'The version of the consent under which the event was taken: of speech that of audio where it has one, else that of coppa; NULL where none was declared, and before versions were kept';
 
 ALTER TABLE {database}.child_day_rollup
     COMMENT COLUMN local_date                       'The date in the child''s time zone',

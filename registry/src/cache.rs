@@ -35,7 +35,7 @@ const READS_WAITING: usize = 4_096;
 /// How much the cache holds and how long it may be used alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// Children in memory; about 200 bytes each.
+    /// Children in memory; about 350 bytes each.
     pub capacity: usize,
     /// How long a node that is cut off from PostgreSQL goes on with what it knows.
     pub max_stale: Duration,

@@ -3,12 +3,12 @@
 
 use std::borrow::Cow;
 
-use rivulet_events::{ParentId, data::AgeGroup};
+use rivulet_events::{ConsentVersion, ParentId, data::AgeGroup};
 use rivulet_zones::Zone;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::families::Consents;
+use crate::consents::{Consent, Consents, Method};
 
 /// A field that breaks its rule. Quotes no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,11 +44,11 @@ pub fn timezone(object: &Map<String, Value>) -> Result<Zone, Invalid> {
         })
 }
 
-/// `consents` of a parent. `null` is the same as left out. A name that is none of the three is refused: otherwise a
-/// revocation with a misspelt name would be answered as done.
+/// `consents` of a parent, each a boolean or an object with the evidence. `null` is the same as left out. A name that is
+/// none of the three is refused: otherwise a revocation with a misspelt name would be answered as done.
 ///
 /// # Errors
-/// It is no object of booleans.
+/// It is no object of consents.
 pub fn consents(object: &Map<String, Value>) -> Result<Consents, Invalid> {
     let mut consents = Consents::default();
     let given = match object.get("consents") {
@@ -57,23 +57,67 @@ pub fn consents(object: &Map<String, Value>) -> Result<Consents, Invalid> {
         Some(_) => return Err(invalid("/consents", "must be an object")),
     };
     for (name, value) in given {
-        let pointer = || format!("/consents/{}", name.replace('~', "~0").replace('/', "~1"));
-        let granted = match value {
-            Value::Null => None,
-            Value::Bool(granted) => Some(*granted),
-            _ => return Err(invalid(pointer(), "must be true or false")),
-        };
-        match name.as_str() {
-            "coppa" => consents.coppa = granted,
-            "audio" => consents.audio = granted,
-            "analytics" => consents.analytics = granted,
+        let pointer = || format!("/consents/{}", escaped(name));
+        let consent = match name.as_str() {
+            "coppa" => &mut consents.coppa,
+            "audio" => &mut consents.audio,
+            "analytics" => &mut consents.analytics,
             _ => {
                 let message = "unknown consent; there are coppa, audio and analytics";
                 return Err(invalid(pointer(), message));
             }
-        }
+        };
+        *consent = match value {
+            Value::Null => None,
+            Value::Bool(granted) => Some(Consent::from(*granted)),
+            Value::Object(evidence) => Some(evidenced(evidence, &pointer())?),
+            _ => {
+                let message =
+                    "must be true or false, or an object with granted, version and method";
+                return Err(invalid(pointer(), message));
+            }
+        };
     }
     Ok(consents)
+}
+
+/// A consent with its evidence. A key that is none of the three is refused, as the name of a consent is.
+fn evidenced(object: &Map<String, Value>, pointer: &str) -> Result<Consent, Invalid> {
+    let known = ["granted", "version", "method"];
+    if let Some(other) = object.keys().find(|key| !known.contains(&key.as_str())) {
+        let message = "unknown field of a consent; there are granted, version and method";
+        return Err(invalid(format!("{pointer}/{}", escaped(other)), message));
+    }
+    let Some(Value::Bool(granted)) = object.get("granted") else {
+        return Err(invalid(
+            format!("{pointer}/granted"),
+            "must be true or false",
+        ));
+    };
+    let mut consent = Consent::from(*granted);
+    match object.get("version") {
+        None | Some(Value::Null) => {}
+        Some(version) => {
+            let version = version.as_str().and_then(ConsentVersion::new);
+            let wrong = || invalid(format!("{pointer}/version"), ConsentVersion::RULE);
+            consent.version = Some(version.ok_or_else(wrong)?);
+        }
+    }
+    match object.get("method") {
+        None | Some(Value::Null) => {}
+        Some(method) => {
+            let method = method.as_str().and_then(Method::from_word);
+            let message = "must be one of form, card, id, knowledge, text-plus, other";
+            let wrong = || invalid(format!("{pointer}/method"), message);
+            consent.method = method.ok_or_else(wrong)?;
+        }
+    }
+    Ok(consent)
+}
+
+/// A key as a part of a JSON pointer.
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// `streaks` of a parent: whether the family's page shows them. `null` is the same as left out.

@@ -173,6 +173,8 @@ mod tests {
             coppa,
             audio: false,
             analytics: false,
+            coppa_version: None,
+            audio_version: None,
         }
     }
 

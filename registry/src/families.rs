@@ -4,18 +4,10 @@ use rivulet_events::{ChildId, ParentId, data::AgeGroup};
 use rivulet_zones::Zone;
 use sqlx::{PgConnection, PgPool};
 
-use crate::tombstones;
-
-/// The consents a change speaks of; `None` stays as it was, and is not granted for a new parent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Consents {
-    /// Any processing at all.
-    pub coppa: Option<bool>,
-    /// Speech events.
-    pub audio: Option<bool>,
-    /// History for BI.
-    pub analytics: Option<bool>,
-}
+use crate::{
+    consents::{Consents, columns},
+    tombstones,
+};
 
 /// Why a family could not be changed. Only `Database` is worth trying again.
 #[derive(Debug, thiserror::Error)]
@@ -52,24 +44,39 @@ pub async fn put_parent(
     let mut transaction = pool.begin().await?;
     tombstones::hold(&mut transaction).await?;
     refuse_erased(&tombstones::erased_parents(&mut transaction, &[id.uuid()]).await?)?;
+    let [coppa, audio, analytics] =
+        [&consents.coppa, &consents.audio, &consents.analytics].map(|one| columns(one.as_ref()));
     let written = sqlx::query(
-        "INSERT INTO parents AS p (id, timezone, coppa, audio, analytics, streaks)
-         VALUES ($1, $2, coalesce($3, false), coalesce($4, false), coalesce($5, false),
-                 coalesce($6, true))
+        "INSERT INTO parents AS p (id, timezone, coppa, coppa_version, coppa_method, audio, audio_version, audio_method,
+             analytics, analytics_version, analytics_method, streaks)
+         VALUES ($1, $2, coalesce($3, false), $4, coalesce($5, 'other'), coalesce($6, false), $7, coalesce($8, 'other'),
+                 coalesce($9, false), $10, coalesce($11, 'other'), coalesce($12, true))
          ON CONFLICT (id) DO UPDATE SET
             timezone = excluded.timezone,
             coppa = coalesce($3, p.coppa),
-            audio = coalesce($4, p.audio),
-            analytics = coalesce($5, p.analytics),
-            streaks = coalesce($6, p.streaks),
+            coppa_version = CASE WHEN $3 IS NULL THEN p.coppa_version ELSE $4 END,
+            coppa_method = coalesce($5, p.coppa_method),
+            audio = coalesce($6, p.audio),
+            audio_version = CASE WHEN $6 IS NULL THEN p.audio_version ELSE $7 END,
+            audio_method = coalesce($8, p.audio_method),
+            analytics = coalesce($9, p.analytics),
+            analytics_version = CASE WHEN $9 IS NULL THEN p.analytics_version ELSE $10 END,
+            analytics_method = coalesce($11, p.analytics_method),
+            streaks = coalesce($12, p.streaks),
             updated_at = now()
          WHERE p.deleted_at IS NULL",
     )
     .bind(id.uuid())
     .bind(timezone.name())
-    .bind(consents.coppa)
-    .bind(consents.audio)
-    .bind(consents.analytics)
+    .bind(coppa.0)
+    .bind(coppa.1)
+    .bind(coppa.2)
+    .bind(audio.0)
+    .bind(audio.1)
+    .bind(audio.2)
+    .bind(analytics.0)
+    .bind(analytics.1)
+    .bind(analytics.2)
     .bind(streaks)
     .execute(&mut *transaction)
     .await?;
@@ -129,7 +136,7 @@ pub async fn put_child(
 }
 
 /// What is registered of a parent, deleted or not, as JSON. Its children are those that are not deleted; a
-/// consent's time is that of its last change, null where it was never granted.
+/// consent's time is that of its last change, of its version or method too, null where nothing was ever declared of it.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Database`].
@@ -138,11 +145,13 @@ pub async fn parent(pool: &PgPool, id: ParentId) -> Result<String, Error> {
         "SELECT json_build_object(
              'parent_id', id, 'timezone', timezone,
              'consents', (SELECT json_object_agg(consent, json_build_object(
-                              'granted', granted,
+                              'granted', granted, 'version', version, 'method', method,
                               'changed_at', (SELECT max(changed_at) FROM consent_changes c
                                              WHERE c.parent_id = p.id AND c.consent = now.consent)))
-                          FROM (VALUES ('coppa', coppa), ('audio', audio), ('analytics', analytics))
-                              AS now (consent, granted)),
+                          FROM (VALUES ('coppa', coppa, coppa_version, coppa_method),
+                                       ('audio', audio, audio_version, audio_method),
+                                       ('analytics', analytics, analytics_version, analytics_method))
+                              AS now (consent, granted, version, method)),
              'streaks', streaks,
              'children', ARRAY(SELECT c.id FROM children c
                                WHERE c.parent_id = p.id AND c.deleted_at IS NULL

@@ -10,8 +10,8 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use uuid::Uuid;
 
 use crate::{
+    consents::{Consent, Consents, columns},
     declarations::{Invalid, age_group, consents, id, streaks, timezone},
-    families::Consents,
     json::{Unreadable, object},
     tombstones,
 };
@@ -217,9 +217,14 @@ impl Chunk {
 
         let ids: Vec<Uuid> = self.parents.keys().copied().collect();
         let zones: Vec<&str> = self.parents.values().map(|p| p.timezone.name()).collect();
-        let given = |of: fn(&Parent) -> Option<bool>| -> Vec<Option<bool>> {
-            self.parents.values().map(of).collect()
+        let given = |of: fn(&Consents) -> &Option<Consent>| -> (Vec<_>, Vec<_>, Vec<_>) {
+            let declared = self.parents.values().map(|parent| of(&parent.consents));
+            declared.map(|consent| columns(consent.as_ref())).collect()
         };
+        let coppa = given(|consents| &consents.coppa);
+        let audio = given(|consents| &consents.audio);
+        let analytics = given(|consents| &consents.analytics);
+        let streaks: Vec<_> = self.parents.values().map(|parent| parent.streaks).collect();
         // Three steps, because a consent that is left out must stay as it was. The second takes the
         // locks in order, the third in whatever order the planner likes.
         sqlx::query(
@@ -240,21 +245,36 @@ impl Chunk {
             "UPDATE parents p SET
                 timezone = g.timezone,
                 coppa = coalesce(g.coppa, p.coppa),
+                coppa_version = CASE WHEN g.coppa IS NULL THEN p.coppa_version ELSE g.coppa_version END,
+                coppa_method = coalesce(g.coppa_method, p.coppa_method),
                 audio = coalesce(g.audio, p.audio),
+                audio_version = CASE WHEN g.audio IS NULL THEN p.audio_version ELSE g.audio_version END,
+                audio_method = coalesce(g.audio_method, p.audio_method),
                 analytics = coalesce(g.analytics, p.analytics),
+                analytics_version =
+                    CASE WHEN g.analytics IS NULL THEN p.analytics_version ELSE g.analytics_version END,
+                analytics_method = coalesce(g.analytics_method, p.analytics_method),
                 streaks = coalesce(g.streaks, p.streaks),
                 updated_at = now()
-             FROM unnest($1::uuid[], $2::text[], $3::bool[], $4::bool[], $5::bool[], $6::bool[])
-                AS g (id, timezone, coppa, audio, analytics, streaks)
+             FROM unnest($1::uuid[], $2::text[], $3::bool[], $4::text[], $5::text[], $6::bool[], $7::text[], $8::text[],
+                         $9::bool[], $10::text[], $11::text[], $12::bool[])
+                AS g (id, timezone, coppa, coppa_version, coppa_method, audio, audio_version, audio_method,
+                      analytics, analytics_version, analytics_method, streaks)
              WHERE p.id = g.id AND p.deleted_at IS NULL
              RETURNING p.id",
         )
         .bind(&ids)
         .bind(&zones)
-        .bind(given(|parent| parent.consents.coppa))
-        .bind(given(|parent| parent.consents.audio))
-        .bind(given(|parent| parent.consents.analytics))
-        .bind(given(|parent| parent.streaks))
+        .bind(coppa.0)
+        .bind(coppa.1)
+        .bind(coppa.2)
+        .bind(audio.0)
+        .bind(audio.1)
+        .bind(audio.2)
+        .bind(analytics.0)
+        .bind(analytics.1)
+        .bind(analytics.2)
+        .bind(streaks)
         .fetch_all(&mut *transaction)
         .await
         .map_err(database)?

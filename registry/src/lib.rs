@@ -19,6 +19,7 @@
 //! high rate costs PostgreSQL one query at a time, not one a request.
 
 mod cache;
+pub mod consents;
 pub mod declarations;
 mod entries;
 pub mod families;

@@ -11,7 +11,7 @@ use std::{
 
 use ahash::RandomState;
 use parking_lot::{Mutex, RwLock};
-use rivulet_events::{ChildId, ParentId, Registration, data::AgeGroup};
+use rivulet_events::{ChildId, ConsentVersion, ParentId, Registration, data::AgeGroup};
 use sqlx::{PgConnection, PgPool};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -213,13 +213,25 @@ impl Shared {
             .iter()
             .map(|id| self.entries.begin_read(*id))
             .collect();
-        type Row = (Uuid, Uuid, String, String, bool, bool, bool, bool);
+        type Version = Option<String>;
+        type Row = (
+            Uuid,
+            Uuid,
+            String,
+            String,
+            bool,
+            bool,
+            bool,
+            bool,
+            Version,
+            Version,
+        );
         let (rows, erased) = self
             .on_pool(async |connection| {
                 let rows: Vec<Row> = sqlx::query_as(
                     "SELECT c.id, c.parent_id, c.age_group, p.timezone,
                             c.deleted_at IS NOT NULL OR p.deleted_at IS NOT NULL,
-                            p.coppa, p.audio, p.analytics
+                            p.coppa, p.audio, p.analytics, p.coppa_version, p.audio_version
                      FROM children c JOIN parents p ON p.id = c.parent_id
                      WHERE c.id = ANY($1)",
                 )
@@ -238,10 +250,18 @@ impl Shared {
                 .into_iter()
                 .map(|id| (id, Known::Read(Some(Registration::erased())))),
         );
-        for (id, parent_id, age_group, timezone, deleted, coppa, audio, analytics) in rows {
-            let (Some(age_group), Ok(timezone)) =
-                (AgeGroup::from_word(&age_group), timezone.parse())
-            else {
+        for row in rows {
+            let (id, parent_id, age_group, timezone, deleted, coppa, audio, analytics, ..) = row;
+            let version = |text: Version| match text {
+                None => Some(None),
+                Some(text) => ConsentVersion::new(&text).map(Some),
+            };
+            let (Some(age_group), Ok(timezone), Some(coppa_version), Some(audio_version)) = (
+                AgeGroup::from_word(&age_group),
+                timezone.parse(),
+                version(row.8),
+                version(row.9),
+            ) else {
                 // A newer release may have written a value that this one does not know.
                 tracing::warn!(timezone, age_group, "a registration cannot be read");
                 found.insert(id, Known::Unavailable);
@@ -255,6 +275,8 @@ impl Shared {
                 coppa,
                 audio,
                 analytics,
+                coppa_version,
+                audio_version,
             };
             found.insert(id, Known::Read(Some(registration)));
         }

@@ -8,7 +8,7 @@ use rivulet_consumer::{
     Part, Raw,
     ledger::{self, Account},
 };
-use rivulet_events::{EventType, Record};
+use rivulet_events::{Consented, EventType, Record};
 use rivulet_telemetry::Links;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -179,19 +179,19 @@ impl Range {
         self.oldest_received_at = self.oldest_received_at.min(record.received_at);
         self.newest_received_at = self.newest_received_at.max(record.received_at);
         let identity = record.identity();
-        if !record.analytics {
+        let Some(consented) = Consented::check(&record) else {
             self.withheld_events += 1;
             self.accounts.of(offset).withheld += 1;
             self.withheld.insert(identity.key, record.child_id.uuid());
             return;
-        }
+        };
         // Records come in the order of their offsets, so the withheld copy has the lower one.
         if !self.withheld.is_empty() && self.withheld.contains_key(&identity.key) {
             self.suppress(offset);
             return;
         }
         let encode = |out: &mut Vec<u8>| {
-            encoder.row(&record, identity.day, offset.unsigned_abs(), out);
+            encoder.row(consented, identity.day, offset.unsigned_abs(), out);
         };
         self.rows.push(encode);
     }

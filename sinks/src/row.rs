@@ -7,7 +7,7 @@
 
 use chrono::NaiveDate;
 use rivulet_events::{
-    AttributeValue, ChildId, Device, EventType, Identity, Record,
+    AttributeValue, ChildId, ConsentVersion, Consented, Device, EventType, Identity, Record,
     contract::{ColumnWriter, Declaration},
 };
 use uuid::Uuid;
@@ -28,6 +28,7 @@ const COMMON: &[Column] = &[
     ("event_time", "DateTime64(3, 'UTC')"),
     ("received_at", "DateTime64(3, 'UTC')"),
     ("local_date", "Date"),
+    ("consent_version", "LowCardinality(Nullable(String))"),
 ];
 
 const ATTRIBUTES: &[Column] = &[("attributes", "Map(String, String)")];
@@ -88,14 +89,15 @@ impl Encoder {
         Self { origin }
     }
 
-    /// Appends the row of `record`, read at `offset`.
+    /// Appends the row of a record that was read at `offset`.
     pub(crate) fn row(
         &self,
-        record: &Record<'_>,
+        record: Consented<'_, '_>,
         id_day: NaiveDate,
         offset: u64,
         out: &mut Vec<u8>,
     ) {
+        let record = record.record();
         uuid(out, record.child_id.uuid());
         uuid(out, record.id);
         date(out, id_day);
@@ -107,6 +109,8 @@ impl Encoder {
         instant(out, record.event_time);
         instant(out, record.received_at);
         date(out, record.local_date);
+        let version = record.consent_version.as_ref();
+        nullable(out, version.map(ConsentVersion::as_str), string);
         let device = record.device.as_ref();
         device
             .unwrap_or(&Device::NONE)

@@ -57,6 +57,8 @@ fn family(zone: &str) -> Registration {
         coppa: true,
         audio: true,
         analytics: true,
+        coppa_version: None,
+        audio_version: None,
     }
 }
 
@@ -76,7 +78,9 @@ fn record(event: &Value) -> Value {
         received_at: RECEIVED_AT,
         sent_at: None,
     };
-    let record = event.into_record(&clocks, &family("Europe/Rome")).unwrap();
+    let family = family("Europe/Rome");
+    let record = event.admit(Some(&family)).unwrap();
+    let record = record.into_record(&clocks).unwrap();
     serde_json::to_value(record).unwrap()
 }
 
@@ -455,7 +459,8 @@ fn consumers_take_whatever_ingest_takes() {
         let text = event.to_string();
         let parsed = parse::event(&text, parse::Limits::default()).outcome;
         let parsed = parsed.unwrap_or_else(|rejection| panic!("{text}: {rejection:?}"));
-        let record = parsed.into_record(&clocks, &family).unwrap();
+        let record = parsed.admit(Some(&family)).unwrap();
+        let record = record.into_record(&clocks).unwrap();
         let mut wire = Vec::new();
         record.encode(&mut wire).unwrap();
         let read = Record::decode(record.event_type, &wire);

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, NaiveDate};
 use rivulet_events::{
-    ChildId, Clocks, Code, DecodeError, EventType, Identity, ParentId, Record, Registration, batch,
-    data::AgeGroup, ids::RESET_CLOCK_DAY, parse,
+    ChildId, Clocks, Code, ConsentVersion, Consented, DecodeError, EventType, Identity, ParentId,
+    Record, Registration, batch, data::AgeGroup, ids::RESET_CLOCK_DAY, parse,
 };
 use rivulet_zones::Zone;
 use uuid::Uuid;
@@ -29,6 +29,8 @@ fn family(zone: &str) -> Registration {
         coppa: true,
         audio: true,
         analytics: true,
+        coppa_version: None,
+        audio_version: None,
     }
 }
 
@@ -63,7 +65,9 @@ fn times_of(
         .outcome
         .unwrap();
     let record = event
-        .into_record(&clocks, &family(zone))
+        .admit(Some(&family(zone)))
+        .unwrap()
+        .into_record(&clocks)
         .map_err(|rejection| rejection.code)?;
     Ok((record.event_time, record.local_date, record.identity().day))
 }
@@ -352,7 +356,9 @@ fn records_survive_the_wire() {
         sent_at: None,
     };
     let record = event
-        .into_record(&clocks, &family("Asia/Kathmandu"))
+        .admit(Some(&family("Asia/Kathmandu")))
+        .unwrap()
+        .into_record(&clocks)
         .unwrap();
     let mut wire = Vec::new();
     record.encode(&mut wire).unwrap();
@@ -391,7 +397,7 @@ fn records_survive_the_wire() {
 fn consent_decides_in_the_contracts_order() {
     let ok = family("UTC");
     let refused = |child: Option<Registration>, kind| {
-        Registration::admit(child.as_ref(), kind)
+        Registration::check(child.as_ref(), kind)
             .err()
             .map(|rejection| rejection.code)
     };
@@ -421,6 +427,59 @@ fn consent_decides_in_the_contracts_order() {
         Some(Code::ConsentRequired)
     );
     assert_eq!(refused(Some(silent), EventType::Message), None);
+}
+
+/// Speech needs two consents; the other types need one.
+#[test]
+fn a_record_names_the_version_of_the_consent_that_is_given_for_its_type() {
+    let [coppa, audio] = ["2026-01", "audio-3"].map(ConsentVersion::new);
+    let of = |coppa_version, audio_version| Registration {
+        coppa_version,
+        audio_version,
+        ..family("UTC")
+    };
+    for (declared, of_speech, of_others) in [
+        (of(coppa, audio), audio, coppa),
+        (of(coppa, None), coppa, coppa),
+        (of(None, audio), audio, None),
+        (of(None, None), None, None),
+    ] {
+        for kind in EventType::ALL {
+            let expected = match kind {
+                EventType::Speech => of_speech,
+                _ => of_others,
+            };
+            assert_eq!(declared.consent_version(*kind), expected);
+        }
+        let text = json(V4, "2026-05-04T12:00:00Z");
+        let event = parse::event(&text, parse::Limits::default()).outcome;
+        let clocks = Clocks {
+            received_at: ms("2026-05-04T12:00:00Z"),
+            sent_at: None,
+        };
+        let record = event.unwrap().admit(Some(&declared)).unwrap();
+        let record = record.into_record(&clocks).unwrap();
+        assert_eq!(record.consent_version, of_others);
+    }
+}
+
+#[test]
+fn the_history_takes_only_what_analytics_allows() {
+    let text = json(V4, "2026-05-04T12:00:00Z");
+    for analytics in [true, false] {
+        let family = Registration {
+            analytics,
+            ..family("UTC")
+        };
+        let event = parse::event(&text, parse::Limits::default()).outcome;
+        let clocks = Clocks {
+            received_at: ms("2026-05-04T12:00:00Z"),
+            sent_at: None,
+        };
+        let record = event.unwrap().admit(Some(&family)).unwrap();
+        let record = record.into_record(&clocks).unwrap();
+        assert_eq!(Consented::check(&record).is_some(), analytics);
+    }
 }
 
 #[test]

@@ -98,6 +98,8 @@ fn family() -> Registration {
         coppa: true,
         audio: true,
         analytics: true,
+        coppa_version: None,
+        audio_version: None,
     }
 }
 
@@ -109,7 +111,9 @@ fn ingest(json: &str, sent_at: Option<i64>) -> Option<Vec<u8>> {
         received_at: RECEIVED_AT,
         sent_at,
     };
-    let record = event.into_record(&clocks, &family()).ok()?;
+    let family = family();
+    let record = event.admit(Some(&family)).ok()?;
+    let record = record.into_record(&clocks).ok()?;
     let mut wire = Vec::new();
     record.encode(&mut wire).unwrap();
     assert!(!wire.contains(&0), "a NUL would stop PostgreSQL");

@@ -1,7 +1,7 @@
 //! The versions of the record: each has its bytes in `records/`, which never change.
 
 use rivulet_events::{
-    DecodeError, EventType, Record,
+    ConsentVersion, DecodeError, EventType, Record,
     record::{READABLE_VERSIONS, SCHEMA_VERSION},
 };
 use serde_json::{Value, json};
@@ -75,6 +75,44 @@ fn what_an_older_release_did_not_write_is_its_default() {
             data.remove(column.field);
             let older = older.to_string();
             Record::decode(kind, older.as_bytes()).unwrap();
+        }
+    }
+}
+
+/// An addition that may be absent: the number of the version stays, and an older release leaves it out.
+#[test]
+fn the_version_of_a_consent_is_read_where_it_is_told() {
+    const BEFORE: &str = r#","analytics":true,"#;
+    for line in VERSION_1.lines() {
+        let (kind, plain) = of(line);
+        assert_eq!(plain.consent_version, None);
+        let told = line.replace(BEFORE, r#","analytics":true,"consent_version":"2026-01","#);
+        let record = Record::decode(kind, told.as_bytes()).unwrap();
+        assert_eq!(record.consent_version, ConsentVersion::new("2026-01"));
+        let mut written = Vec::new();
+        record.encode(&mut written).unwrap();
+        assert_eq!(String::from_utf8(written).unwrap(), told);
+        let consent_version = None;
+        assert_eq!(
+            Record {
+                consent_version,
+                ..record
+            },
+            plain
+        );
+
+        let null = line.replace(BEFORE, r#","analytics":true,"consent_version":null,"#);
+        assert_eq!(Record::decode(kind, null.as_bytes()).unwrap(), plain);
+        for none in ["\"\"", "\"a b\"", "7", "true", "\"\\u0000\""] {
+            let none = line.replace(
+                BEFORE,
+                &format!(r#","analytics":true,"consent_version":{none},"#),
+            );
+            let error = Record::decode(kind, none.as_bytes()).unwrap_err();
+            assert!(
+                matches!(error, DecodeError::Malformed(_)),
+                "{none}: {error}"
+            );
         }
     }
 }

@@ -6,10 +6,7 @@ use reqwest::{Response, StatusCode};
 use rivulet_events::{ChildId, ParentId, data::AgeGroup};
 use rivulet_ingest::Config;
 use rivulet_kafka::{TopicPlan, create_topics};
-use rivulet_registry::{
-    CacheConfig,
-    families::{self, Consents},
-};
+use rivulet_registry::{CacheConfig, consents::Consents, families};
 use rivulet_sandbox::{Mode, TestBed};
 use rivulet_zones::Zone;
 use serde_json::{Value, json};
@@ -17,7 +14,7 @@ use uuid::Uuid;
 
 use crate::common::{Server, config, event, eventually, outcomes, problem, stored};
 
-async fn refused(response: Response, status: u16, code: &str) {
+pub(crate) async fn refused(response: Response, status: u16, code: &str) {
     let found = problem(response).await;
     assert_eq!((found.0, found.1.as_str()), (status, code));
 }
@@ -41,7 +38,22 @@ async fn what_may_be_put_and_deleted() {
             .await;
         refused(put, 422, "invalid_field").await;
     }
-    for consents in [json!({"adio": true}), json!({"audio": "yes"}), json!([])] {
+    for consents in [
+        json!({"adio": true}),
+        json!({"audio": "yes"}),
+        json!([]),
+        json!({"audio": []}),
+        json!({"audio": {}}),
+        json!({"audio": {"granted": "yes"}}),
+        json!({"audio": {"granted": null, "version": "1"}}),
+        json!({"audio": {"granted": true, "method": "fax"}}),
+        json!({"audio": {"granted": true, "method": 1}}),
+        json!({"audio": {"granted": true, "version": 1}}),
+        json!({"audio": {"granted": true, "version": ""}}),
+        json!({"audio": {"granted": true, "version": "2026 01"}}),
+        json!({"audio": {"granted": true, "version": "x".repeat(65)}}),
+        json!({"audio": {"granted": true, "versoin": "2026-01"}}),
+    ] {
         let body = json!({"timezone": "Europe/Rome", "consents": consents});
         refused(
             server.admin_put(&parent_path, &body).await,
@@ -188,16 +200,23 @@ async fn what_is_registered_is_told() {
     for path in [&parent_path, &format!("children/{first}")] {
         refused(server.admin_get(path).await, 404, "not_found").await;
     }
+    let coppa = json!({"granted": true, "version": "2026-01", "method": "form"});
     server
-        .consent(parent, json!({"coppa": true, "audio": true}))
+        .consent(parent, json!({"coppa": coppa, "audio": true}))
         .await;
     let kept = get(parent_path.clone()).await;
     let expected = json!({
         "parent_id": parent, "timezone": "Europe/Rome", "streaks": true, "children": [],
         "consents": {
-            "coppa": {"granted": true, "changed_at": kept["consents"]["coppa"]["changed_at"]},
-            "audio": {"granted": true, "changed_at": kept["consents"]["audio"]["changed_at"]},
-            "analytics": {"granted": false, "changed_at": null},
+            "coppa": {
+                "granted": true, "version": "2026-01", "method": "form",
+                "changed_at": kept["consents"]["coppa"]["changed_at"],
+            },
+            "audio": {
+                "granted": true, "version": null, "method": "other",
+                "changed_at": kept["consents"]["audio"]["changed_at"],
+            },
+            "analytics": {"granted": false, "version": null, "method": "other", "changed_at": null},
         },
         "created_at": kept["created_at"], "updated_at": kept["updated_at"],
         "deleted": false, "deleted_at": null,
@@ -310,7 +329,7 @@ async fn without_postgres_known_children_are_served_for_a_while_and_nobody_is_re
     let (parent, consents) = (
         ParentId::new(Uuid::new_v4()),
         Consents {
-            coppa: Some(true),
+            coppa: Some(true.into()),
             ..Consents::default()
         },
     );

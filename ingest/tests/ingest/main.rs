@@ -4,6 +4,7 @@
 
 mod accept;
 mod common;
+mod consents;
 mod families;
 mod inputs;
 mod kafka;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use rivulet_events::{ChildId, EventType, data::AgeGroup};
+use rivulet_events::{ChildId, ConsentVersion, EventType, data::AgeGroup};
 use rivulet_registry::{
     CacheConfig, Known, Registry, Unavailable,
+    consents::{Consent, Consents, Method},
     families::{delete_parent, put_child, put_parent},
     keys::{self, Limits, Scope, sha256},
 };
@@ -64,6 +65,26 @@ async fn changes_are_heard_of_and_unknown_children_are_never_remembered() {
         cached(&registry, kid).await == Some(false)
     })
     .await;
+
+    // Another version of the same consent goes into records.
+    for version in ["2026-01", "2026-02"].map(ConsentVersion::new) {
+        let coppa = Some(Consent {
+            granted: true,
+            version,
+            method: Method::Form,
+        });
+        let consents = Consents {
+            coppa,
+            ..Consents::default()
+        };
+        put_parent(pool, parent, rome(), consents, None)
+            .await
+            .unwrap();
+        eventually("the version is known", async || {
+            matches!(one(&registry, kid).await, Known::Cached(known) if known.coppa_version == version)
+        })
+        .await;
+    }
 
     let (elsewhere, _) = family(pool).await;
     put_child(pool, kid, elsewhere, AgeGroup::MindMasters)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rivulet_events::{ChildId, ParentId, data::AgeGroup};
-use rivulet_registry::families::{self, Consents};
+use rivulet_registry::{consents::Consents, families};
 use rivulet_sandbox::TestBed;
 use rivulet_zones::Zone;
 use sqlx::PgPool;
@@ -29,7 +29,7 @@ pub(crate) fn rome() -> Zone {
 
 pub(crate) fn coppa(granted: bool) -> Consents {
     Consents {
-        coppa: Some(granted),
+        coppa: Some(granted.into()),
         ..Consents::default()
     }
 }

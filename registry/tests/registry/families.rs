@@ -3,7 +3,8 @@
 use rivulet_events::{ParentId, data::AgeGroup};
 use rivulet_registry::{
     ImportError, Imported,
-    families::{Consents, Error, delete_child, delete_parent, put_child, put_parent},
+    consents::Consents,
+    families::{Error, delete_child, delete_parent, put_child, put_parent},
     import, keys,
 };
 use rivulet_zones::Zone;
@@ -11,7 +12,7 @@ use sqlx::PgPool;
 
 use crate::common::{child, coppa, family, migrated, parent, rome};
 
-async fn consents(pool: &PgPool, parent: ParentId) -> (bool, bool, bool) {
+async fn granted(pool: &PgPool, parent: ParentId) -> (bool, bool, bool) {
     sqlx::query_as("SELECT coppa, audio, analytics FROM parents WHERE id = $1")
         .bind(parent.uuid())
         .fetch_one(pool)
@@ -37,10 +38,10 @@ async fn consents_left_out_stay_and_every_change_is_remembered() {
     put_parent(pool, parent, rome(), coppa(true), None)
         .await
         .unwrap();
-    assert_eq!(consents(pool, parent).await, (true, false, false));
+    assert_eq!(granted(pool, parent).await, (true, false, false));
 
     let audio = Consents {
-        audio: Some(true),
+        audio: Some(true.into()),
         ..Consents::default()
     };
     put_parent(
@@ -52,7 +53,7 @@ async fn consents_left_out_stay_and_every_change_is_remembered() {
     )
     .await
     .unwrap();
-    assert_eq!(consents(pool, parent).await, (true, true, false));
+    assert_eq!(granted(pool, parent).await, (true, true, false));
     put_parent(
         pool,
         parent,
@@ -65,7 +66,7 @@ async fn consents_left_out_stay_and_every_change_is_remembered() {
     put_parent(pool, parent, rome(), coppa(false), None)
         .await
         .unwrap();
-    assert_eq!(consents(pool, parent).await, (false, true, false));
+    assert_eq!(granted(pool, parent).await, (false, true, false));
 
     let expected = [("coppa", true), ("audio", true), ("coppa", false)];
     let expected = expected.map(|(name, granted)| (name.to_owned(), granted));
@@ -164,7 +165,7 @@ async fn an_import_is_many_puts() {
     let marked = format!("\u{feff}\n\u{feff}{line}\n");
     let imported = import(marked.as_bytes(), pool).await.unwrap();
     assert_eq!(imported.parents, 1);
-    assert_eq!(consents(pool, parents[0]).await, (true, true, false));
+    assert_eq!(granted(pool, parents[0]).await, (true, true, false));
     let zone: String = sqlx::query_scalar("SELECT timezone FROM parents WHERE id = $1")
         .bind(parents[0].uuid())
         .fetch_one(pool)

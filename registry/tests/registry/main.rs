@@ -4,4 +4,5 @@
 
 mod cache;
 mod common;
+mod consents;
 mod families;

@@ -20,8 +20,8 @@ pub(crate) struct Registry {
 enum Action {
     /// Register or change the families of a file. Running it again is safe.
     Import {
-        /// Lines of {"parent_id", "timezone", "consents", "children": [{"child_id", "age_group"}]};
-        /// `-` is standard input.
+        /// Lines of {"parent_id", "timezone", "consents", "children": [{"child_id", "age_group"}]}; a consent
+        /// is true, false or {"granted", "version", "method"}. `-` is standard input.
         file: PathBuf,
     },
 }

@@ -66,6 +66,8 @@ async fn child(
         coppa: granted("coppa"),
         audio: granted("audio"),
         analytics: granted("analytics"),
+        coppa_version: None,
+        audio_version: None,
     };
     server.children.lock().unwrap().insert(id, registration);
     StatusCode::NO_CONTENT
@@ -112,8 +114,7 @@ async fn events(State(server): State<Arc<Server>>, headers: HeaderMap, body: Byt
             .outcome
             .and_then(|event| {
                 let who = children.get(&event.child_id.uuid().to_string());
-                let who = Registration::admit(who, event.event_type())?;
-                event.into_record(&clocks, who)
+                event.admit(who)?.into_record(&clocks)
             });
         results.push(match taken {
             Ok(record) => {

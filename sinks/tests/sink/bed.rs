@@ -225,6 +225,7 @@ pub(crate) fn record(data: Data<'_>) -> Record<'_> {
         received_at: NOW,
         local_date: NaiveDate::from_ymd_opt(2026, 3, 2).unwrap(),
         analytics: true,
+        consent_version: None,
         device: None,
         attributes: Vec::new(),
         data,

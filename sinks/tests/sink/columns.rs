@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use chrono::NaiveDate;
 use rivulet_events::{
-    AttributeValue, Data, Device, EventType, Interaction, InteractionAction, Message, Record, Role,
-    Session, SessionAction, Speech,
+    AttributeValue, ConsentVersion, Data, Device, EventType, Interaction, InteractionAction,
+    Message, Record, Role, Session, SessionAction, Speech,
     data::{DeviceType, Platform, SessionKind},
 };
 use uuid::Uuid;
@@ -100,6 +100,7 @@ fn full_interaction() -> Record<'static> {
     record.occurred_at = NOW - 123;
     record.event_time = NOW + 1;
     record.local_date = NaiveDate::from_ymd_opt(2026, 3, 3).unwrap();
+    record.consent_version = ConsentVersion::new("2026-01");
     record.device = Some(Device {
         id: text("tablet-1"),
         platform: Some(Platform::Android),
@@ -165,6 +166,8 @@ async fn every_field_of_every_type_arrives() {
     bed.until_rows(4).await;
 
     let mut all = columns(&bed, EventType::Interaction).await;
+    let version = all.pop().unwrap();
+    assert_eq!(version, pairs(&[("consent_version", "2026-01")])[0]);
     let incarnation = all.pop().unwrap();
     assert_eq!(incarnation.0, "topic_incarnation");
     assert!(

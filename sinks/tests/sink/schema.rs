@@ -53,6 +53,25 @@ async fn migrating_again_and_from_two_nodes_at_once_changes_nothing() {
     );
 }
 
+/// As it was before versions of consents were kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_table_gets_the_column_and_its_rows_have_no_version() {
+    let bed = Bed::new().await;
+    let client = &bed.test.clickhouse;
+    for statement in [
+        "CREATE OR REPLACE VIEW history AS SELECT local_date, * EXCEPT (local_date, consent_version) FROM events FINAL",
+        "ALTER TABLE events DROP COLUMN consent_version",
+        "INSERT INTO events (event_id, received_at) VALUES (generateUUIDv4(), now())",
+    ] {
+        client.query(statement).execute().await.unwrap();
+    }
+    rivulet_migrations::clickhouse(client, &bed.test.clickhouse_database)
+        .await
+        .unwrap();
+    let none = "SELECT count() FROM history WHERE consent_version IS NULL";
+    assert_eq!(count(client, none).await, 1);
+}
+
 async fn count(client: &Client, sql: &str) -> u64 {
     client.query(sql).fetch_one().await.unwrap()
 }

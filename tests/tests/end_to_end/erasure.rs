@@ -48,7 +48,8 @@ impl World {
     }
 
     async fn register(&self, parent: Uuid, children: &[Uuid], analytics: bool) {
-        let consents = json!({"coppa": true, "audio": true, "analytics": analytics});
+        let coppa = json!({"granted": true, "version": "2026-01", "method": "form"});
+        let consents = json!({"coppa": coppa, "audio": true, "analytics": analytics});
         let family = json!({"timezone": "Europe/Rome", "consents": consents});
         let (status, _) = self
             .ask(
@@ -278,6 +279,12 @@ async fn who_is_erased_is_nowhere_and_does_not_come_back() {
             ["postgres", "clickhouse"].contains(&name),
             "{store}"
         );
+    }
+
+    // What the data was kept on is still told.
+    let certificate = done["certificate"].to_string();
+    for evidence in [r#""version":"2026-01""#, r#""method":"form""#] {
+        assert!(certificate.contains(evidence), "{certificate}");
     }
 
     // The command erases who is registered nowhere else, too, and prints the certificate.

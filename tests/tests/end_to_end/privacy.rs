@@ -52,7 +52,8 @@ async fn no_secret_is_logged_or_stored_and_an_event_is_soon_there() {
 
     // One's own first event.
     let (parent, child, id) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
-    let consents = json!({"coppa": true, "audio": true, "analytics": true});
+    let coppa = json!({"granted": true, "version": "2026-01", "method": "form"});
+    let consents = json!({"coppa": coppa, "audio": true, "analytics": true});
     let family = json!({"timezone": "Europe/Rome", "consents": consents});
     let of_family = json!({"parent_id": parent, "age_group": "wonder_cubs"});
     let admin = rivulet.admin_key.clone();
@@ -90,7 +91,7 @@ async fn no_secret_is_logged_or_stored_and_an_event_is_soon_there() {
     let stored: u64 = rivulet
         .bed
         .clickhouse
-        .query("SELECT count() FROM history WHERE event_id = toUUID(?)")
+        .query("SELECT count() FROM history WHERE event_id = toUUID(?) AND consent_version = '2026-01'")
         .bind(id.to_string())
         .fetch_one()
         .await

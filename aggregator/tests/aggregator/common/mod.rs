@@ -57,6 +57,7 @@ pub(crate) fn event(child_number: u8, day: i64, data: Data<'static>) -> Record<'
         received_at: time + 1_000,
         local_date: date(day),
         analytics: true,
+        consent_version: None,
         device: None,
         attributes: Vec::new(),
         data,
