@@ -18,4 +18,8 @@ rivulet_telemetry::metrics! {
     SLOW_RECORD: Gauge["topic", "partition"] = "rivulet_aggregator_slow_record", Count;
     /// Parts of batches given up because another instance had moved their position
     FENCED_PARTS: Counter = "rivulet_aggregator_fenced_parts_total", Count;
+    /// Rows of rollups that were deleted, or streaks made shorter, because retention.toml lets them be kept no longer
+    EXPIRED_ROWS: Counter["table"] = "rivulet_aggregator_expired_rows_total", Count;
+    /// Months of rollups that were dropped for the same reason
+    EXPIRED_PARTITIONS: Counter["table"] = "rivulet_aggregator_expired_partitions_total", Count;
 }

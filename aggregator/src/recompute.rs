@@ -188,20 +188,24 @@ pub async fn make_partitions(pool: &PgPool, recount: &Rollup) -> Result<(), sqlx
     ensure_partitions(pool, recount).await
 }
 
+/// The first day that streaks are of: what is older goes with the daily rows, the streak's days first.
+const STREAKS_SINCE: &str =
+    "(SELECT CURRENT_DATE - days FROM retention_periods WHERE class = 'daily')";
+
 /// The recount's streaks: a function of the active days, those of rows that are left as they are
 /// among them.
 async fn streaks(conn: &mut PgConnection, children: &[Uuid]) -> Result<(), sqlx::Error> {
     sqlx::raw_sql("TRUNCATE pg_temp.streaks")
         .execute(&mut *conn)
         .await?;
-    sqlx::query(
+    let insert = format!(
         "INSERT INTO pg_temp.streaks (child_id, current_streak, longest_streak, streak_started_on,
                                       last_active_date, freezes_available, active_days, rule_version)
          SELECT d.child_id, s.*, d.days, $2
          FROM (SELECT child_id, range_agg(daterange(local_date, local_date + 1)) AS days
                FROM (SELECT child_id, local_date, qualifying_events
                      FROM public.daily_child_metrics p
-                     WHERE child_id = ANY ($1) AND NOT EXISTS
+                     WHERE child_id = ANY ($1) AND local_date >= {STREAKS_SINCE} AND NOT EXISTS
                          (SELECT FROM differing_daily_child_metrics
                           WHERE child_id = p.child_id AND local_date = p.local_date)
                      UNION ALL
@@ -210,13 +214,14 @@ async fn streaks(conn: &mut PgConnection, children: &[Uuid]) -> Result<(), sqlx:
                      JOIN differing_daily_child_metrics USING (child_id, local_date)) AS kept
                WHERE qualifying_events > 0
                GROUP BY child_id) AS d
-         CROSS JOIN LATERAL streak_of(d.days) AS s",
-    )
-    .bind(children)
-    .bind(RULE_VERSION)
-    .execute(conn)
-    .await
-    .map(drop)
+         CROSS JOIN LATERAL streak_of(d.days) AS s"
+    );
+    sqlx::query(AssertSqlSafe(insert))
+        .bind(children)
+        .bind(RULE_VERSION)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// Compares a table, and leaves the keys of what differs in `differing_<table>`.
@@ -231,10 +236,11 @@ async fn compare(
     let keys = key.join(", ");
     // The condition by which a row has events that are not in the history.
     let whole = match *name {
-        "streaks" => "true",
-        // Topics are of all time, so a child who has events from before the history begins is left out.
+        "streaks" => &format!("coalesce(lower(p.active_days) >= {STREAKS_SINCE}, true)"),
+        // Topics are of all time, so a child who has events from before the history begins is left out. The daily rows
+        // may be gone that tell of those, but not when the topic was first seen.
         "topic_progress" => {
-            "coalesce(p.withheld_events, 0) = 0 AND NOT EXISTS
+            "coalesce(p.withheld_events, 0) = 0 AND coalesce(p.first_seen_at >= $2::date + 1, true) AND NOT EXISTS
                  (SELECT FROM public.daily_child_metrics
                   WHERE child_id = j.child_id AND local_date < $2)"
         }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use ahash::{AHashMap, AHashSet};
-use chrono::{Days, NaiveDate, Utc};
+use chrono::NaiveDate;
 use futures_util::TryStreamExt as _;
 use rivulet_aggregator::{
     Rollup,
@@ -29,8 +29,11 @@ use crate::{
     stores::{ConsumerPartition, Position, positions},
 };
 
-/// The history forgets after 25 months; days near that edge are left alone.
-const HISTORY_DAYS: u64 = 24 * 30;
+/// The first date that all that is counted and compared still has everything of. What is older has gone from one store or
+/// another for its age (retention.toml), which is no difference. The two days are for time zones and for what goes today.
+const WHOLE_SINCE: &str =
+    "SELECT max(greatest(CURRENT_DATE - days, kept_since)) + 2 FROM retention_periods
+     WHERE class IN ('speech', 'interactions', 'messages', 'sessions', 'daily', 'learning')";
 
 /// Children at a time: their events are read in one query.
 const CHILDREN: usize = 500;
@@ -167,7 +170,9 @@ fn is_timeout(error: &sqlx::Error) -> bool {
 
 /// Compares these children, and with `write` mends them.
 async fn compare(stores: &Stores, children: &[ChildId], write: bool) -> Result<Rebuilt, Error> {
-    let since = Utc::now().date_naive() - Days::new(HISTORY_DAYS);
+    let since: NaiveDate = sqlx::query_scalar(WHOLE_SINCE)
+        .fetch_one(&stores.pool)
+        .await?;
     let mut session = Recompute::begin(&stores.pool, COMPARE).await?;
     let children = not_erased(session.connection(), children).await?;
     let recount = recount(stores, session.connection(), &children, since).await?;

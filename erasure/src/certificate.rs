@@ -26,7 +26,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 const REMAINS: [&str; 4] = [
     "tombstones: the SHA-256 of each id, for ever, so that nothing of the subjects is taken again",
     "this certificate, with the parents' consents, their versions, methods and times: evidence of what the data was kept on",
-    "event_seen: 16 bytes of a hash of each event's identity, for 45 days, from which nobody gets the event",
+    "event_seen: 16 bytes of a hash of each event's identity, for as long as identities are kept (retention.toml), from which nobody gets the event",
     "sums over many children, which name none: consumer_ledger counts records by topic and hour",
 ];
 

@@ -17,6 +17,7 @@
 //! 5. Kafka keeps its records until their retention ends. The certificate says when that is, and whoever carries on
 //!    looks then.
 
+pub mod aged;
 mod certificate;
 mod clickhouse;
 mod kafka;

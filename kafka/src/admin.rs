@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rdkafka::{
     admin::{
-        AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+        AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewTopic,
+        ResourceSpecifier, TopicReplication,
     },
     error::KafkaError,
     types::RDKafkaErrorCode,
@@ -85,9 +86,7 @@ pub async fn create_topics(cluster: &Cluster, plan: &TopicPlan) -> Result<Vec<To
         .map(|topic| (topic, plan.partitions, Kept::For(plan.retention)))
         .into();
     plans.push((cluster.erasure_log(), 1, Kept::Compacted));
-    // Kafka deletes only whole segments. With its default of a week for a segment, a quiet topic would keep a record
-    // for twice its retention.
-    let segment = (plan.retention.as_millis() / 7).max(1).to_string();
+    let segment = segment_ms(plan.retention);
     let min_insync = plan.min_insync.to_string();
     let retentions: Vec<_> = plans.iter().map(|(.., kept)| kept.ms()).collect();
     let wanted: Vec<_> = plans
@@ -179,6 +178,68 @@ pub async fn longest_kept(cluster: &Cluster) -> Result<Option<Duration>, Error> 
 /// It does not, or Kafka is out of reach.
 pub async fn require_topic(cluster: &Cluster, topic: &str) -> Result<(), Error> {
     settings(cluster, &admin(cluster)?, topic).await.map(drop)
+}
+
+/// How long each topic keeps its records; `None` is without end.
+///
+/// # Errors
+/// Kafka is out of reach, or a topic is not there.
+pub async fn kept_by_topic(cluster: &Cluster) -> Result<Vec<(String, Option<Duration>)>, Error> {
+    let admin = admin(cluster)?;
+    let mut topics = Vec::new();
+    for topic in cluster.topics() {
+        let kept = kept(&settings(cluster, &admin, &topic).await?, &topic)?;
+        topics.push((topic, kept));
+    }
+    Ok(topics)
+}
+
+/// Lets those topics that keep their records for another time keep them for `wanted`; all else of them stays as it is.
+/// Returns which, and for how long they kept them until now. What is too old by that goes with the next of Kafka's rounds,
+/// which are minutes apart, but for segments that were begun before: those end as they were to.
+///
+/// # Errors
+/// Kafka is out of reach or refuses, or a topic is not there. Topics before it are changed.
+pub async fn keep_for(
+    cluster: &Cluster,
+    wanted: Duration,
+) -> Result<Vec<(String, Option<Duration>)>, Error> {
+    let admin = admin(cluster)?;
+    let retention = wanted.as_millis().to_string();
+    let segment = segment_ms(wanted);
+    let mut changed = Vec::new();
+    for topic in cluster.topics() {
+        let settings = settings(cluster, &admin, &topic).await?;
+        let before = kept(&settings, &topic)?;
+        if before == Some(wanted) {
+            continue;
+        }
+        // Kafka takes this for all that is set on the topic: what is not said falls back to the broker's.
+        let mut alter = AlterConfig::new(ResourceSpecifier::Topic(&topic));
+        for entry in &settings.entries {
+            if let (ConfigSource::DynamicTopic, Some(value)) = (&entry.source, &entry.value) {
+                alter = alter.set(&entry.name, value);
+            }
+        }
+        alter = alter
+            .set("retention.ms", &retention)
+            .set("segment.ms", &segment);
+        let answer = admin.alter_configs(&[alter], &options()).await;
+        if let Some(Err((_, code))) = explained(cluster, answer).await?.pop() {
+            return Err(Error::Topic {
+                topic,
+                reason: code.to_string(),
+            });
+        }
+        changed.push((topic, before));
+    }
+    Ok(changed)
+}
+
+/// Kafka deletes only whole segments. With its default of a week for a segment, a quiet topic would keep a record
+/// for twice its retention.
+fn segment_ms(retention: Duration) -> String {
+    (retention.as_millis() / 7).max(1).to_string()
 }
 
 fn admin(cluster: &Cluster) -> Result<AdminClient<Context>, Error> {

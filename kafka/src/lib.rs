@@ -9,7 +9,10 @@ use std::time::Duration;
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::KafkaError};
 use rivulet_events::EventType;
 
-pub use admin::{TopicPlan, TopicReport, create_topics, longest_kept, require_topic, retention};
+pub use admin::{
+    TopicPlan, TopicReport, create_topics, keep_for, kept_by_topic, longest_kept, require_topic,
+    retention,
+};
 pub use context::{Context, log_error, log_line};
 pub use incarnation::incarnations;
 

@@ -5,6 +5,8 @@
 -- erasure. The partition is a function of that key: copies never sit in different partitions.
 -- Of copies that differ the lowest Kafka offset is the event: `version` falls as the offset grows.
 --
+-- The TTL is the default of retention.toml; `rivulet migrate` brings it to the operator's file (migrations/src/retention.rs).
+--
 -- Without non_replicated_deduplication_window a plain MergeTree ignores insert_deduplication_token.
 -- Materialized views that add up, and projections, do not belong on this table: the first see every
 -- inserted copy, the second forbid the deletes that erasure needs.
@@ -85,7 +87,7 @@ CREATE TABLE IF NOT EXISTS {database}.events
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(id_day)
 ORDER BY (child_id, id_day, event_type, event_id)
-TTL toDateTime(received_at) + INTERVAL 25 MONTH
+TTL {events_ttl}
 SETTINGS non_replicated_deduplication_window = 10000,
     cleanup_delay_period = 5, max_cleanup_delay_period = 10, cleanup_delay_period_random_add = 0;
 

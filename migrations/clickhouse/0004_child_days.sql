@@ -149,7 +149,7 @@ CREATE TABLE IF NOT EXISTS {database}.child_day_rollup
 ENGINE = ReplacingMergeTree(recounted_at)
 PARTITION BY toYYYYMM(local_date)
 ORDER BY (local_date, child_id)
-TTL toDateTime(last_received_at) + INTERVAL 25 MONTH
+TTL {days_ttl}
 SETTINGS cleanup_delay_period = 5, max_cleanup_delay_period = 10, cleanup_delay_period_random_add = 0;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.child_day_rollup_recent

@@ -2,11 +2,16 @@
 //! in file order, each time. Nothing records what ran: running it again is how it is repaired.
 
 use rivulet_events::{Device, EventType, contract::Column};
+use rivulet_retention::Policy;
 
-use crate::Error;
+use crate::{
+    Error,
+    retention::{self, Ttl},
+};
 
 /// The files of `migrations/clickhouse`, in order. `{database}` in them is the database's name,
-/// quoted; a statement ends with a `;` at the end of a line.
+/// quoted, and `{events_ttl}` and `{days_ttl}` are those of the default of retention.toml; a statement ends with a `;` at
+/// the end of a line.
 const FILES: &[&str] = &[
     include_str!("../clickhouse/0001_events.sql"),
     include_str!("../clickhouse/0002_history.sql"),
@@ -36,8 +41,18 @@ pub async fn clickhouse(client: &clickhouse::Client, database: &str) -> Result<(
         &format!("CREATE DATABASE IF NOT EXISTS {database}"),
     )
     .await?;
+    let ttls = retention::ttls(&Policy::default());
     for statement in all_statements().into_iter().chain(comments()) {
-        run(&client, &statement.replace("{database}", &database)).await?;
+        let mut statement = statement.replace("{database}", &database);
+        for Ttl { table, text } in &ttls {
+            let name = if *table == "events" {
+                "{events_ttl}"
+            } else {
+                "{days_ttl}"
+            };
+            statement = statement.replace(name, text);
+        }
+        run(&client, &statement).await?;
     }
     Ok(())
 }
@@ -101,7 +116,7 @@ fn comments() -> [String; 2] {
     })
 }
 
-async fn run(client: &clickhouse::Client, statement: &str) -> Result<(), Error> {
+pub(crate) async fn run(client: &clickhouse::Client, statement: &str) -> Result<(), Error> {
     let mut attempt = 1;
     loop {
         // `query_raw`, because `query` takes a `?` in a comment for a parameter.
@@ -135,7 +150,7 @@ fn statements(file: &str) -> impl Iterator<Item = String> {
 }
 
 /// An identifier, quoted whatever is in it.
-fn quote(name: &str) -> String {
+pub(crate) fn quote(name: &str) -> String {
     format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
 

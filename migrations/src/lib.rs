@@ -4,6 +4,7 @@
 //! PostgreSQL, and every ClickHouse statement is idempotent.
 
 mod clickhouse;
+pub mod retention;
 
 pub use self::clickhouse::clickhouse;
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool, QueryBuilder};
 
-use crate::{Error, Selection};
+use crate::{Error, Selection, metrics::EXPIRED_RECORDS};
 
 /// Rows that a transaction drops.
 const CHUNK: i64 = 1_000;
@@ -44,6 +45,7 @@ impl Row {
 pub(crate) enum Action {
     Replayed,
     Dropped,
+    Expired,
 }
 
 impl Action {
@@ -51,6 +53,7 @@ impl Action {
         match self {
             Self::Replayed => "replayed",
             Self::Dropped => "dropped",
+            Self::Expired => "expired",
         }
     }
 }
@@ -93,6 +96,34 @@ pub async fn discard(
         if found < chunk.unsigned_abs() || left == 0 {
             return Ok(outcome);
         }
+    }
+}
+
+/// Drops what is older than `retention_periods` lets it be; returns how many rows.
+///
+/// # Errors
+/// PostgreSQL failed. What was dropped before stays dropped and is logged.
+pub async fn expire(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, Error> {
+    let mut expired = 0;
+    loop {
+        let mut transaction = pool.begin().await?;
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT consumer, topic, partition, kafka_offset, topic_incarnation, code FROM quarantine
+             WHERE quarantined_at < $1 - (SELECT days FROM retention_periods WHERE class = 'quarantine') * interval '1 day'
+             ORDER BY topic, partition, kafka_offset, topic_incarnation, consumer LIMIT $2 FOR UPDATE SKIP LOCKED",
+        )
+        .bind(now)
+        .bind(CHUNK)
+        .fetch_all(&mut *transaction)
+        .await?;
+        if rows.is_empty() {
+            return Ok(expired);
+        }
+        take_out(&mut transaction, &rows, Action::Expired, "retention").await?;
+        transaction.commit().await?;
+        log(&rows, Action::Expired, "retention");
+        EXPIRED_RECORDS.increment(rows.len() as u64);
+        expired += rows.len() as u64;
     }
 }
 

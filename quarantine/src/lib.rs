@@ -3,7 +3,7 @@
 //! Consumers put them there in the transaction that moves their position, so that no record stops a
 //! partition and none is skipped in silence. This crate is what comes after: an operator looks at them
 //! ([`list`], [`count`], [`show`]), gives them to their topic again ([`replay`]) or drops them
-//! ([`discard`]), and whatever leaves the table is told in `quarantine_actions`. A consumer that would set
+//! ([`discard`]); what nobody looked after goes in time ([`expire`]), and whatever leaves the table is told in `quarantine_actions`. A consumer that would set
 //! aside too large a share of a topic stops instead, and waits for that operator ([`Breaker`]).
 
 mod actions;
@@ -14,7 +14,7 @@ mod pauses;
 mod replay;
 mod selection;
 
-pub use actions::{Outcome, discard};
+pub use actions::{Outcome, discard, expire};
 pub use breaker::{Breaker, READINESS_CHECK, Share};
 pub use entries::{Count, Details, Entry, count, list, show};
 pub use metrics::METRICS;

@@ -5,8 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use rivulet_ingest::SpillConfig;
 use rivulet_registry::keys::Origin;
+use rivulet_retention::{Class, Policy};
 
-use crate::{port::PortFlags, services::SpillAge};
+use crate::{port::PortFlags, retention::agreed, services::SpillAge};
 
 #[derive(Args)]
 pub(crate) struct ApiFlags {
@@ -130,7 +131,9 @@ impl IngestFlags {
         &self,
         port: &PortFlags,
         age: &SpillAge,
+        policy: &Policy,
     ) -> anyhow::Result<rivulet_ingest::Config> {
+        let max_age = Duration::from_secs(u64::from(age.days(policy)?) * 86_400);
         Ok(rivulet_ingest::Config {
             port: port.config()?,
             max_events: self.max_events,
@@ -150,7 +153,7 @@ impl IngestFlags {
             spill: self.spill_dir.clone().map(|dir| SpillConfig {
                 dir,
                 max_bytes: self.spill_max_bytes,
-                max_age: Duration::from_secs(age.spill_max_age_days * 86_400),
+                max_age,
             }),
             shutdown_grace: port.shutdown_grace(),
             ..rivulet_ingest::Config::default()
@@ -198,9 +201,9 @@ pub(crate) struct AggregateFlags {
         default_value_t = rivulet_aggregator::Config::default().group
     )]
     aggregate_group: String,
-    /// Days that the identities of events are remembered.
-    #[arg(long, env = "RIVULET_SEEN_RETENTION_DAYS", default_value_t = rivulet_aggregator::Config::default().seen_retention_days, value_parser = clap::value_parser!(u64).range(1..=3_650))]
-    seen_retention_days: u64,
+    /// Days that the identities of events are remembered. Must be what the retention file says, if given.
+    #[arg(long, env = "RIVULET_SEEN_RETENTION_DAYS")]
+    seen_retention_days: Option<u64>,
 }
 
 impl AggregateFlags {
@@ -208,14 +211,22 @@ impl AggregateFlags {
         &self,
         consumers: &ConsumerFlags,
         age: &SpillAge,
-    ) -> rivulet_aggregator::Config {
-        rivulet_aggregator::Config {
+        policy: &Policy,
+    ) -> anyhow::Result<rivulet_aggregator::Config> {
+        let variable = "RIVULET_SEEN_RETENTION_DAYS";
+        let identities = agreed(
+            policy,
+            Class::Identities,
+            variable,
+            self.seen_retention_days,
+        )?;
+        Ok(rivulet_aggregator::Config {
             quarantine_share: consumers.quarantine_share,
-            spill_max_age_days: age.spill_max_age_days,
+            spill_max_age_days: age.days(policy)?.into(),
             group: self.aggregate_group.clone(),
-            seen_retention_days: self.seen_retention_days,
+            seen_retention_days: identities.into(),
             ..rivulet_aggregator::Config::default()
-        }
+        })
     }
 }
 
@@ -233,8 +244,13 @@ pub(crate) struct SinkFlags {
 }
 
 impl SinkFlags {
-    pub(crate) fn config(&self, consumers: &ConsumerFlags) -> rivulet_sinks::Config {
+    pub(crate) fn config(
+        &self,
+        consumers: &ConsumerFlags,
+        policy: &Policy,
+    ) -> rivulet_sinks::Config {
         rivulet_sinks::Config {
+            identities_days: policy.days(Class::Identities),
             quarantine_share: consumers.quarantine_share,
             group: self.sink_group.clone(),
             max_age: Duration::from_millis(self.sink_max_age_ms),

@@ -7,6 +7,7 @@ mod flags;
 mod kafka_security;
 mod metrics;
 mod port;
+mod retention;
 mod services;
 mod supervise;
 mod times;
@@ -79,6 +80,8 @@ enum Command {
     Rebuild(commands::rebuild::Rebuild),
     /// Erase children and families from every store, for ever.
     Erase(commands::erase::Erase),
+    /// How long what is kept: what would go and when, and the public notice.
+    Retention(commands::retention::Retention),
     /// Tell the whole way of one event.
     Trace(commands::trace::Trace),
     /// Check the configuration of every role and that its services answer.
@@ -147,6 +150,7 @@ impl Command {
             Self::Verify(command) => command.run().await,
             Self::Rebuild(command) => command.run().await,
             Self::Erase(command) => command.run().await,
+            Self::Retention(command) => command.run().await,
             Self::Trace(command) => command.run().await,
             Self::CheckConfig(command) => command.run(releases).await,
         }

@@ -7,6 +7,7 @@ use clap::Args;
 use log::LevelFilter;
 use rivulet_audit::Stores;
 use rivulet_kafka::Cluster;
+use rivulet_retention::{Class, Policy};
 use sqlx::{
     ConnectOptions as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
@@ -16,6 +17,7 @@ use crate::{
     clickhouse_tls,
     exposure::{is_local, warn_once},
     kafka_security::KafkaSecurity,
+    retention::agreed,
 };
 
 /// PostgreSQL.
@@ -166,8 +168,22 @@ fn property(text: &str) -> Result<(String, String), String> {
 pub(crate) struct SpillAge {
     /// Days that an accepted event may wait in a spill. Older ones are held back by ingest; aggregate
     /// remembers identities for longer than that. The same everywhere.
-    #[arg(long, env = "RIVULET_SPILL_MAX_AGE_DAYS", default_value_t = rivulet_aggregator::Config::default().spill_max_age_days, value_parser = clap::value_parser!(u64).range(0..=365))]
-    pub(crate) spill_max_age_days: u64,
+    /// Must be what the retention file says, if given.
+    #[arg(long, env = "RIVULET_SPILL_MAX_AGE_DAYS")]
+    spill_max_age_days: Option<u64>,
+}
+
+impl SpillAge {
+    /// # Errors
+    /// The file says something else.
+    pub(crate) fn days(&self, policy: &Policy) -> anyhow::Result<u32> {
+        agreed(
+            policy,
+            Class::Spill,
+            "RIVULET_SPILL_MAX_AGE_DAYS",
+            self.spill_max_age_days,
+        )
+    }
 }
 
 /// ClickHouse.

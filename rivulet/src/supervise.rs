@@ -80,19 +80,20 @@ impl Roles {
         self.names.insert(id, name);
     }
 
-    /// Starts a role once `event` has come. Stopped before that, there is nothing to drain.
+    /// Starts a role once `begin` is through. Stopped before that, there is nothing to drain.
     pub(crate) fn spawn_after(
         &mut self,
         name: &'static str,
-        event: CancellationToken,
+        begin: impl Future<Output = anyhow::Result<()>> + Send + 'static,
         role: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     ) {
         let shutdown = self.shutdown.clone();
         self.spawn(name, async move {
-            match shutdown.run_until_cancelled(event.cancelled()).await {
-                Some(()) => role.await,
-                None => Ok(()),
+            match shutdown.run_until_cancelled(begin).await {
+                Some(begun) => begun?,
+                None => return Ok(()),
             }
+            role.await
         });
     }
 
@@ -102,13 +103,7 @@ impl Roles {
         name: &'static str,
         part: impl Future<Output = Infallible> + Send + 'static,
     ) {
-        let shutdown = self.shutdown.clone();
-        self.spawn(name, async move {
-            match shutdown.run_until_cancelled_owned(part).await {
-                Some(never) => match never {},
-                None => Ok(()),
-            }
-        });
+        self.spawn(name, until_shutdown(self.shutdown.clone(), part));
     }
 
     /// Runs until a signal or the first role's end, then drains the rest.
@@ -151,6 +146,17 @@ impl Roles {
                 Err(error.context(format!("{name} failed")))
             }
         }
+    }
+}
+
+/// Ends only with the process, anywhere in `part`.
+pub(crate) async fn until_shutdown(
+    shutdown: CancellationToken,
+    part: impl Future<Output = Infallible>,
+) -> anyhow::Result<()> {
+    match shutdown.run_until_cancelled(part).await {
+        Some(never) => match never {},
+        None => Ok(()),
     }
 }
 

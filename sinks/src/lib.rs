@@ -64,6 +64,9 @@ pub struct Config {
     pub answer_timeout: Duration,
     /// Stops where a larger share of a topic's recent records would go into quarantine; 1 for never.
     pub quarantine_share: f64,
+    /// How long the identities of withheld events are remembered, in days behind what was consumed: as long as the
+    /// aggregator remembers those of all events.
+    pub identities_days: u32,
     /// How long inserts may take to end on shutdown; those that do not are repeated by the next owner.
     pub shutdown_grace: Duration,
 }
@@ -82,6 +85,7 @@ impl Default for Config {
             send_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(60),
             quarantine_share: 0.1,
+            identities_days: 45,
             shutdown_grace: Duration::from_secs(5),
         }
     }

@@ -21,9 +21,6 @@ use crate::{
     rows::Frozen,
 };
 
-/// Days after which no copy of a withheld event can come: as long as identities are remembered.
-const WITHHELD_DAYS: u64 = 45;
-
 /// The result of beginning a range.
 #[derive(Debug)]
 pub(crate) enum Begun {
@@ -310,23 +307,23 @@ async fn quarantine(
 /// Forgets, every hour for ever, withheld events that are too old for another copy to come. Their
 /// age is measured against what has been consumed, not against the clock: a sink that is weeks
 /// behind must not forget what it is about to need.
-pub(crate) async fn forget_periodically(pool: &PgPool) -> Infallible {
+pub(crate) async fn forget_periodically(pool: &PgPool, days: u32) -> Infallible {
     loop {
-        if let Err(error) = forget(pool).await {
+        if let Err(error) = forget(pool, days.into()).await {
             tracing::warn!(%error, "old rows of withheld_seen could not be dropped; the next hour tries again");
         }
         tokio::time::sleep(Duration::from_secs(3600)).await;
     }
 }
 
-async fn forget(pool: &PgPool) -> Result<(), sqlx::Error> {
+async fn forget(pool: &PgPool, days: u64) -> Result<(), sqlx::Error> {
     let mut connection = pool.acquire().await?;
-    ledger::forget(&mut connection, CONSUMER, WITHHELD_DAYS).await?;
+    ledger::forget(&mut connection, CONSUMER, days).await?;
     let Some(reached) = positions::consumed_horizon(&mut connection, CONSUMER).await? else {
         return Ok(());
     };
     sqlx::query("DELETE FROM withheld_seen WHERE received_on < $1")
-        .bind(reached.date_naive() - Days::new(WITHHELD_DAYS))
+        .bind(reached.date_naive() - Days::new(days))
         .execute(&mut *connection)
         .await?;
     Ok(())

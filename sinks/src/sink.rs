@@ -64,6 +64,7 @@ pub async fn run(
         handle: consumer.handle(),
         cluster,
     });
+    let identities_days = config.identities_days;
     let sink = Sink {
         buffer: Buffer::new(config.clone()),
         deliveries: JoinSet::new(),
@@ -72,7 +73,7 @@ pub async fn run(
     };
     tokio::select! {
         ended = sink.run(consumer, shutdown) => ended,
-        never = progress::forget_periodically(&pool) => match never {},
+        never = progress::forget_periodically(&pool, identities_days) => match never {},
     }
 }
 

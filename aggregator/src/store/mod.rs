@@ -1,6 +1,7 @@
 //! The transaction: position, dedup and rollups of one batch, all or nothing.
 
 mod partitions;
+pub(crate) mod retention;
 mod seen;
 pub(crate) mod tables;
 #[cfg(test)]

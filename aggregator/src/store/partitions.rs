@@ -121,6 +121,14 @@ impl Known {
     }
 }
 
+/// Waits for whoever makes or drops partitions, and for readers and writers no longer than they may be kept waiting.
+pub(super) async fn hold(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql("SET LOCAL lock_timeout = '2s'")
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query(LOCK).execute(conn).await.map(drop)
+}
+
 /// The days of `event_seen` that have a partition: these and no others until the end of the transaction.
 pub(super) async fn seen_days(conn: &mut PgConnection) -> Result<Vec<NaiveDate>, sqlx::Error> {
     sqlx::query(SHARED_LOCK).execute(&mut *conn).await?;
@@ -142,10 +150,7 @@ pub(super) async fn drop_seen_before(
     conn: &mut PgConnection,
     until: NaiveDate,
 ) -> Result<usize, sqlx::Error> {
-    sqlx::query("SET LOCAL lock_timeout = '2s'")
-        .execute(&mut *conn)
-        .await?;
-    sqlx::query(LOCK).execute(&mut *conn).await?;
+    hold(conn).await?;
     let names: Vec<String> = sqlx::query_scalar(
         "SELECT relname::text FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
          WHERE inhparent = 'event_seen'::regclass AND relname < $1 AND relname <> $2

@@ -5,8 +5,11 @@ use chrono::{NaiveDate, Utc};
 use clap::Args;
 use rivulet_zones::Release;
 
-use super::roles::{Aggregate, All, Each, Ingest};
-use crate::services::{ClickHouse, Postgres};
+use super::roles::{Aggregate, All, Each, Ingest, Sink};
+use crate::{
+    retention::Kept,
+    services::{ClickHouse, Postgres},
+};
 
 /// Older rules of time zones are worth a warning: IANA publishes some every few months.
 const OLD_MONTHS: u32 = 9;
@@ -40,8 +43,8 @@ impl CheckConfig {
         let fits = |()| "its settings fit together".to_owned();
         let settings = ingest.config().and_then(|config| Ok(config.validate()?));
         tell("ingest", settings.map(fits));
-        let settings = aggregate.config().validate();
-        tell("aggregate", settings.map(fits).map_err(Into::into));
+        let settings = aggregate.config().and_then(|config| Ok(config.validate()?));
+        tell("aggregate", settings.map(fits));
         let settings = api.config().and_then(|config| Ok(config.validate()?));
         tell("api", settings.map(fits));
         tell("client tokens", tokens(&ingest).await);
@@ -49,8 +52,9 @@ impl CheckConfig {
         tell("PostgreSQL", postgres(&sink.services.postgres).await);
         tell("Kafka", kafka(&aggregate).await);
         tell("ClickHouse", clickhouse(&sink.services.clickhouse).await);
+        tell("retention", retention(&aggregate, &sink).await);
         if failures > 0 {
-            bail!("{failures} of 8 checks failed");
+            bail!("{failures} of 9 checks failed");
         }
         Ok(())
     }
@@ -77,7 +81,7 @@ async fn postgres(postgres: &Postgres) -> anyhow::Result<String> {
 
 async fn kafka(aggregate: &Aggregate) -> anyhow::Result<String> {
     let retention = rivulet_kafka::retention(&aggregate.kafka.cluster()?).await?;
-    aggregate.config().check_retention(retention)?;
+    aggregate.config()?.check_retention(retention)?;
     Ok(
         "answers, and the topics keep no more than identities are remembered for, beside the spill"
             .to_owned(),
@@ -88,6 +92,25 @@ async fn clickhouse(clickhouse: &ClickHouse) -> anyhow::Result<String> {
     let (client, database) = (clickhouse.client()?, &clickhouse.clickhouse_database);
     rivulet_migrations::check_clickhouse(&client, database).await?;
     Ok("answers, and its schema is there".to_owned())
+}
+
+async fn retention(aggregate: &Aggregate, sink: &Sink) -> anyhow::Result<String> {
+    let clickhouse = &sink.services.clickhouse;
+    let kept = Kept {
+        policy: sink.retention.policy()?,
+        pool: sink.services.postgres.pool("check-config", 1)?,
+        kafka: Some(aggregate.kafka.cluster()?),
+        clickhouse: Some((clickhouse.client()?, clickhouse.clickhouse_database.clone())),
+    };
+    let drifts = kept.drifts().await?;
+    if drifts.is_empty() {
+        return Ok("every store keeps what it has for as long as the file says".to_owned());
+    }
+    let each: Vec<_> = drifts
+        .iter()
+        .map(|drift| format!("\n          {drift}"))
+        .collect();
+    bail!("a role would not start:{}", each.concat())
 }
 
 /// Which rules decide a child's day. That they are old is no failure: nobody may have changed a rule since.

@@ -13,6 +13,7 @@ pub(crate) mod migrate;
 pub(crate) mod quarantine;
 pub(crate) mod rebuild;
 pub(crate) mod registry;
+pub(crate) mod retention;
 pub(crate) mod roles;
 pub(crate) mod simulate;
 pub(crate) mod topics;

@@ -10,9 +10,11 @@ use anyhow::ensure;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
 use rivulet_quarantine::{Count, Details, Entry, Outcome, Replay, Selection};
+use rivulet_retention::Class;
 use sqlx::PgPool;
 
 use crate::{
+    retention::{RetentionFlags, agreed},
     services::{Kafka, Postgres},
     times::time as time_flag,
 };
@@ -59,9 +61,11 @@ enum Action {
         #[arg(long, default_value = "500")]
         rate: NonZeroU32,
         /// Days that the aggregator remembers the identities of events: an older one could be
-        /// counted twice, and stays in quarantine.
-        #[arg(long, env = "RIVULET_SEEN_RETENTION_DAYS", default_value_t = rivulet_aggregator::Config::default().seen_retention_days as u32)]
-        seen_retention_days: u32,
+        /// counted twice, and stays in quarantine. Must be what the retention file says, if given.
+        #[arg(long, env = "RIVULET_SEEN_RETENTION_DAYS")]
+        seen_retention_days: Option<u64>,
+        #[command(flatten)]
+        retention: RetentionFlags,
     },
     /// Delete records for good.
     Drop {
@@ -175,12 +179,19 @@ impl Quarantine {
                 kafka,
                 rate,
                 seen_retention_days,
+                retention,
             } => {
+                let (policy, variable) = (retention.policy()?, "RIVULET_SEEN_RETENTION_DAYS");
                 let replay = Replay {
                     selection: acting.select(filter)?,
                     limit: acting.limit,
                     rate,
-                    remembered_days: seen_retention_days,
+                    remembered_days: agreed(
+                        &policy,
+                        Class::Identities,
+                        variable,
+                        seen_retention_days,
+                    )?,
                     dry_run: acting.dry_run,
                     by: acting.by.unwrap_or_else(user),
                 };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rivulet_kafka::Cluster;
+use rivulet_retention::InactiveThen;
 use rivulet_telemetry::{Metrics, Operations, Readiness};
 use rivulet_web::openapi::OpenApi;
 use sqlx::PgPool;
@@ -13,8 +14,9 @@ use super::verify;
 use crate::{
     flags::{AggregateFlags, ApiFlags, ConsumerFlags, IngestFlags, SinkFlags},
     port::PortFlags,
+    retention::{Kept, RetentionFlags},
     services::{Kafka, Postgres, Services, SpillAge},
-    supervise::{Roles, bind, spawn_listener, spawn_operations},
+    supervise::{Roles, bind, spawn_listener, spawn_operations, until_shutdown},
 };
 
 /// Takes events over HTTP and makes them durable in Kafka.
@@ -26,6 +28,8 @@ pub(crate) struct Ingest {
     kafka: Kafka,
     #[command(flatten)]
     spill_age: SpillAge,
+    #[command(flatten)]
+    pub(crate) retention: RetentionFlags,
     #[command(flatten)]
     port: PortFlags,
     #[command(flatten)]
@@ -42,6 +46,8 @@ pub(crate) struct Aggregate {
     #[command(flatten)]
     spill_age: SpillAge,
     #[command(flatten)]
+    pub(crate) retention: RetentionFlags,
+    #[command(flatten)]
     flags: AggregateFlags,
     #[command(flatten)]
     consumers: ConsumerFlags,
@@ -53,6 +59,8 @@ pub(crate) struct Sink {
     #[command(flatten)]
     pub(crate) services: Services,
     #[command(flatten)]
+    pub(crate) retention: RetentionFlags,
+    #[command(flatten)]
     flags: SinkFlags,
     #[command(flatten)]
     consumers: ConsumerFlags,
@@ -63,6 +71,8 @@ pub(crate) struct Sink {
 pub(crate) struct Api {
     #[command(flatten)]
     postgres: Postgres,
+    #[command(flatten)]
+    retention: RetentionFlags,
     #[command(flatten)]
     port: PortFlags,
     #[command(flatten)]
@@ -76,6 +86,8 @@ pub(crate) struct All {
     services: Services,
     #[command(flatten)]
     spill_age: SpillAge,
+    #[command(flatten)]
+    retention: RetentionFlags,
     #[command(flatten)]
     port: PortFlags,
     #[command(flatten)]
@@ -98,6 +110,16 @@ const VERIFIED_HOURS: i64 = 3;
 /// What can be asked of all roles: whichever is asked for it tells the whole.
 fn document() -> OpenApi {
     rivulet_dashboards::openapi().merge_from(rivulet_ingest::openapi())
+}
+
+/// What a role compares with the retention file: PostgreSQL at least.
+fn kept(retention: &RetentionFlags, postgres: &Postgres) -> anyhow::Result<Kept> {
+    Ok(Kept {
+        policy: retention.policy()?,
+        pool: postgres.pool("retention", 1)?,
+        kafka: None,
+        clickhouse: None,
+    })
 }
 
 /// For the roles of this process that have a port for strangers: beside it, where that is wanted.
@@ -139,7 +161,8 @@ impl Ingest {
 
     /// Its settings, which need not fit together.
     pub(crate) fn config(&self) -> anyhow::Result<rivulet_ingest::Config> {
-        let mut config = self.flags.config(&self.port, &self.spill_age)?;
+        let policy = self.retention.policy()?;
+        let mut config = self.flags.config(&self.port, &self.spill_age, &policy)?;
         config.document = Some(document());
         Ok(config)
     }
@@ -161,6 +184,7 @@ impl Ingest {
             roles.shutdown.clone(),
         );
         roles.spawn("ingest", async { Ok(role.await?) });
+        kept(&self.retention, &self.postgres)?.watch(roles, "ingest's retention");
         Ok(())
     }
 }
@@ -172,8 +196,10 @@ impl Aggregate {
         roles.run().await
     }
 
-    pub(crate) fn config(&self) -> rivulet_aggregator::Config {
-        self.flags.config(&self.consumers, &self.spill_age)
+    /// Its settings, which need not fit together.
+    pub(crate) fn config(&self) -> anyhow::Result<rivulet_aggregator::Config> {
+        let policy = self.retention.policy()?;
+        self.flags.config(&self.consumers, &self.spill_age, &policy)
     }
 
     async fn spawn(&self, roles: &mut Roles, metrics: Metrics) -> anyhow::Result<()> {
@@ -181,11 +207,23 @@ impl Aggregate {
         let readiness = Readiness::new("aggregate", &checks);
         let (name, listen) = ("aggregate's operations", &self.flags.aggregate_listen);
         spawn_operations(roles, name, listen, &readiness, metrics).await?;
-        let (cluster, pool) = (self.kafka.cluster()?, self.postgres.pool("aggregate", 6)?);
+        let (cluster, pool) = (
+            self.kafka.cluster()?,
+            self.postgres.pool("aggregate", 6)?,
+        );
+        let kept = Kept {
+            kafka: Some(cluster.clone()),
+            ..kept(&self.retention, &self.postgres)?
+        };
         let replayed = keep_erasures(roles, "aggregate's log of erasures", &pool, &cluster);
         let shutdown = roles.shutdown.clone();
-        let role = rivulet_aggregator::run(self.config(), cluster, pool, readiness, shutdown);
-        roles.spawn_after("aggregate", replayed, async { Ok(role.await?) });
+        let role = rivulet_aggregator::run(self.config()?, cluster, pool, readiness, shutdown);
+        let begin = async move {
+            kept.check().await?;
+            replayed.cancelled().await;
+            Ok(())
+        };
+        roles.spawn_after("aggregate", begin, async { Ok(role.await?) });
         Ok(())
     }
 }
@@ -202,23 +240,43 @@ impl Sink {
         let readiness = Readiness::new("sink", &checks);
         let (name, listen) = ("sink's operations", &self.flags.sink_listen);
         spawn_operations(roles, name, listen, &readiness, metrics).await?;
-        let (cluster, pool) = (
-            self.services.kafka.cluster()?,
-            self.services.postgres.pool("sink", 8)?,
-        );
+        let (services, clickhouse) = (&self.services, &self.services.clickhouse);
+        let (cluster, pool) = (services.kafka.cluster()?, services.postgres.pool("sink", 8)?);
+        let kept = Kept {
+            kafka: Some(cluster.clone()),
+            clickhouse: Some((
+                clickhouse.client()?,
+                clickhouse.clickhouse_database.clone(),
+            )),
+            ..kept(&self.retention, &services.postgres)?
+        };
+        let policy = kept.policy.clone();
         let replayed = keep_erasures(roles, "sink's log of erasures", &pool, &cluster);
         let role = rivulet_sinks::run(
-            self.flags.config(&self.consumers),
+            self.flags.config(&self.consumers, &policy),
             cluster,
             pool,
-            self.services.clickhouse.client()?,
+            clickhouse.client()?,
             readiness,
             roles.shutdown.clone(),
         );
-        roles.spawn_after("sink", replayed, async { Ok(role.await?) });
+        let checked = kept.clone();
+        let begin = async move {
+            checked.check().await?;
+            replayed.cancelled().await;
+            Ok(())
+        };
+        roles.spawn_after("sink", begin, async { Ok(role.await?) });
         // It has every store that an erasure cleans.
-        let erasures = rivulet_erasure::carry_on(self.services.erasure_stores("erasures", 3)?);
-        roles.spawn_until_shutdown("erasures", erasures);
+        let stores = services.erasure_stores("erasures", 3)?;
+        let inactive = policy
+            .inactive
+            .filter(|inactive| inactive.then == InactiveThen::Erase);
+        let days = inactive.map(|inactive| inactive.after.days());
+        let aged = rivulet_erasure::aged::keep_up(stores.pool.clone(), days);
+        let aged = until_shutdown(roles.shutdown.clone(), aged);
+        roles.spawn_after("retention", async move { kept.check().await }, aged);
+        roles.spawn_until_shutdown("erasures", rivulet_erasure::carry_on(stores));
         Ok(())
     }
 }
@@ -247,6 +305,7 @@ impl Api {
         let shutdown = roles.shutdown.clone();
         let role = rivulet_dashboards::serve(config, pool, listener, operations, shutdown);
         roles.spawn("api", async { Ok(role.await?) });
+        kept(&self.retention, &self.postgres)?.watch(roles, "api's retention");
         Ok(())
     }
 }
@@ -266,6 +325,7 @@ impl All {
                 postgres: self.services.postgres.clone(),
                 kafka: self.services.kafka.clone(),
                 spill_age: self.spill_age.clone(),
+                retention: self.retention.clone(),
                 port: self.port.clone(),
                 flags: self.ingest,
             },
@@ -273,16 +333,19 @@ impl All {
                 postgres: self.services.postgres.clone(),
                 kafka: self.services.kafka.clone(),
                 spill_age: self.spill_age,
+                retention: self.retention.clone(),
                 flags: self.aggregate,
                 consumers: self.consumers.clone(),
             },
             api: Api {
                 postgres: self.services.postgres.clone(),
+                retention: self.retention.clone(),
                 port: self.port,
                 flags: self.api,
             },
             sink: Sink {
                 services: self.services,
+                retention: self.retention,
                 flags: self.sink,
                 consumers: self.consumers,
             },

@@ -1,15 +1,18 @@
 //! `rivulet topics`
 
-use std::time::Duration;
-
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use rivulet_consumer::Adopted;
 use rivulet_kafka::TopicPlan;
+use rivulet_retention::Class;
 
-use crate::services::{Kafka, Postgres};
+use crate::{
+    retention::{RetentionFlags, agreed, in_words, kafka_keeps},
+    services::{Kafka, Postgres},
+};
 
-/// Creates the four topics. Those that exist are left as they are; what differs is told.
+/// Creates the four topics. Those that exist are left as they are, but for how long they keep their records: that is
+/// brought to the retention file. What else differs is told.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Topics {
@@ -83,9 +86,11 @@ struct Create {
     /// Copies that must have an event before it is `accepted`; 2 in production.
     #[arg(long, env = "RIVULET_TOPIC_MIN_INSYNC", default_value_t = 1)]
     min_insync: i32,
-    /// Days a record is kept: the raw stream is personal data, so keep it short.
-    #[arg(long, env = "RIVULET_TOPIC_RETENTION_DAYS", default_value_t = 7)]
-    retention_days: u64,
+    /// Days a record is kept. Must be what the retention file says, if given.
+    #[arg(long, env = "RIVULET_TOPIC_RETENTION_DAYS")]
+    retention_days: Option<u64>,
+    #[command(flatten)]
+    retention: RetentionFlags,
 }
 
 impl Topics {
@@ -107,25 +112,33 @@ impl Create {
             (1..=self.replication).contains(&self.min_insync),
             "--min-insync must be from 1 to --replication: with more, nothing could ever be accepted"
         );
-        ensure!(
-            (1..=10).contains(&self.retention_days),
-            "--retention-days must be from 1 to 10: identities are remembered for 45 days, which must \
-             outlast the 34 days an id may be old plus the time a record stays in Kafka"
-        );
+        let (policy, variable) = (self.retention.policy()?, "RIVULET_TOPIC_RETENTION_DAYS");
+        let days = agreed(&policy, Class::Kafka, variable, self.retention_days)?;
+        let cluster = self.kafka.cluster()?;
         let plan = TopicPlan {
             partitions: self.partitions,
             replication: self.replication,
             min_insync: self.min_insync,
-            retention: Duration::from_secs(self.retention_days * 86_400),
+            retention: kafka_keeps(days),
         };
-        for report in rivulet_kafka::create_topics(&self.kafka.cluster()?, &plan).await? {
+        let reports = rivulet_kafka::create_topics(&cluster, &plan).await?;
+        let changed = rivulet_kafka::keep_for(&cluster, plan.retention).await?;
+        for report in reports {
             println!(
                 "{} {}",
                 report.topic,
                 if report.created { "created" } else { "exists" }
             );
             for difference in report.differences {
-                println!("  {difference}");
+                if !difference.starts_with("retention.ms") {
+                    println!("  {difference}");
+                }
+            }
+            if let Some((_, kept)) = changed.iter().find(|(topic, _)| *topic == report.topic) {
+                println!(
+                    "  kept its records for {}, now for {days} days",
+                    in_words(*kept)
+                );
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 mod access;
 mod partitions;
+mod retention;
 mod sets;
 mod streaks;
 mod transaction;
