@@ -6,7 +6,9 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
 };
-use rivulet_kafka::{Error, TopicPlan, create_topics, incarnations, retention};
+use rivulet_kafka::{
+    Error, TopicPlan, create_topics, incarnations, keep_for, kept_by_topic, longest_kept, retention,
+};
 use rivulet_sandbox::TestBed;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,6 +45,40 @@ async fn topics_are_made_once_and_differences_are_told() {
         };
         assert_eq!(report.differences, differences);
     }
+}
+
+#[tokio::test]
+async fn topics_keep_their_records_for_as_long_as_they_are_told() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let bed = TestBed::new().await;
+    let plan = TopicPlan {
+        retention: DAY * 14,
+        ..TopicPlan::default()
+    };
+    create_topics(&bed.cluster, &plan).await.unwrap();
+    let kept = async || {
+        let topics = kept_by_topic(&bed.cluster).await.unwrap();
+        topics.into_iter().map(|(_, kept)| kept).collect::<Vec<_>>()
+    };
+    assert_eq!(kept().await, [Some(DAY * 14); 4]);
+    let changed = keep_for(&bed.cluster, DAY * 7).await.unwrap();
+    assert_eq!(changed.len(), 4);
+    assert!(changed.iter().all(|(_, before)| *before == Some(DAY * 14)));
+    // Kafka tells it a moment after it has taken it.
+    for _ in 0..50 {
+        if kept().await == [Some(DAY * 7); 4] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(kept().await, [Some(DAY * 7); 4]);
+    // A record goes with its segment, and all else that was set on the topic is as it was.
+    assert_eq!(longest_kept(&bed.cluster).await.unwrap(), Some(DAY * 8));
+    let wanted = TopicPlan::default();
+    for report in create_topics(&bed.cluster, &wanted).await.unwrap() {
+        assert_eq!(report.differences, [""; 0]);
+    }
+    assert_eq!(keep_for(&bed.cluster, DAY * 7).await.unwrap(), []);
 }
 
 #[tokio::test]

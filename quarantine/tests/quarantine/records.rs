@@ -10,7 +10,9 @@ use rdkafka::{
 };
 use rivulet_events::EventType;
 use rivulet_kafka::TopicPlan;
-use rivulet_quarantine::{Error, Outcome, Replay, Selection, count, discard, list, replay, show};
+use rivulet_quarantine::{
+    Error, Outcome, Replay, Selection, count, discard, expire, list, replay, show,
+};
 use rivulet_sandbox::TestBed;
 use serde_json::json;
 use uuid::Uuid;
@@ -363,4 +365,35 @@ async fn a_topic_that_is_not_there_is_not_made() {
         assert!(is_missing, "{missing:?}");
     }
     assert_eq!(left(&bed).await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_looked_after_goes_when_it_is_as_old_as_the_file_says() {
+    let bed = bed().await;
+    let limit = DateTime::parse_from_rfc3339("2026-03-01T00:00:00Z").unwrap() + TimeDelta::days(45);
+    for offset in [0, 1, 2] {
+        for consumer in ["aggregator", "history"] {
+            set_aside(&bed, consumer, offset, "malformed_record", b"{").await;
+        }
+    }
+    // They came a minute apart. The clock stands between the second and the third.
+    let now = limit.to_utc() + TimeDelta::seconds(90);
+    assert_eq!(
+        expire(&bed.pool, now - TimeDelta::minutes(2))
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(expire(&bed.pool, now).await.unwrap(), 4);
+    assert_eq!(expire(&bed.pool, now).await.unwrap(), 0);
+    let left = list(&bed.pool, &Selection::default(), None).await.unwrap();
+    assert_eq!(left.len(), 2, "{left:?}");
+    let told: Vec<(i64, String, String)> = sqlx::query_as(
+        "SELECT kafka_offset, action, acted_by FROM quarantine_actions ORDER BY kafka_offset, consumer",
+    )
+    .fetch_all(&bed.pool)
+    .await
+    .unwrap();
+    let of = |offset| (offset, "expired".to_owned(), "retention".to_owned());
+    assert_eq!(told, [of(0), of(0), of(1), of(1)]);
 }

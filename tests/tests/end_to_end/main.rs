@@ -24,6 +24,7 @@ mod quarantine;
 mod rebuild;
 mod restarts;
 mod restored;
+mod retention;
 mod snippets;
 mod spill;
 mod tracing;
