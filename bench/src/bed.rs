@@ -1,6 +1,6 @@
 //! The services, with a database and topics of the benchmark's own.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 use chrono::{Datelike as _, NaiveDate};
@@ -16,13 +16,7 @@ pub(crate) async fn make() -> Result<TestBed> {
     let bed = TestBed::new().await;
     rivulet_migrations::postgres(&bed.pool).await?;
     rivulet_migrations::clickhouse(&bed.clickhouse, &bed.clickhouse_database).await?;
-    let plan = TopicPlan {
-        partitions: 3,
-        replication: 1,
-        min_insync: 1,
-        retention: Duration::from_secs(86_400),
-    };
-    rivulet_kafka::create_topics(&bed.cluster, &plan).await?;
+    rivulet_kafka::create_topics(&bed.cluster, &TopicPlan::default()).await?;
     Ok(bed)
 }
 

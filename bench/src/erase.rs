@@ -92,7 +92,9 @@ async fn erase(children: &[Uuid], environment: &[(&'static str, String)]) -> Res
     let certificate = process::command(&["erase", "--file", path, "--json"], environment).await?;
     let seconds = started.elapsed().as_secs_f64();
     let certificate: Value = serde_json::from_str(&certificate)?;
-    let subjects = certificate["certificate"]["subjects"].as_array().map_or(0, Vec::len);
+    let subjects = certificate["certificate"]["subjects"]
+        .as_array()
+        .map_or(0, Vec::len);
     ensure!(
         subjects == children.len(),
         "the certificate names {subjects} children"

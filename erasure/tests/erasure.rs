@@ -112,6 +112,11 @@ impl Bed {
     }
 
     async fn put_back_postgres(&self, backup: &[(&str, serde_json::Value)]) {
+        // Consents only grow, but where a database is put back.
+        sqlx::query("ALTER TABLE consent_changes DISABLE TRIGGER USER")
+            .execute(self.pool())
+            .await
+            .unwrap();
         let empty = "TRUNCATE tombstones, erasures, erasure_subjects, erasure_stores, erasure_rewrites,
                      parents, children, consent_changes, topic_progress, quarantine, quarantine_actions";
         sqlx::query(empty).execute(self.pool()).await.unwrap();
@@ -135,6 +140,10 @@ impl Bed {
                 .await
                 .unwrap();
         }
+        sqlx::query("ALTER TABLE consent_changes ENABLE TRIGGER USER")
+            .execute(self.pool())
+            .await
+            .unwrap();
     }
 
     async fn rows(&self) -> (i64, i64, u64) {

@@ -56,17 +56,19 @@ CREATE TRIGGER parents_notify AFTER UPDATE ON parents
         (NEW.timezone, NEW.coppa, NEW.audio, NEW.analytics, NEW.coppa_version, NEW.audio_version, NEW.deleted_at))
     EXECUTE FUNCTION notify_children_of_parent();
 
--- The history only grows. What is of a parent who was erased goes: its tombstone is there before.
+-- The history only grows. What is of a parent who was erased goes: its tombstone is there before. So does what is of one
+-- who was deleted, years later (retention.toml).
 CREATE FUNCTION keep_consent_changes() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'DELETE' AND EXISTS (
         SELECT FROM tombstones WHERE sha256 = tombstone_hash(OLD.parent_id) AND kind = 'parent'
+        UNION ALL SELECT FROM parents WHERE id = OLD.parent_id AND deleted_at IS NOT NULL
     ) THEN
         RETURN OLD;
     END IF;
     RAISE EXCEPTION 'consent_changes only grows: it is the evidence of what parents allowed'
         USING ERRCODE = 'insufficient_privilege',
-              HINT = 'A consent changes with its parent, and a new row tells of it. Only an erasure removes rows.';
+              HINT = 'A consent changes with its parent, and a new row tells of it. Only an erasure and the retention remove rows.';
 END $$;
 
 CREATE TRIGGER consent_changes_kept BEFORE UPDATE OR DELETE ON consent_changes

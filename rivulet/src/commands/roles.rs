@@ -207,10 +207,7 @@ impl Aggregate {
         let readiness = Readiness::new("aggregate", &checks);
         let (name, listen) = ("aggregate's operations", &self.flags.aggregate_listen);
         spawn_operations(roles, name, listen, &readiness, metrics).await?;
-        let (cluster, pool) = (
-            self.kafka.cluster()?,
-            self.postgres.pool("aggregate", 6)?,
-        );
+        let (cluster, pool) = (self.kafka.cluster()?, self.postgres.pool("aggregate", 6)?);
         let kept = Kept {
             kafka: Some(cluster.clone()),
             ..kept(&self.retention, &self.postgres)?
@@ -241,13 +238,13 @@ impl Sink {
         let (name, listen) = ("sink's operations", &self.flags.sink_listen);
         spawn_operations(roles, name, listen, &readiness, metrics).await?;
         let (services, clickhouse) = (&self.services, &self.services.clickhouse);
-        let (cluster, pool) = (services.kafka.cluster()?, services.postgres.pool("sink", 8)?);
+        let (cluster, pool) = (
+            services.kafka.cluster()?,
+            services.postgres.pool("sink", 8)?,
+        );
         let kept = Kept {
             kafka: Some(cluster.clone()),
-            clickhouse: Some((
-                clickhouse.client()?,
-                clickhouse.clickhouse_database.clone(),
-            )),
+            clickhouse: Some((clickhouse.client()?, clickhouse.clickhouse_database.clone())),
             ..kept(&self.retention, &services.postgres)?
         };
         let policy = kept.policy.clone();
