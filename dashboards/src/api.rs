@@ -23,9 +23,10 @@ use crate::{
     cursor::{self, FOREIGN, Position},
     date_range::{self, DateRange},
     described::{Conditional, OfChild, Refusals, Unchanged},
-    docs, families, learning, live, page,
+    docs, export, families, learning, live, page,
     problem::Problem,
-    rows::{self, Streak},
+    rows,
+    streak::{self, Streak},
     topics,
 };
 
@@ -47,6 +48,8 @@ pub(crate) fn router(
         .route("/v1/families/{id}/live", get(live::family))
         // Only for answers with numbers. They need a credential, so strangers cannot make the server compress.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        // It is compressed already.
+        .route("/v1/children/{id}/export", get(export::export))
         .merge(page::router())
         .merge(operations.of_role(readiness))
         .merge(rivulet_web::openapi::route(document));
@@ -115,6 +118,7 @@ pub(crate) fn route(path: &str) -> &'static str {
         Some((_, "streak")) => "streak",
         Some((_, "topics")) => "topics",
         Some((_, "live")) => "live",
+        Some((_, "export")) => "export",
         _ => "other",
     }
 }
@@ -192,7 +196,7 @@ pub(crate) async fn daily(State(app): State<Arc<App>>, id: Id, parts: Parts) -> 
 pub(crate) async fn streak(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     answer(&parts.headers, async {
         let (NoParameters {}, child, mut reading) = open(&app, &parts, id).await?;
-        rows::streak(&mut reading, child).await
+        streak::streak(&mut reading, child).await
     })
     .await
 }

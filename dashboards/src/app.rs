@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    export::Exports,
     feed::Feeds,
     problem::Problem,
     reading::Reading,
@@ -36,6 +37,7 @@ pub(crate) struct App {
     /// How many connections of the pool each caller may use.
     pub(crate) shares: Shares,
     pub(crate) feeds: Arc<Feeds>,
+    pub(crate) exports: Exports,
     /// A permit for each live stream.
     pub(crate) listeners: Arc<Semaphore>,
     /// Ends live streams.

@@ -29,6 +29,7 @@ use crate::{
     reading::Reading,
     rows,
     state::{BYTES, Rows, Seen, State, Text, window},
+    streak,
     viewer::Viewer,
 };
 
@@ -280,7 +281,7 @@ impl Feeds {
             unread = std::mem::replace(&mut heard, read);
         }
         let streak = match reading.streaks {
-            true => rows::streak(&mut reading, child).await?,
+            true => streak::streak(&mut reading, child).await?,
             false => Value::Null,
         };
         Ok(Seen {

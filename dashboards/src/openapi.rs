@@ -7,8 +7,9 @@ use utoipa::{
 };
 
 use crate::{
-    answers, api, families, learning, live,
-    rows::{ChildOfFamily, Day, Streak, Topic, Week},
+    answers, api, export, families, learning, live,
+    rows::{ChildOfFamily, Day, Topic, Week},
+    streak::Streak,
     topics,
     update::{DayDifference, LiveEvent, Update},
 };
@@ -27,6 +28,7 @@ use crate::{
         api::streak,
         topics::topics,
         live::child,
+        export::export,
         families::family,
         live::family,
     ),

@@ -16,7 +16,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL statement_timeout = '3s';
     SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
 
-const NO_CHILD: Problem = Problem::NotFound("no child of this id can be seen here");
+pub(crate) const NO_CHILD: Problem = Problem::NotFound("no child of this id can be seen here");
 const NO_FAMILY: Problem = Problem::NotFound("no family of this id can be seen here");
 
 /// A read-only transaction. For a parent everything after the registry was asked is read as the role

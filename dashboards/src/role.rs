@@ -15,6 +15,7 @@ use utoipa::openapi::OpenApi;
 use crate::{
     api::{route, router},
     app::App,
+    export::Exports,
     feed::Feeds,
     listen::listen,
     openapi,
@@ -37,6 +38,8 @@ pub struct Config {
     pub port: rivulet_web::Config,
     /// Which parents' tokens are taken; none without it.
     pub tokens: Option<rivulet_tokens::Config>,
+    /// The history, of which exports are made; without it there are none.
+    pub history: Option<clickhouse::Client>,
     /// The cache of API keys.
     pub registry: CacheConfig,
     /// Requests a second by API key and node; ten times as many at once after a pause.
@@ -58,6 +61,7 @@ impl Default for Config {
         Self {
             port: rivulet_web::Config::default(),
             tokens: None,
+            history: None,
             registry: CacheConfig::default(),
             rate: 1_000,
             token_rate: 20,
@@ -171,6 +175,7 @@ async fn serve_with(
         limiter: limiter(config.rate),
         parent_limiter: limiter(config.token_rate),
         feeds,
+        exports: Exports::new(config.history),
         listeners: Arc::new(Semaphore::new(listeners.max(1))),
         stopping: shutdown.clone(),
     });
@@ -221,6 +226,7 @@ async fn housekeeping(app: Arc<App>, readiness: Readiness) {
         tick.tick().await;
         app.limiter.tidy();
         app.parent_limiter.tidy();
+        app.exports.tidy();
         app.shares.tidy();
         match app.registry.check() {
             Ok(()) => readiness.pass("registry"),

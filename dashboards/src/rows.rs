@@ -3,10 +3,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use rivulet_events::{ChildId, data::AgeGroup};
 use serde::Serialize;
-use serde_json::{
-    Value, json,
-    value::{RawValue, to_raw_value},
-};
+use serde_json::value::{RawValue, to_raw_value};
 use sqlx::{AssertSqlSafe, FromRow, Row as _, postgres::PgRow};
 use utoipa::{
     PartialSchema, ToSchema,
@@ -101,17 +98,25 @@ row!(
         active_ms: u64,
         /// Whatever the action.
         interactions: u64,
+        /// Activities begun.
         starts: u64,
+        /// Answers given.
         answers: u64,
+        /// Answers that were right.
         correct_answers: u64,
+        /// Hints taken.
         hints: u64,
+        /// Activities left out.
         skips: u64,
+        /// Activities finished.
         completions: u64,
         /// Sum over the answers that have one.
         response_time_ms: u64,
         /// How many those are.
         response_time_count: u64,
+        /// Points earned.
         xp: u64,
+        /// Stars earned.
         stars: u64,
         /// By the child.
         messages_sent: u64,
@@ -119,9 +124,13 @@ row!(
         messages_received: u64,
         /// By the child.
         questions_asked: u64,
+        /// Conversations with the assistant that began.
         conversations_started: u64,
+        /// Messages with a moment of insight.
         aha_moments: u64,
+        /// Messages on which a safety filter acted.
         messages_filtered: u64,
+        /// Of the language model.
         tokens_used: u64,
         /// The deepest `depth_level`; null if no message had one.
         max_depth: Option<u64>,
@@ -129,11 +138,17 @@ row!(
         speech_windows: u64,
         /// Sum of their lengths.
         speech_ms: u64,
+        /// Words of the child, in speech.
         child_words: u64,
+        /// Words of adults near the child, in speech.
         adult_words: u64,
+        /// Turns between child and adult, in speech.
         conversational_turns: u64,
+        /// Vocalisations that are no words, in speech.
         child_vocalizations: u64,
+        /// Utterances of the child, in speech.
         utterances: u64,
+        /// Words not heard from the child before, in speech.
         new_words: u64,
         /// Of one window; null without speech.
         max_unique_words: Option<u64>,
@@ -203,13 +218,19 @@ row!(
     /// A child and a topic, over all time.
     #[expect(dead_code, reason = "PostgreSQL writes it")]
     Topic {
+        /// As the app named it.
         topic: String,
+        /// Whatever the action.
         interactions: u64,
+        /// Answers given.
         answers: u64,
+        /// Answers that were right.
         correct_answers: u64,
         /// Time on task.
         duration_ms: u64,
+        /// Messages of the child and of the assistant.
         messages: u64,
+        /// By the child.
         questions_asked: u64,
         /// Conversations begun.
         conversations: u64,
@@ -217,7 +238,9 @@ row!(
         max_depth: Option<u64>,
         /// When a message first was 5 deep or more.
         first_depth_5_at: Option<DateTime<Utc>>,
+        /// When an event first named it.
         first_seen_at: DateTime<Utc>,
+        /// When an event last named it.
         last_seen_at: DateTime<Utc>,
         /// `100 * (correct_answers + 1) / (answers + 2)`; null without answers.
         #[schema(minimum = 0, maximum = 100)]
@@ -298,48 +321,6 @@ fn age_groups() -> Object {
         .schema_type(Type::String)
         .enum_values(Some(groups))
         .build()
-}
-
-/// Days without a gap, the first and the last among them.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "PostgreSQL writes it")]
-struct Days {
-    from: NaiveDate,
-    to: NaiveDate,
-}
-
-/// Days in a row.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "PostgreSQL writes it")]
-pub(crate) struct Streak {
-    child_id: Uuid,
-    /// The family's time zone, by its IANA name.
-    timezone: String,
-    /// Today's date in that time zone.
-    today: NaiveDate,
-    /// Whether the family is shown streaks.
-    shown: bool,
-    /// What a parent sees today: it falls to 0 as days pass that cannot be bridged.
-    streak_today: u64,
-    /// As of `last_active_date`.
-    current_streak: u64,
-    longest_streak: u64,
-    /// The first day of the current streak; null before the first active day.
-    #[schema(required = true)]
-    streak_started_on: Option<NaiveDate>,
-    #[schema(required = true)]
-    last_active_date: Option<NaiveDate>,
-    /// Missed days that the streak would survive.
-    #[schema(maximum = 2)]
-    freezes_available: u64,
-    /// The rule by which it was computed; null before the first active day.
-    #[schema(required = true)]
-    rule_version: Option<u64>,
-    /// Days with something that counts, in order.
-    active_days: Vec<Days>,
-    /// When the row was last written; null before the first active day.
-    #[schema(required = true)]
-    updated_at: Option<DateTime<Utc>>,
 }
 
 /// A page of what PostgreSQL writes as JSON.
@@ -457,35 +438,4 @@ pub(crate) async fn days(
         .bind(days)
         .bind(bytes as i64);
     Ok(days.fetch_all(&mut *reading.tx).await?)
-}
-
-/// The row of `streaks`, and what the parent sees today.
-pub(crate) async fn streak(reading: &mut Reading, child: ChildId) -> Result<Value, Problem> {
-    let streak: Option<Value> = sqlx::query_scalar(
-        "SELECT json_build_object(
-             'current_streak', current_streak, 'longest_streak', longest_streak,
-             'streak_started_on', streak_started_on, 'last_active_date', last_active_date,
-             'freezes_available', freezes_available, 'rule_version', rule_version,
-             'active_days', (SELECT json_agg(json_build_object('from', lower(r), 'to', upper(r) - 1)
-                                             ORDER BY r) FROM unnest(active_days) r),
-             'streak_today', streak_as_of(child_id, $2), 'updated_at', updated_at)
-         FROM streaks WHERE child_id = $1",
-    )
-    .bind(child.uuid())
-    .bind(reading.today)
-    .fetch_optional(&mut *reading.tx)
-    .await?;
-    // Before the first active day there is no row.
-    let mut answer = streak.unwrap_or_else(|| {
-        json!({
-            "current_streak": 0, "longest_streak": 0, "streak_started_on": null,
-            "last_active_date": null, "freezes_available": 0, "rule_version": null,
-            "active_days": [], "streak_today": 0, "updated_at": null,
-        })
-    });
-    answer["child_id"] = json!(child.uuid());
-    answer["timezone"] = json!(reading.timezone.name());
-    answer["today"] = json!(reading.today);
-    answer["shown"] = json!(reading.streaks);
-    Ok(answer)
 }

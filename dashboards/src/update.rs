@@ -13,7 +13,7 @@ use utoipa::{
 };
 use uuid::Uuid;
 
-use crate::rows::{Day, Streak};
+use crate::{rows::Day, streak::Streak};
 
 /// An event of a live stream.
 #[derive(ToSchema)]

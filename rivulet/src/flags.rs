@@ -60,6 +60,8 @@ impl ApiFlags {
             document: None,
             docs: self.api_docs == Switch::On,
             shutdown_grace: port.shutdown_grace(),
+            // The command that has a ClickHouse says so.
+            history: None,
         })
     }
 }

@@ -82,6 +82,8 @@ enum Command {
     Erase(commands::erase::Erase),
     /// How long what is kept: what would go and when, and the public notice.
     Retention(commands::retention::Retention),
+    /// Write all that is held of a child or a family into a zip.
+    Export(commands::export::Export),
     /// Tell the whole way of one event.
     Trace(commands::trace::Trace),
     /// Check the configuration of every role and that its services answer.
@@ -151,6 +153,7 @@ impl Command {
             Self::Rebuild(command) => command.run().await,
             Self::Erase(command) => command.run().await,
             Self::Retention(command) => command.run().await,
+            Self::Export(command) => command.run().await,
             Self::Trace(command) => command.run().await,
             Self::CheckConfig(command) => command.run(releases).await,
         }

@@ -11,7 +11,7 @@ rivulet_telemetry::metrics! {
 }
 
 /// The metrics of every crate that has some.
-pub(crate) const ALL: [&[&Declaration]; 14] = [
+pub(crate) const ALL: [&[&Declaration]; 15] = [
     METRICS,
     rivulet_aggregator::METRICS,
     rivulet_audit::METRICS,
@@ -19,6 +19,7 @@ pub(crate) const ALL: [&[&Declaration]; 14] = [
     rivulet_consumer::METRICS,
     rivulet_dashboards::METRICS,
     rivulet_erasure::METRICS,
+    rivulet_export::METRICS,
     rivulet_ingest::METRICS,
     rivulet_quarantine::METRICS,
     rivulet_registry::METRICS,

@@ -231,6 +231,46 @@ impl ClickHouse {
     }
 }
 
+/// ClickHouse, for whoever can do without: the same flags.
+#[derive(Args, Clone)]
+pub(crate) struct OptionalClickHouse {
+    /// ClickHouse's HTTP interface, `http://USER:PASSWORD@HOST:PORT`. Without it there are no exports.
+    #[arg(long, env = "CLICKHOUSE_URL", hide_env_values = true)]
+    clickhouse_url: Option<String>,
+    /// PEM file of the authorities that ClickHouse's certificate is trusted by, for an https URL; the
+    /// system's without it.
+    #[arg(long, env = "RIVULET_CLICKHOUSE_CA", value_name = "FILE")]
+    clickhouse_ca: Option<PathBuf>,
+    /// The database of the history.
+    #[arg(long, env = "RIVULET_CLICKHOUSE_DATABASE", default_value = "rivulet")]
+    clickhouse_database: String,
+}
+
+impl OptionalClickHouse {
+    /// A client on the history's database, if it was said where that is.
+    pub(crate) fn client(&self) -> anyhow::Result<Option<clickhouse::Client>> {
+        let Some(url) = self.clickhouse_url.clone().filter(|url| !url.is_empty()) else {
+            return Ok(None);
+        };
+        let clickhouse = ClickHouse {
+            clickhouse_url: url,
+            clickhouse_ca: self.clickhouse_ca.clone(),
+            clickhouse_database: self.clickhouse_database.clone(),
+        };
+        clickhouse.client().map(Some)
+    }
+}
+
+impl From<ClickHouse> for OptionalClickHouse {
+    fn from(clickhouse: ClickHouse) -> Self {
+        Self {
+            clickhouse_url: Some(clickhouse.clickhouse_url),
+            clickhouse_ca: clickhouse.clickhouse_ca,
+            clickhouse_database: clickhouse.clickhouse_database,
+        }
+    }
+}
+
 /// The three services.
 #[derive(Args, Clone)]
 pub(crate) struct Services {

@@ -12,6 +12,7 @@ mod boards;
 mod bounds;
 mod common;
 mod differences;
+mod export;
 mod files;
 mod live;
 mod openapi;

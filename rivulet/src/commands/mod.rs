@@ -8,6 +8,7 @@
 pub(crate) mod canary;
 pub(crate) mod check_config;
 pub(crate) mod erase;
+pub(crate) mod export;
 pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod quarantine;

@@ -15,7 +15,7 @@ use crate::{
     flags::{AggregateFlags, ApiFlags, ConsumerFlags, IngestFlags, SinkFlags},
     port::PortFlags,
     retention::{Kept, RetentionFlags},
-    services::{Kafka, Postgres, Services, SpillAge},
+    services::{Kafka, OptionalClickHouse, Postgres, Services, SpillAge},
     supervise::{Roles, bind, spawn_listener, spawn_operations, until_shutdown},
 };
 
@@ -73,6 +73,8 @@ pub(crate) struct Api {
     postgres: Postgres,
     #[command(flatten)]
     retention: RetentionFlags,
+    #[command(flatten)]
+    clickhouse: OptionalClickHouse,
     #[command(flatten)]
     port: PortFlags,
     #[command(flatten)]
@@ -290,6 +292,7 @@ impl Api {
     pub(crate) fn config(&self) -> anyhow::Result<rivulet_dashboards::Config> {
         let mut config = self.flags.config(&self.port)?;
         config.document = Some(document());
+        config.history = self.clickhouse.client()?;
         Ok(config)
     }
 
@@ -337,6 +340,7 @@ impl All {
             api: Api {
                 postgres: self.services.postgres.clone(),
                 retention: self.retention.clone(),
+                clickhouse: self.services.clickhouse.clone().into(),
                 port: self.port,
                 flags: self.api,
             },

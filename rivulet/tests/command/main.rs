@@ -1,10 +1,11 @@
-//! The command, and what is written down of it: settings, metrics, alerts, the composition. Only `tls` needs a
-//! service.
+//! The command, and what is written down of it: settings, metrics, alerts, the composition. Only `tls` and
+//! `export` need services.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
 mod alerts;
 mod compose;
 mod dependencies;
+mod export;
 mod keys;
 mod tls;

@@ -50,7 +50,10 @@ impl Api {
     }
 
     pub async fn with(config: Config) -> Self {
-        let bed = TestBed::new().await;
+        Self::on(TestBed::new().await, config).await
+    }
+
+    pub async fn on(bed: TestBed, config: Config) -> Self {
         rivulet_migrations::postgres(&bed.pool).await.unwrap();
         let key = keys::create(&bed.pool, "product", Scope::Read)
             .await
