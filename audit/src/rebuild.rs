@@ -16,6 +16,7 @@ use rivulet_aggregator::{
     Rollup,
     recompute::{Compared, Recompute, blames_rows, make_partitions},
 };
+use rivulet_auditlog::{Action, Entry, record};
 use rivulet_events::{ChildId, DecodeError, EventType, Record, record::child_of};
 use rivulet_registry::tombstones;
 use serde::{Deserialize, Serialize};
@@ -198,6 +199,11 @@ async fn compare(stores: &Stores, children: &[ChildId], write: bool) -> Result<R
         let wrong = not_erased(session.connection(), &wrong).await?;
         let recount = self::recount(stores, session.connection(), &wrong, since).await?;
         session.compare(&recount.of, &recount.rollup, since).await?;
+        if !recount.of.is_empty() {
+            let entry = Entry::done(Action::Rebuild);
+            let entry = entry.children(recount.of.iter().map(|child| child.uuid()));
+            record(session.connection(), entry).await?;
+        }
         found.written = session.replace().await?;
         found.not_recounted.extend(recount.not_recounted);
     }

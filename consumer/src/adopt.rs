@@ -1,6 +1,7 @@
 //! Lets stopped partitions go on: an operator decides to take the log as it is now.
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rivulet_auditlog::{Action, Entry, record};
 use rivulet_kafka::{Cluster, Context, REQUEST_TIMEOUT, incarnations};
 use sqlx::PgPool;
 
@@ -76,19 +77,22 @@ pub async fn adopt(
             continue;
         };
         if write {
-            sqlx::query(
+            let mut transaction = pool.begin().await.map_err(Error::Database)?;
+            let moved: i64 = sqlx::query_scalar(
                 // The entries in the ledger are deleted, because what is read again would be in it twice.
                 "WITH moved AS (
                      UPDATE kafka_positions SET topic_incarnation = $4, next_offset = $5,
                          pending_end = NULL, ledger_from = $5, ledger_to = $5, updated_at = now()
                      WHERE consumer = $1 AND topic = $2 AND partition = $3
                        AND topic_incarnation = $6 AND next_offset = $7
-                     RETURNING consumer, topic, partition, topic_incarnation)
-                 DELETE FROM consumer_ledger USING moved
-                 WHERE consumer_ledger.consumer = moved.consumer
-                   AND consumer_ledger.topic = moved.topic
-                   AND consumer_ledger.partition = moved.partition
-                   AND consumer_ledger.topic_incarnation = moved.topic_incarnation",
+                     RETURNING consumer, topic, partition, topic_incarnation),
+                 gone AS (
+                     DELETE FROM consumer_ledger USING moved
+                     WHERE consumer_ledger.consumer = moved.consumer
+                       AND consumer_ledger.topic = moved.topic
+                       AND consumer_ledger.partition = moved.partition
+                       AND consumer_ledger.topic_incarnation = moved.topic_incarnation)
+                 SELECT count(*) FROM moved",
             )
             .bind(&consumer)
             .bind(&topic)
@@ -97,9 +101,20 @@ pub async fn adopt(
             .bind(low)
             .bind(&incarnation)
             .bind(next)
-            .execute(pool)
+            .fetch_one(&mut *transaction)
             .await
             .map_err(Error::Database)?;
+            if moved > 0 {
+                let entry = Entry::done(Action::TopicsAdopt)
+                    .about("topic", [topic.as_str()])
+                    .detail("consumer", consumer.as_str())
+                    .detail("partition", partition)
+                    .detail("before", next)
+                    .detail("now", low);
+                let recorded = record(&mut transaction, entry).await;
+                recorded.map_err(Error::Database)?;
+            }
+            transaction.commit().await.map_err(Error::Database)?;
         }
         adopted.push(Adopted {
             consumer,

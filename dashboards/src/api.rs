@@ -6,6 +6,7 @@ use axum::{
     Router,
     extract::State,
     http::{HeaderName, Method, header, request::Parts},
+    middleware::from_fn_with_state,
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -20,6 +21,7 @@ use utoipa::{IntoParams, openapi::OpenApi};
 use crate::{
     answers::Daily,
     app::{App, Id, NoParameters, answer, authenticate, open},
+    audit::audited,
     cursor::{self, FOREIGN, Position},
     date_range::{self, DateRange},
     described::{Conditional, OfChild, Refusals, Unchanged},
@@ -46,6 +48,8 @@ pub(crate) fn router(
         .route("/v1/children/{id}/live", get(live::child))
         .route("/v1/families/{id}", get(families::family))
         .route("/v1/families/{id}/live", get(live::family))
+        // Whatever tells of a child or a family.
+        .route_layer(from_fn_with_state(Arc::clone(&app), audited))
         // Only for answers with numbers. They need a credential, so strangers cannot make the server compress.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         // It is compressed already.

@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use chrono::Utc;
+use rivulet_auditlog::{Actor, Groups, identify};
 use rivulet_events::{ChildId, ParentId};
 use rivulet_registry::Registry;
 use rivulet_tokens::Verifier;
@@ -40,6 +41,8 @@ pub(crate) struct App {
     pub(crate) exports: Exports,
     /// A permit for each live stream.
     pub(crate) listeners: Arc<Semaphore>,
+    /// Who read what of whom.
+    pub(crate) audit: Arc<Groups>,
     /// Ends live streams.
     pub(crate) stopping: CancellationToken,
 }
@@ -67,6 +70,10 @@ pub(crate) async fn open<P: DeserializeOwned>(
 /// Finds out who asks, and counts the request against their rate limit. From then on the connection is kept.
 pub(crate) async fn authenticate(app: &App, parts: &Parts) -> Result<Viewer, Problem> {
     let viewer = viewer(app, &parts.headers).await?;
+    identify(|| match viewer {
+        Viewer::Product(key) => Actor::Key(key),
+        Viewer::Parent(parent) => Actor::token(parent.uuid()),
+    });
     let taken = match &viewer {
         Viewer::Product(key) => app.limiter.take(key, 1),
         Viewer::Parent(parent) => app.parent_limiter.take(parent, 1),

@@ -7,6 +7,7 @@
 mod answers;
 mod api;
 mod app;
+mod audit;
 mod cursor;
 mod date_range;
 mod described;

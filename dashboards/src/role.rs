@@ -52,6 +52,8 @@ pub struct Config {
     pub document: Option<OpenApi>,
     /// Whether the page to try it is served at `/docs/`.
     pub docs: bool,
+    /// How often it is written to the audit log who read what of whom.
+    pub audit_every: Duration,
     /// How long requests are still taken after the role said that it is not ready.
     pub shutdown_grace: Duration,
 }
@@ -68,6 +70,7 @@ impl Default for Config {
             origins: Vec::new(),
             document: None,
             docs: true,
+            audit_every: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(1),
         }
     }
@@ -177,8 +180,16 @@ async fn serve_with(
         feeds,
         exports: Exports::new(config.history),
         listeners: Arc::new(Semaphore::new(listeners.max(1))),
+        audit: Arc::default(),
         stopping: shutdown.clone(),
     });
+    let audit = rivulet_auditlog::keep(
+        Arc::clone(&app.audit),
+        app.pool.clone(),
+        config.audit_every,
+        background.stopping().clone(),
+    );
+    background.spawn_until_stopped("the audit log", audit);
     let document = config.document.unwrap_or_else(openapi::openapi);
     let port = Port::new(
         "api",

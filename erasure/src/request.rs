@@ -1,5 +1,6 @@
 //! The request: tombstones and deletion marks, in one transaction.
 
+use rivulet_auditlog::{Action, Entry, record};
 use rivulet_registry::tombstones;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -74,6 +75,7 @@ async fn requested(
         Subject::Child(id) => Some(*id),
         Subject::Parent(_) => None,
     });
+    let named = (parents.clone(), children.clone());
     let mut transaction = pool.begin().await?;
     let conn = &mut *transaction;
     let base = next_number(conn).await?;
@@ -118,9 +120,11 @@ async fn requested(
         )
         .bind(first)
         .bind(kind)
-        .fetch_optional(conn)
+        .fetch_optional(&mut *conn)
         .await?;
         let erasure_id = erasure.ok_or(NotErased::NotFound)?;
+        audit(conn, named, erasure_id, new_subjects, by).await?;
+        transaction.commit().await?;
         return Ok(Requested {
             erasure_id,
             new_subjects,
@@ -181,6 +185,7 @@ async fn requested(
         .execute(&mut *conn)
         .await?;
     }
+    audit(conn, named, erasure_id, new_subjects, by).await?;
     transaction.commit().await?;
     tracing::info!(%erasure_id, subjects = new_subjects, by, "an erasure was requested");
     Ok(Requested {
@@ -201,4 +206,28 @@ pub(crate) async fn next_number(conn: &mut PgConnection) -> Result<i64, sqlx::Er
     )
     .fetch_one(conn)
     .await
+}
+
+/// Who was named, of which some may have been erased before. The certificate has the children of parents.
+async fn audit(
+    conn: &mut PgConnection,
+    (parents, children): (Vec<Uuid>, Vec<Uuid>),
+    erasure: Uuid,
+    new_subjects: u64,
+    by: &str,
+) -> Result<(), sqlx::Error> {
+    let entry = |entry: Entry| {
+        entry
+            .detail("erasure_id", erasure.to_string())
+            .detail("new_subjects", new_subjects)
+            .detail("by", by)
+    };
+    let of = Entry::done(Action::Erase);
+    if !parents.is_empty() {
+        record(conn, entry(of.clone().parents(parents))).await?;
+    }
+    if !children.is_empty() {
+        record(conn, entry(of.children(children))).await?;
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use rivulet_auditlog::{Action, Entry, record};
 use sqlx::{Connection as _, PgPool};
 use uuid::Uuid;
 
@@ -385,9 +386,16 @@ async fn kafka_ends(stores: &Stores) -> Result<(), Error> {
 /// # Errors
 /// PostgreSQL failed.
 pub async fn without_spill(pool: &PgPool, spill: Uuid) -> Result<bool, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
     let done = sqlx::query("DELETE FROM spills WHERE id = $1")
         .bind(spill)
-        .execute(pool)
+        .execute(&mut *transaction)
         .await?;
-    Ok(done.rows_affected() > 0)
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let entry = Entry::done(Action::EraseWithoutSpill).about("spill", [spill.to_string()]);
+    record(&mut transaction, entry).await?;
+    transaction.commit().await?;
+    Ok(true)
 }

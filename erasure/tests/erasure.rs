@@ -492,4 +492,24 @@ async fn asked_again_it_is_the_same_and_nobody_is_erased_by_mistake() {
         .unwrap();
     assert_eq!(lost.new_subjects, 1);
     bed.finish(lost.erasure_id).await;
+    // Each request that was taken is in the audit log, and what was refused or done by itself is not.
+    let audited: Vec<(String, Vec<String>)> = sqlx::query_as(
+        "SELECT subject_kind, subjects FROM audit_log WHERE action = 'erase' ORDER BY seq",
+    )
+    .fetch_all(bed.pool())
+    .await
+    .unwrap();
+    let of = |kind: &str, id| (kind.to_owned(), vec![rivulet_auditlog::hex_hash(id)]);
+    let [one, family] = [of("child", children[0]), of("parent", parent)];
+    assert_eq!(
+        audited,
+        [
+            one.clone(),
+            one,
+            family.clone(),
+            family,
+            of("parent", twin),
+            of("child", nobody)
+        ]
+    );
 }

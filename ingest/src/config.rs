@@ -39,6 +39,8 @@ pub struct Config {
     pub rate: u32,
     /// Events an API key may send at once after a pause.
     pub burst: u32,
+    /// How often requests below `/v1/admin` that change nothing are written to the audit log.
+    pub audit_every: Duration,
     /// Which client tokens are taken; none without it.
     pub tokens: Option<rivulet_tokens::Config>,
     /// Events a second and family that sends with client tokens.
@@ -81,6 +83,7 @@ impl Default for Config {
             retry_after: Duration::from_secs(5),
             rate: 5_000,
             burst: 20_000,
+            audit_every: Duration::from_secs(60),
             tokens: None,
             token_rate: 100,
             token_burst: 2_000,

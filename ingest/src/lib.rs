@@ -12,6 +12,7 @@
 mod account;
 mod admin;
 mod answer;
+mod audit;
 mod auth;
 mod body;
 mod clock;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{body::Body, http::request::Parts};
+use rivulet_auditlog::{Actor, identify};
 use rivulet_registry::keys::Scope;
 use rivulet_web::Hold;
 
@@ -43,6 +44,10 @@ impl App {
     ) -> Result<OpenRequest<'_>, Problem> {
         let sender = auth::sender(self, &parts.headers).await?;
         let id = sender.id();
+        identify(|| match &sender {
+            Sender::Key(sha256, _) => Actor::Key(*sha256),
+            Sender::Family(parent) => Actor::token(parent.uuid()),
+        });
         let account = Account::open(self, id)?;
         if let Some(needed) = needed {
             sender.require(self, &parts.headers, needed)?;

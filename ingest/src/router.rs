@@ -6,6 +6,7 @@ use axum::{
     Router,
     extract::{Request, State},
     http::{HeaderName, Method, StatusCode, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse as _, Response},
     routing::{get, post, put},
 };
@@ -15,7 +16,7 @@ use rivulet_web::browsers;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 
-use crate::{admin, body, events, problem::Problem, state::App};
+use crate::{admin, audit::audited, body, events, problem::Problem, state::App};
 
 pub(crate) fn router(
     app: Arc<App>,
@@ -46,12 +47,16 @@ pub(crate) fn router(
     );
     let catch_panics = || CatchPanicLayer::custom(rivulet_web::panicked as fn(_) -> _);
     let events = events.layer::<_, Infallible>(catch_panics()).layer(pages);
-    Router::new()
-        .route("/v1/events", events)
+    // Whatever is below /v1/admin is audited.
+    let admin = Router::new()
         .route("/v1/admin/parents/{id}", parents)
         .route("/v1/admin/parents/{id}/consents", get(admin::get_consents))
         .route("/v1/admin/children/{id}", children)
         .route("/v1/admin/erasures/{id}", get(admin::get_erasure))
+        .route_layer(from_fn_with_state(Arc::clone(&app), audited));
+    Router::new()
+        .route("/v1/events", events)
+        .merge(admin)
         .merge(operations.of_role(readiness))
         .merge(rivulet_web::openapi::route(document))
         .fallback(async |State(app): State<Arc<App>>, request: Request| {

@@ -136,6 +136,7 @@ async fn serve_with(
         records: Shares::new(config.queue_messages),
         turns: Turns::new(processors.saturating_sub(1)),
         metrics: Metrics::new(),
+        audit: Arc::default(),
         pool,
         config,
     });
@@ -143,6 +144,13 @@ async fn serve_with(
         let forgetting = keep_forgetting(spill, app.pool.clone(), app.config.clone());
         background.spawn("the search of the spill for erased children", forgetting);
     }
+    let audit = rivulet_auditlog::keep(
+        Arc::clone(&app.audit),
+        app.pool.clone(),
+        app.config.audit_every,
+        background.stopping().clone(),
+    );
+    background.spawn_until_stopped("the audit log", audit);
     let config = &app.config;
     let document = config.document.clone().unwrap_or_else(openapi::openapi);
     let port = Port::new(

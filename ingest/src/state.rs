@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rivulet_auditlog::Groups;
 use rivulet_registry::Registry;
 use rivulet_tokens::Verifier;
 use rivulet_web::Limiter;
@@ -30,6 +31,7 @@ pub(crate) struct App {
     pub(crate) records: Arc<Shares>,
     pub(crate) turns: Arc<Turns>,
     pub(crate) metrics: Metrics,
+    pub(crate) audit: Arc<Groups>,
     pub(crate) pool: PgPool,
 }
 

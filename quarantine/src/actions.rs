@@ -1,8 +1,9 @@
 //! Taking records out of quarantine, with a line in `quarantine_actions` for each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use rivulet_auditlog::{Action as Audited, Entry, record};
 use sqlx::{FromRow, PgConnection, PgPool, QueryBuilder};
 
 use crate::{Error, Selection, metrics::EXPIRED_RECORDS};
@@ -134,6 +135,21 @@ pub(crate) async fn take_out(
     action: Action,
     by: &str,
 ) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let audited = match action {
+        Action::Replayed => Audited::QuarantineReplay,
+        Action::Dropped => Audited::QuarantineDrop,
+    };
+    let topics: BTreeSet<_> = rows.iter().map(|row| row.topic.as_str()).collect();
+    let codes: BTreeSet<_> = rows.iter().map(|row| row.code.as_str()).collect();
+    let entry = Entry::done(audited)
+        .about("topic", topics)
+        .detail("rows", rows.len())
+        .detail("codes", codes.into_iter().collect::<Vec<_>>())
+        .detail("by", by);
+    record(connection, entry).await?;
     fn column<'r, T>(rows: &'r [Row], field: impl Fn(&'r Row) -> T) -> Vec<T> {
         rows.iter().map(field).collect()
     }

@@ -1,6 +1,8 @@
 //! Looking at what is in quarantine.
 
 use chrono::{DateTime, Utc};
+use rivulet_auditlog::{Action, record_now};
+use rivulet_events::record::child_of;
 use serde::Serialize;
 use sqlx::{FromRow, PgPool, QueryBuilder};
 
@@ -103,6 +105,14 @@ pub async fn show(pool: &PgPool, selection: &Selection) -> Result<Vec<Details>, 
         .any(|pair| !is_same(&pair[0].entry, &pair[1].entry))
     {
         return Err(Error::Ambiguous);
+    }
+    if let Some(Details { entry, record, .. }) = found.first() {
+        let seen = rivulet_auditlog::Entry::done(Action::Read).detail("kinds", vec!["quarantine"]);
+        let seen = match child_of(record) {
+            Some(child) => seen.child(child.uuid()),
+            None => seen.about("topic", [entry.topic.as_str()]),
+        };
+        record_now(pool, seen).await?;
     }
     Ok(found)
 }

@@ -1,5 +1,6 @@
 //! The table `quarantine_pauses`: consumers that wait for an operator, and what the operator decided.
 
+use rivulet_auditlog::{Action, Entry, record};
 use sqlx::{FromRow, PgPool};
 
 use crate::Error;
@@ -28,7 +29,8 @@ pub async fn resume(
     topic: Option<&str>,
     by: &str,
 ) -> Result<Vec<Pause>, Error> {
-    Ok(sqlx::query_as(
+    let mut transaction = pool.begin().await?;
+    let resumed: Vec<Pause> = sqlx::query_as(
         "UPDATE quarantine_pauses SET resumed_by = $3, resumed_at = now()
          WHERE resumed_at IS NULL AND consumer = coalesce($1, consumer) AND topic = coalesce($2, topic)
          RETURNING consumer, topic, unfit, records",
@@ -36,8 +38,24 @@ pub async fn resume(
     .bind(consumer)
     .bind(topic)
     .bind(by)
-    .fetch_all(pool)
-    .await?)
+    .fetch_all(&mut *transaction)
+    .await?;
+    if resumed.is_empty() {
+        return Ok(resumed);
+    }
+    let mut topics: Vec<_> = resumed.iter().map(|pause| pause.topic.as_str()).collect();
+    topics.dedup();
+    let consumers: Vec<_> = resumed
+        .iter()
+        .map(|pause| pause.consumer.as_str())
+        .collect();
+    let entry = Entry::done(Action::QuarantineResume)
+        .about("topic", topics)
+        .detail("consumers", consumers)
+        .detail("by", by);
+    record(&mut transaction, entry).await?;
+    transaction.commit().await?;
+    Ok(resumed)
 }
 
 /// Notes that the consumer waits, and returns whether it may go on.

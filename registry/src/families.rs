@@ -1,5 +1,6 @@
 //! Parents, their consents and their children, as the product backend declares them.
 
+use rivulet_auditlog::{Action, Entry, record};
 use rivulet_events::{ChildId, ParentId, data::AgeGroup};
 use rivulet_zones::Zone;
 use sqlx::{PgConnection, PgPool};
@@ -8,6 +9,22 @@ use crate::{
     consents::{Consents, columns},
     tombstones,
 };
+
+impl Consents {
+    /// The entry with the consents that the change speaks of.
+    fn told_by(self, entry: Entry) -> Entry {
+        [
+            ("coppa", self.coppa),
+            ("audio", self.audio),
+            ("analytics", self.analytics),
+        ]
+        .into_iter()
+        .fold(entry, |entry, (consent, granted)| match granted {
+            Some(granted) => entry.detail(consent, granted),
+            None => entry,
+        })
+    }
+}
 
 /// Why a family could not be changed. Only `Database` is worth trying again.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +100,8 @@ pub async fn put_parent(
     if written.rows_affected() == 0 {
         return Err(Error::Deleted);
     }
+    let entry = Entry::done(Action::PutParent).parent(id.uuid());
+    record(&mut transaction, consents.told_by(entry)).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -132,6 +151,11 @@ pub async fn put_child(
     if written.rows_affected() == 0 {
         return Err(Error::Deleted);
     }
+    record(
+        &mut transaction,
+        Entry::done(Action::PutChild).child(id.uuid()),
+    )
+    .await?;
     Ok(transaction.commit().await?)
 }
 
@@ -201,7 +225,7 @@ pub async fn delete_parent(pool: &PgPool, id: ParentId) -> Result<(), Error> {
         return Err(Error::NotFound);
     }
     // The children are marked too, so that none of them can move to another parent afterwards.
-    mark(
+    let children = mark(
         &mut transaction,
         "UPDATE children SET deleted_at = now(), updated_at = now()
          WHERE id IN (SELECT id FROM children WHERE parent_id = $1 AND deleted_at IS NULL
@@ -209,6 +233,8 @@ pub async fn delete_parent(pool: &PgPool, id: ParentId) -> Result<(), Error> {
         id.uuid(),
     )
     .await?;
+    let entry = Entry::done(Action::DeleteParent).parent(id.uuid());
+    record(&mut transaction, entry.detail("children", children)).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -233,6 +259,11 @@ pub async fn delete_child(pool: &PgPool, id: ChildId) -> Result<(), Error> {
         "UPDATE children SET deleted_at = coalesce(deleted_at, now()), updated_at = now()
          WHERE id = $1",
         id.uuid(),
+    )
+    .await?;
+    record(
+        &mut transaction,
+        Entry::done(Action::DeleteChild).child(id.uuid()),
     )
     .await?;
     Ok(transaction.commit().await?)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rivulet_auditlog::{Action, Entry, record};
 use rivulet_events::data::AgeGroup;
 use rivulet_zones::Zone;
 use serde_json::Value;
@@ -313,6 +314,16 @@ impl Chunk {
             if !written.contains(id) {
                 return Err((Some(child.line), Reason::DeletedChild(child.index)));
             }
+        }
+        let of_parents = Entry::done(Action::Import).parents(self.parents.into_keys());
+        record(&mut transaction, of_parents)
+            .await
+            .map_err(database)?;
+        if !self.children.is_empty() {
+            let of_children = Entry::done(Action::Import).children(self.children.into_keys());
+            record(&mut transaction, of_children)
+                .await
+                .map_err(database)?;
         }
         transaction.commit().await.map_err(database)
     }

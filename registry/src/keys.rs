@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use rand::{TryRngCore as _, rngs::OsRng};
+use rivulet_auditlog::{Action, Entry, record};
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 
@@ -135,6 +136,7 @@ pub async fn create_limited(
     let mut secret = [0u8; 32];
     OsRng.try_fill_bytes(&mut secret)?;
     let key = format!("rvk_{}", BASE64_URL_SAFE_NO_PAD.encode(secret));
+    let mut transaction = pool.begin().await?;
     let made = sqlx::query(
         "INSERT INTO api_keys (name, scope, sha256, origins, event_types)
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO NOTHING",
@@ -144,11 +146,15 @@ pub async fn create_limited(
     .bind(&sha256(&key)[..])
     .bind(limits.origin_column())
     .bind(limits.event_type_column())
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
     if made.rows_affected() == 0 {
         return Err(Error::NameTaken(name.to_owned()));
     }
+    let entry = Entry::done(Action::KeysCreate).about("key", [name]);
+    let entry = limits.told_by(entry.detail("scope", scope.as_str()));
+    record(&mut transaction, entry).await?;
+    transaction.commit().await?;
     Ok(key)
 }
 
@@ -198,6 +204,7 @@ pub async fn name(pool: &PgPool, sha256: &[u8; 32]) -> Result<Option<String>, sq
 /// # Errors
 /// [`Error::Unknown`], [`Error::NotLimitable`], [`Error::Database`].
 pub async fn limit(pool: &PgPool, name: &str, limits: &Limits) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
     let scope: Option<String> = sqlx::query_scalar(
         "UPDATE api_keys SET origins = CASE scope WHEN 'ingest' THEN $2 ELSE origins END,
                              event_types = CASE scope WHEN 'ingest' THEN $3 ELSE event_types END
@@ -206,13 +213,16 @@ pub async fn limit(pool: &PgPool, name: &str, limits: &Limits) -> Result<(), Err
     .bind(name)
     .bind(limits.origin_column())
     .bind(limits.event_type_column())
-    .fetch_optional(pool)
+    .fetch_optional(&mut *transaction)
     .await?;
     match scope.as_deref() {
-        None => Err(Error::Unknown(name.to_owned())),
-        Some("ingest") => Ok(()),
-        Some(_) => Err(Error::NotLimitable),
+        None => return Err(Error::Unknown(name.to_owned())),
+        Some("ingest") => {}
+        Some(_) => return Err(Error::NotLimitable),
     }
+    let entry = Entry::done(Action::KeysLimit).about("key", [name]);
+    record(&mut transaction, limits.told_by(entry)).await?;
+    Ok(transaction.commit().await?)
 }
 
 /// Revokes a key: every node refuses it within 5 s. Doing it again changes nothing.
@@ -220,15 +230,18 @@ pub async fn limit(pool: &PgPool, name: &str, limits: &Limits) -> Result<(), Err
 /// # Errors
 /// [`Error::Unknown`], [`Error::Database`].
 pub async fn revoke(pool: &PgPool, name: &str) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
     let done =
         sqlx::query("UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE name = $1")
             .bind(name)
-            .execute(pool)
+            .execute(&mut *transaction)
             .await?;
     if done.rows_affected() == 0 {
         return Err(Error::Unknown(name.to_owned()));
     }
-    Ok(())
+    let entry = Entry::done(Action::KeysRevoke).about("key", [name]);
+    record(&mut transaction, entry).await?;
+    Ok(transaction.commit().await?)
 }
 
 impl Grant {

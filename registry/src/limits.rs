@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use rivulet_auditlog::Entry;
 use rivulet_events::EventType;
 
 /// Whose pages may use a key, and for which events. Empty is no limit of that kind.
@@ -25,6 +26,18 @@ impl Limits {
     #[must_use]
     pub fn allow_event(&self, kind: EventType) -> bool {
         self.event_types.is_empty() || self.event_types.contains(&kind)
+    }
+
+    /// The entry with these limits, as many as a row has room for.
+    pub(crate) fn told_by(&self, entry: Entry) -> Entry {
+        const TOLD: usize = 20;
+        let mut origins = self.origin_column();
+        let entry = entry
+            .detail("origins", origins.len())
+            .detail("event_types", self.event_type_column());
+        origins.retain(|origin| origin.len() <= 200);
+        origins.truncate(TOLD);
+        entry.detail("first_origins", origins)
     }
 
     pub(crate) fn origin_column(&self) -> Vec<&str> {

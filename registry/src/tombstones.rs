@@ -159,6 +159,12 @@ mod tests {
     }
 
     #[test]
+    fn the_audit_log_calls_a_subject_as_a_tombstone_does() {
+        let id = Uuid::from_u128(0xabcd_ef01);
+        assert_eq!(hash(id), rivulet_auditlog::hash(id));
+    }
+
+    #[test]
     fn ids_are_found_in_any_bytes() {
         let child = Uuid::from_u128(7);
         let mut tombstones = Tombstones::default();

@@ -60,8 +60,7 @@ impl ApiFlags {
             document: None,
             docs: self.api_docs == Switch::On,
             shutdown_grace: port.shutdown_grace(),
-            // The command that has a ClickHouse says so.
-            history: None,
+            ..rivulet_dashboards::Config::default()
         })
     }
 }

@@ -84,6 +84,7 @@ enum Command {
     Retention(commands::retention::Retention),
     /// Write all that is held of a child or a family into a zip.
     Export(commands::export::Export),
+    Audit(commands::audit::Audit),
     /// Tell the whole way of one event.
     Trace(commands::trace::Trace),
     /// Check the configuration of every role and that its services answer.
@@ -154,6 +155,7 @@ impl Command {
             Self::Erase(command) => command.run().await,
             Self::Retention(command) => command.run().await,
             Self::Export(command) => command.run().await,
+            Self::Audit(command) => command.run().await,
             Self::Trace(command) => command.run().await,
             Self::CheckConfig(command) => command.run(releases).await,
         }

@@ -11,10 +11,11 @@ rivulet_telemetry::metrics! {
 }
 
 /// The metrics of every crate that has some.
-pub(crate) const ALL: [&[&Declaration]; 15] = [
+pub(crate) const ALL: [&[&Declaration]; 16] = [
     METRICS,
     rivulet_aggregator::METRICS,
     rivulet_audit::METRICS,
+    rivulet_auditlog::METRICS,
     rivulet_canary::METRICS,
     rivulet_consumer::METRICS,
     rivulet_dashboards::METRICS,

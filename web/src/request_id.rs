@@ -45,6 +45,12 @@ impl RequestId {
         self.value.as_bytes()
     }
 
+    /// Whether it was made here, so that it says nothing that a client chose.
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        self.ours
+    }
+
     /// For the access log: what a client chose as an id stays out of it.
     #[must_use]
     pub fn loggable(&self) -> &str {

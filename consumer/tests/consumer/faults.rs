@@ -53,6 +53,12 @@ async fn a_topic_made_anew_is_stopped_until_an_operator_adopts_it() {
         .unwrap();
     assert_eq!(adopt(cluster, pool, topics, true).await.unwrap(), told);
     assert!(adopt(cluster, pool, topics, true).await.unwrap().is_empty());
+    let audited: Vec<(String, Vec<String>)> =
+        sqlx::query_as("SELECT action, subjects FROM audit_log WHERE actor_kind = 'user'")
+            .fetch_all(pool)
+            .await
+            .unwrap();
+    assert_eq!(audited, [("topics.adopt".to_owned(), vec![topic.clone()])]);
     rig.wait_for_processed(37).await;
     assert!(processing.readiness.is_ready());
     processing.stop().await;

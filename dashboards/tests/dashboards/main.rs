@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod audit;
 mod boards;
 mod bounds;
 mod common;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
 mod accept;
+mod audit;
 mod common;
 mod consents;
 mod families;

@@ -334,6 +334,21 @@ async fn filters_select_and_dropping_tells_who() {
         actions(&bed).await[0],
         "counter 0 0 cluster/topic unknown_version dropped another"
     );
+    let audited: Vec<(String, Option<i64>, Option<String>)> = sqlx::query_as(
+        "SELECT action, (details->>'rows')::bigint, details->>'by' FROM audit_log ORDER BY seq",
+    )
+    .fetch_all(&bed.pool)
+    .await
+    .unwrap();
+    let row = |action: &str, rows, by: &str| (action.to_owned(), Some(rows), Some(by.to_owned()));
+    assert_eq!(
+        audited[1..],
+        [
+            row("quarantine.drop", 3, "tester"),
+            row("quarantine.drop", 2, "another"),
+        ]
+    );
+    assert_eq!(audited[0].0, "read");
 }
 
 #[tokio::test(flavor = "multi_thread")]

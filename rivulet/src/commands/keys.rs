@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use rivulet_auditlog::{Action as Audited, Entry, record_now};
 use rivulet_events::{EventType, ParentId};
 use rivulet_registry::keys::{self, Limits, Origin, Scope};
 use uuid::Uuid;
@@ -50,7 +51,7 @@ enum Action {
         name: String,
     },
     /// Make an HS256 client token for development and print it. It needs the token settings of
-    /// ingest, and no database.
+    /// ingest, and no database; with one, the audit log tells of it.
     Token {
         /// The parent whose children it may write.
         #[arg(long, value_name = "ID")]
@@ -93,7 +94,12 @@ impl From<LimitFlags> for Limits {
 impl Keys {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let postgres = self.postgres;
-        let pool = || postgres.context("DATABASE_URL is not set")?.pool("keys", 1);
+        let pool = || {
+            postgres
+                .as_ref()
+                .context("DATABASE_URL is not set")?
+                .pool("keys", 1)
+        };
         match self.action {
             Action::Create {
                 name,
@@ -140,6 +146,16 @@ impl Keys {
                 };
                 let ttl = Duration::from_secs(ttl);
                 let token = rivulet_tokens::mint(&config, ParentId::new(parent), ttl)?;
+                match &postgres {
+                    Some(postgres) => {
+                        let made = Entry::done(Audited::TokensMake).parent(parent);
+                        let made = made.detail("ttl_s", ttl.as_secs());
+                        record_now(&postgres.pool("keys", 1)?, made).await?;
+                    }
+                    None => eprintln!(
+                        "rivulet: DATABASE_URL is not set, so the audit log does not tell of this token"
+                    ),
+                }
                 println!("{token}");
             }
         }

@@ -5,6 +5,7 @@
     reason = "a command's answer goes to standard output"
 )]
 
+pub(crate) mod audit;
 pub(crate) mod canary;
 pub(crate) mod check_config;
 pub(crate) mod erase;

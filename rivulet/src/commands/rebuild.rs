@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use rivulet_audit::{Children, NotRecounted, Rebuilt};
+use rivulet_auditlog::{Action, Entry, record_now};
 use rivulet_events::ChildId;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -63,6 +64,15 @@ impl Rebuild {
         };
         let stores = self.services.stores()?;
         let rebuilt = rivulet_audit::rebuild(&stores, &children, self.write).await?;
+        let differences = rebuilt.compared.differences.iter();
+        let shown = differences.filter_map(|row| row.key["child_id"].as_str()?.parse().ok());
+        let mut shown: Vec<Uuid> = shown.collect();
+        shown.sort_unstable();
+        shown.dedup();
+        if !shown.is_empty() {
+            let seen = Entry::done(Action::Read).children(shown);
+            record_now(&stores.pool, seen.detail("kinds", vec!["rebuild"])).await?;
+        }
         if self.json {
             for difference in &rebuilt.compared.differences {
                 println!("{}", serde_json::to_string(difference)?);

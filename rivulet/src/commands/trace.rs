@@ -3,6 +3,7 @@
 use chrono::{DateTime, Days, Utc};
 use clap::Args;
 use rivulet_audit::{RecordStatus, Trace as Found};
+use rivulet_auditlog::{Action, Entry, record_now};
 use uuid::Uuid;
 
 use crate::{services::Services, times::time};
@@ -30,6 +31,11 @@ impl Trace {
         let since = self.since.or_else(|| made_at(self.event_id));
         let since = since.map_or(0, |time| time.timestamp_millis());
         let traces = rivulet_audit::trace(&stores, self.event_id, since).await?;
+        let children: Vec<Uuid> = traces.iter().filter_map(|trace| trace.child_id).collect();
+        if !children.is_empty() {
+            let seen = Entry::done(Action::Read).children(children);
+            record_now(&stores.pool, seen.detail("kinds", vec!["trace"])).await?;
+        }
         for trace in &traces {
             if self.json {
                 println!("{}", serde_json::to_string(trace)?);

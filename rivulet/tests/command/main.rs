@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
 mod alerts;
+mod audit;
 mod compose;
 mod dependencies;
 mod export;

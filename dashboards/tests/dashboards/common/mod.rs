@@ -35,7 +35,7 @@ pub struct Api {
     pub key: String,
     pub tokens: rivulet_tokens::Config,
     shutdown: CancellationToken,
-    running: JoinHandle<Result<(), Error>>,
+    running: tokio::sync::Mutex<Option<JoinHandle<Result<(), Error>>>>,
 }
 
 pub struct Family {
@@ -85,7 +85,7 @@ impl Api {
             shutdown.clone(),
         );
         let api = Self {
-            running: tokio::spawn(role),
+            running: tokio::sync::Mutex::new(Some(tokio::spawn(role))),
             client: Client::builder().no_proxy().build().unwrap(),
             bed,
             pool,
@@ -160,8 +160,14 @@ impl Api {
     }
 
     pub async fn stop(self) {
+        self.shutdown_and_wait().await;
+    }
+
+    /// Ends the role, and leaves its database to look at.
+    pub async fn shutdown_and_wait(&self) {
         self.shutdown.cancel();
-        self.running.await.unwrap().unwrap();
+        let running = self.running.lock().await.take().unwrap();
+        running.await.unwrap().unwrap();
     }
 }
 
