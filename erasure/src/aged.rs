@@ -57,7 +57,7 @@ pub async fn expire(
             continue;
         };
         if class == "audit" {
-            drop_months(pool, "audit_log", cut).await?;
+            drop_audit_months(pool, cut).await?;
         }
         for statement in delete {
             let rows = in_steps(pool, statement, cut).await?;
@@ -127,17 +127,21 @@ async fn in_steps(pool: &PgPool, statement: &'static str, cut: NaiveDate) -> Res
     }
 }
 
-/// Drops the months of a table that end on or before `cut`, one at a time; none where there is no such table.
-async fn drop_months(pool: &PgPool, table: &str, cut: NaiveDate) -> Result<(), Error> {
-    let names: Vec<String> = sqlx::query_scalar("SELECT name FROM partitions_before($1, $2)")
-        .bind(table)
-        .bind(cut)
-        .fetch_all(pool)
-        .await?;
-    for name in names {
-        let drop = format!("SET LOCAL lock_timeout = '2s'; DROP TABLE IF EXISTS {name}");
-        sqlx::raw_sql(AssertSqlSafe(drop)).execute(pool).await?;
-        tracing::info!(table = name, until = %cut, "a month went for its age");
+/// Drops the months of the audit log that end on or before `cut`, the oldest first. Each leaves a row that the chain goes
+/// on from.
+async fn drop_audit_months(pool: &PgPool, cut: NaiveDate) -> Result<(), Error> {
+    let months: Vec<NaiveDate> = sqlx::query_scalar(
+        "SELECT (ends - interval '1 month')::date FROM partitions_before('audit_log', $1)",
+    )
+    .bind(cut)
+    .fetch_all(pool)
+    .await?;
+    for month in months {
+        sqlx::query("SELECT audit_drop_month($1)")
+            .bind(month)
+            .execute(pool)
+            .await?;
+        tracing::info!(%month, until = %cut, "a month of the audit log went for its age");
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
     types::RDKafkaErrorCode,
 };
+use rivulet_auditlog::{Action, Entry, record};
 use rivulet_kafka::{Cluster, Context, REQUEST_TIMEOUT};
 use rivulet_registry::tombstones;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ const AT_ONCE: i64 = 1_000;
 
 /// How many queries name at once what the log has.
 const ASKED_AT_ONCE: usize = 10_000;
+
+/// Who erases what a restore has brought back, for the certificate.
+const BY: &str = "the log of erasures, after PostgreSQL was put back";
 
 /// One record of the log. Its key is `kind:sha256`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -212,10 +216,12 @@ async fn missing(pool: &PgPool, logged: &[Logged]) -> Result<u64, Error> {
     }
     let numbers: Vec<i64> = added.iter().map(|row| row.0).collect();
     for statement in [
-        "INSERT INTO erasures (id, requested_by, requested_at, subjects, tombstone)
-         SELECT erasure_id, 'the log of erasures, after PostgreSQL was put back', min(erased_at), count(*), max(number)
-         FROM tombstones WHERE number = ANY($1) GROUP BY erasure_id
-         ON CONFLICT (id) DO UPDATE SET state = 'pending', is_told = false, tombstone = excluded.tombstone",
+        &format!(
+            "INSERT INTO erasures (id, requested_by, requested_at, subjects, tombstone)
+             SELECT erasure_id, '{BY}', min(erased_at), count(*), max(number)
+             FROM tombstones WHERE number = ANY($1) GROUP BY erasure_id
+             ON CONFLICT (id) DO UPDATE SET state = 'pending', is_told = false, tombstone = excluded.tombstone"
+        ),
         "INSERT INTO erasure_stores (erasure_id, store)
          SELECT DISTINCT erasure_id, store
          FROM tombstones, unnest(ARRAY['postgres', 'clickhouse', 'quarantine', 'spill', 'kafka']) AS store
@@ -239,6 +245,8 @@ async fn missing(pool: &PgPool, logged: &[Logged]) -> Result<u64, Error> {
             .execute(&mut *conn)
             .await?;
     }
+    let entry = Entry::done(Action::Erase).detail("by", BY);
+    record(conn, entry.detail("new_subjects", numbers.len() as u64)).await?;
     transaction.commit().await?;
     Ok(numbers.len() as u64)
 }

@@ -1,7 +1,7 @@
 //! What goes for its age, and children of whom nothing comes any more.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
-use chrono::{DateTime, Days, Utc};
+use chrono::{DateTime, Datelike as _, Days, Months, NaiveTime, TimeDelta, Utc};
 use rivulet_erasure::aged::{expire, inactive};
 use rivulet_sandbox::TestBed;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -149,56 +149,70 @@ async fn certificates_go_and_tombstones_stay() {
     assert_eq!(number(pool, "tombstones").await, 3);
 }
 
+/// Moves the clock of the audit log, which only goes forward.
+async fn set_audit_clock(pool: &PgPool, at: DateTime<Utc>) {
+    run(
+        pool,
+        &format!(
+            "CREATE OR REPLACE FUNCTION audit_now() RETURNS timestamptz LANGUAGE sql VOLATILE
+             AS $$ SELECT timestamptz '{}' $$",
+            at.to_rfc3339()
+        ),
+    )
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_log_goes_by_whole_months() {
     let bed = bed().await;
     let pool = &bed.pool;
-    // Without the table nothing of it is missed.
-    expire(pool, Utc::now(), None).await.unwrap();
-    let cut = days_ago(KEPT).date_naive();
-    let month =
-        |back: i32| format!("(date_trunc('month', DATE '{cut}') + interval '{back} months')::date");
-    run(
-        pool,
-        "CREATE TABLE audit_log (at timestamptz NOT NULL, what text) PARTITION BY RANGE (at)",
-    )
-    .await;
-    for back in [-2, -1, 0, 1] {
-        run(
-            pool,
-            &format!(
-                "DO $$ BEGIN EXECUTE format('CREATE TABLE audit_log_%s PARTITION OF audit_log FOR VALUES FROM (%L) TO (%L)',
-                     to_char({from}, 'YYYYMM'), {from}, {to}); END $$;
-                 INSERT INTO audit_log VALUES ({from}, 'first'), ({to} - interval '1 second', 'last')",
-                from = month(back),
-                to = month(back + 1)
-            ),
-        )
-        .await;
+    let this_month = Utc::now().date_naive().with_day(1).unwrap();
+    let start = |month: u32| {
+        (this_month + Months::new(month))
+            .and_time(NaiveTime::MIN)
+            .and_utc()
+    };
+    // The first and the last moment of each of four months.
+    for month in 1..=4 {
+        for at in [start(month), start(month + 1) - TimeDelta::seconds(1)] {
+            set_audit_clock(pool, at).await;
+            run(
+                pool,
+                "INSERT INTO audit_intake (action, outcome, actor_kind) VALUES ('test.read', 'done', 'user')",
+            )
+            .await;
+        }
     }
+    // What is too old ends in the third month.
+    let cut = start(3) + Days::new(10);
+    let now = cut + Days::new(KEPT);
+    set_audit_clock(pool, now).await;
     sqlx::query(
         "INSERT INTO quarantine_actions (consumer, topic, partition, kafka_offset, topic_incarnation, code, action, acted_by, acted_at)
          SELECT 'history', 't', 0, number, 'c', 'x', 'dropped', 'me', CASE WHEN number <= 250 THEN $1 ELSE $2 END
          FROM generate_series(1, 251) AS number",
     )
-    .bind(days_ago(KEPT + 1))
-    .bind(days_ago(KEPT - 1))
+    .bind(cut - Days::new(1))
+    .bind(cut + Days::new(1))
     .execute(pool)
     .await
     .unwrap();
-    run(pool, "UPDATE retention_periods SET swept_until = NULL").await;
-    expire(pool, Utc::now(), None).await.unwrap();
+    expire(pool, now, None).await.unwrap();
     // A month goes when all of it is too old, and no younger row with it.
-    assert_eq!(number(pool, "audit_log").await, 4);
-    assert_eq!(
-        number(pool, &format!("audit_log WHERE at < {}", month(0))).await,
-        0
-    );
+    let read = "audit_log WHERE action = 'test.read'";
+    assert_eq!(number(pool, read).await, 4);
+    let older = format!("audit_log WHERE at < '{}'", start(3).to_rfc3339());
+    assert_eq!(number(pool, &older).await, 0);
     assert_eq!(number(pool, "quarantine_actions").await, 1);
-    expire(pool, Utc::now() + Days::new(100), None)
-        .await
-        .unwrap();
-    assert_eq!(number(pool, "audit_log").await, 0);
+    let verified = rivulet_auditlog::verify(pool, &[]).await.unwrap();
+    assert!(verified.is_whole(), "{:?}", verified.findings);
+
+    let later = now + Days::new(100);
+    set_audit_clock(pool, later).await;
+    expire(pool, later, None).await.unwrap();
+    assert_eq!(number(pool, read).await, 0);
+    let verified = rivulet_auditlog::verify(pool, &[]).await.unwrap();
+    assert!(verified.is_whole(), "{:?}", verified.findings);
 }
 
 #[tokio::test(flavor = "multi_thread")]

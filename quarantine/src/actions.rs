@@ -141,6 +141,7 @@ pub(crate) async fn take_out(
     let audited = match action {
         Action::Replayed => Audited::QuarantineReplay,
         Action::Dropped => Audited::QuarantineDrop,
+        Action::Expired => Audited::Retention,
     };
     let topics: BTreeSet<_> = rows.iter().map(|row| row.topic.as_str()).collect();
     let codes: BTreeSet<_> = rows.iter().map(|row| row.code.as_str()).collect();

@@ -3,6 +3,7 @@
 use rivulet_auditlog::{Action, Entry, record};
 use rivulet_events::{ChildId, ParentId, data::AgeGroup};
 use rivulet_zones::Zone;
+use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 
 use crate::{
@@ -19,8 +20,15 @@ impl Consents {
             ("analytics", self.analytics),
         ]
         .into_iter()
-        .fold(entry, |entry, (consent, granted)| match granted {
-            Some(granted) => entry.detail(consent, granted),
+        .fold(entry, |entry, (name, consent)| match consent {
+            Some(consent) => entry.detail(
+                name,
+                json!({
+                    "granted": consent.granted,
+                    "version": consent.version,
+                    "method": consent.method.as_str(),
+                }),
+            ),
             None => entry,
         })
     }
