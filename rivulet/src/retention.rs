@@ -157,3 +157,68 @@ pub(crate) fn in_words(kept: Option<Duration>) -> String {
 pub(crate) fn kafka_keeps(days: u32) -> Duration {
     DAY * days
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{Cli, Command};
+
+    #[test]
+    fn what_a_role_keeps_in_memory_or_on_its_disk_is_as_old_as_the_file_says() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = include_str!("../../retention.toml")
+            .replace("[spill]\nkeep = \"3 days\"", "[spill]\nkeep = \"2 days\"")
+            .replace(
+                "[identities]\nkeep = \"45 days\"",
+                "[identities]\nkeep = \"50 days\"",
+            );
+        fs::write(file.path(), text).unwrap();
+        let parse = |role: &str, more: &[&str]| {
+            let services = [
+                "--database-url",
+                "postgres:///x",
+                "--kafka-brokers",
+                "127.0.0.1:1",
+            ];
+            let of_file = ["--retention", file.path().to_str().unwrap()];
+            let all = [&["rivulet", role][..], &services, &of_file, more].concat();
+            Cli::try_parse_from(all)
+                .unwrap_or_else(|error| panic!("{error}"))
+                .command
+        };
+        let Command::Ingest(ingest) = parse("ingest", &["--spill-dir", "x"]) else {
+            panic!("another command");
+        };
+        assert_eq!(ingest.config().unwrap().spill.unwrap().max_age, DAY * 2);
+        let Command::Aggregate(aggregate) = parse("aggregate", &[]) else {
+            panic!("another command");
+        };
+        let config = aggregate.config().unwrap();
+        assert_eq!(
+            (config.spill_max_age_days, config.seen_retention_days),
+            (2, 50)
+        );
+        let Command::Ingest(other) =
+            parse("ingest", &["--spill-dir", "x", "--spill-max-age-days", "3"])
+        else {
+            panic!("another command");
+        };
+        let refused = other.config().unwrap_err().to_string();
+        assert!(
+            refused.contains("RIVULET_SPILL_MAX_AGE_DAYS says 3 days, and the file 2 ([spill])"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_topic_that_keeps_for_ever_says_so() {
+        assert_eq!(in_words(None), "no end");
+        assert_eq!(in_words(Some(DAY * 7)), "7 days");
+        assert_eq!(
+            in_words(Some(Duration::from_millis(3_600_001))),
+            "3600001 ms"
+        );
+    }
+}

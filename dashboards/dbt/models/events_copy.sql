@@ -7,7 +7,8 @@
     nothing comes any more.
   * Offsets say nothing across incarnations: of one that is not here yet, everything is new.
   * What is here already is replaced by what the history shows now, by its identity: it may be another copy.
-  * Who was erased there is erased here, and what expires there expires here.
+  * Who was erased there is erased here, and what expires there expires here: the variables `speech_days` and `events_days` are those of
+    the operator's retention.toml.
 #}
 {{ config(
     materialized='incremental',
@@ -15,7 +16,7 @@
     unique_key='child_id, id_day, event_type, event_id',
     order_by='(child_id, id_day, event_type, event_id)',
     on_schema_change='append_new_columns',
-    ttl='toDateTime(received_at) + INTERVAL 25 MONTH',
+    ttl="toDateTime(received_at) + toIntervalDay(if(event_type = 'speech', " ~ var('speech_days', 1095) ~ ", " ~ var('events_days', 1825) ~ "))",
     post_hook="DELETE FROM {{ this }} WHERE child_id NOT IN (SELECT child_id FROM {{ source('rivulet', 'history') }})"
 ) }}
 

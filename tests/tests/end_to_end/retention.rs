@@ -195,7 +195,7 @@ const PAST: [&str; 6] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn what_went_for_its_age_is_no_difference() {
     let _turn = crate::turn::of(module_path!());
-    let (rivulet, [ingest, aggregate, _sink]) =
+    let (rivulet, [ingest, mut aggregate, _sink]) =
         Rivulet::running(&[], ["ingest", "aggregate", "sink"])
             .await
             .unwrap();
@@ -263,8 +263,7 @@ async fn what_went_for_its_age_is_no_difference() {
         .execute(pool)
         .await
         .unwrap();
-    drop(aggregate);
-    let _aggregate = rivulet.start(["aggregate"]).await.unwrap();
+    aggregate.restart().await.unwrap();
     let swept = async || -> i64 {
         sqlx::query_scalar(
             "SELECT count(swept_until) FROM retention_periods WHERE class IN ('daily', 'learning')",
