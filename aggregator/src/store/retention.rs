@@ -114,7 +114,7 @@ async fn by_child(
     let next = format!(
         "SELECT child_id FROM (
              SELECT child_id FROM {table} WHERE child_id > $1 AND {is_next} ORDER BY child_id LIMIT {WINDOW}
-         ) AS some ORDER BY child_id DESC LIMIT 1"
+         ) AS next ORDER BY child_id DESC LIMIT 1"
     );
     let (mut after, mut changed) = (Uuid::nil(), 0);
     loop {

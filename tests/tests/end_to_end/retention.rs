@@ -179,9 +179,11 @@ const PAST: [&str; 6] = [
     "CREATE TABLE subject AS SELECT child_id FROM daily_child_metrics JOIN topic_progress USING (child_id)
          JOIN learning_analytics USING (child_id) JOIN streaks USING (child_id)
      GROUP BY child_id HAVING sum(daily_child_metrics.withheld_events + topic_progress.withheld_events) = 0 LIMIT 1",
-    "INSERT INTO daily_child_metrics SELECT (jsonb_populate_record(d, jsonb_build_object('local_date', CURRENT_DATE - 2000))).*
+    "INSERT INTO daily_child_metrics SELECT (jsonb_populate_record(NULL::daily_child_metrics,
+         to_jsonb(d) || jsonb_build_object('local_date', CURRENT_DATE - 2000))).*
      FROM (SELECT * FROM daily_child_metrics WHERE child_id = (SELECT child_id FROM subject) AND qualifying_events > 0 LIMIT 1) AS d",
-    "INSERT INTO learning_analytics SELECT (jsonb_populate_record(d, jsonb_build_object('local_date', CURRENT_DATE - 2000))).*
+    "INSERT INTO learning_analytics SELECT (jsonb_populate_record(NULL::learning_analytics,
+         to_jsonb(d) || jsonb_build_object('local_date', CURRENT_DATE - 2000))).*
      FROM (SELECT * FROM learning_analytics WHERE child_id = (SELECT child_id FROM subject) LIMIT 1) AS d",
     "UPDATE streaks SET (current_streak, longest_streak, streak_started_on, last_active_date, freezes_available) =
              (SELECT s.* FROM streak_of(active_days + datemultirange(daterange(CURRENT_DATE - 2000, CURRENT_DATE - 1999))) AS s),
