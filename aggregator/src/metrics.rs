@@ -20,6 +20,6 @@ rivulet_telemetry::metrics! {
     FENCED_PARTS: Counter = "rivulet_aggregator_fenced_parts_total", Count;
     /// Rows of rollups that were deleted, or streaks made shorter, because retention.toml lets them be kept no longer
     EXPIRED_ROWS: Counter["table"] = "rivulet_aggregator_expired_rows_total", Count;
-    /// Months of rollups that were dropped for the same reason
+    /// Months of rollups that were dropped because retention.toml lets them be kept no longer
     EXPIRED_PARTITIONS: Counter["table"] = "rivulet_aggregator_expired_partitions_total", Count;
 }

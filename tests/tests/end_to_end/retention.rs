@@ -70,7 +70,7 @@ async fn a_role_starts_only_on_stores_that_are_as_the_file_says() {
     for difference in [speech, events, topics] {
         assert!(said.contains(difference), "{said}");
     }
-    let (said, code) = say(&rivulet, &["retention", "--retention", name, "plan"]).await;
+    let (said, code) = say(&rivulet, &["retention", "plan", "--retention", name]).await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(&format!("DIFFERS {events}")), "{said}");
 
@@ -102,7 +102,7 @@ async fn a_bad_file_and_a_flag_that_says_something_else_are_refused() {
     let rivulet = Rivulet::new(TestBed::new().await, &[]).await.unwrap();
     let file = rivulet.path("retention.toml");
     let name = file.to_str().unwrap();
-    let (said, code) = say(&rivulet, &["retention", "--retention", name, "notice"]).await;
+    let (said, code) = say(&rivulet, &["retention", "notice", "--retention", name]).await;
     assert!(code == Some(1) && said.contains("cannot be read"), "{said}");
     fs::write(
         &file,
@@ -110,7 +110,7 @@ async fn a_bad_file_and_a_flag_that_says_something_else_are_refused() {
     )
     .unwrap();
     for command in [
-        &["retention", "--retention", name, "notice"][..],
+        &["retention", "notice", "--retention", name][..],
         &["migrate", "--retention", name],
         &["topics", "--retention", name],
         &["check-config", "--retention", name],

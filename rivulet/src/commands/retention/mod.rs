@@ -14,8 +14,6 @@ use crate::{retention::RetentionFlags, services::Services};
 /// How long what is kept, by the retention file.
 #[derive(Args)]
 pub(crate) struct Retention {
-    #[command(flatten)]
-    file: RetentionFlags,
     #[command(subcommand)]
     action: Action,
 }
@@ -25,6 +23,8 @@ enum Action {
     /// Tell what is too old by the file and would go, what goes next and when, and where a store differs from the file.
     /// Changes nothing. It reads whole tables, so it may take minutes.
     Plan {
+        #[command(flatten)]
+        file: RetentionFlags,
         #[command(flatten)]
         services: Box<Services>,
         /// One JSON document.
@@ -36,6 +36,8 @@ enum Action {
     },
     /// Print the public notice that 16 CFR 312.10 asks for, in Markdown.
     Notice {
+        #[command(flatten)]
+        file: RetentionFlags,
         /// As a page for the web, which loads nothing.
         #[arg(long)]
         html: bool,
@@ -44,14 +46,14 @@ enum Action {
 
 impl Retention {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let policy = self.file.policy()?;
         match self.action {
             Action::Plan {
+                file,
                 services,
                 json,
                 children,
             } => {
-                let plan = plan::make(policy, &services, Utc::now()).await?;
+                let plan = plan::make(file.policy()?, &services, Utc::now()).await?;
                 if json {
                     println!("{}", serde_json::to_string_pretty(&plan)?);
                 } else {
@@ -63,8 +65,15 @@ impl Retention {
                         .for_each(|child| println!("{child}"));
                 }
             }
-            Action::Notice { html: true } => print!("{}", rivulet_retention::html(&policy)),
-            Action::Notice { html: false } => print!("{}", rivulet_retention::markdown(&policy)),
+            Action::Notice { file, html } => {
+                let policy = file.policy()?;
+                let form = if html {
+                    rivulet_retention::html
+                } else {
+                    rivulet_retention::markdown
+                };
+                print!("{}", form(&policy));
+            }
         }
         Ok(())
     }
