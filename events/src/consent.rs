@@ -27,7 +27,6 @@ impl ConsentVersion {
     /// This version; `None` where it breaks the rule.
     #[must_use]
     pub fn new(version: &str) -> Option<Self> {
-        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+:/".contains(&byte);
         let length = NonZeroU8::new(u8::try_from(version.len()).ok()?)?;
         let mut bytes = [0; Self::MAX];
         bytes
@@ -35,8 +34,12 @@ impl ConsentVersion {
             .copy_from_slice(version.as_bytes());
         version
             .bytes()
-            .all(is_allowed)
+            .all(Self::allows)
             .then_some(Self { length, bytes })
+    }
+
+    const fn allows(byte: u8) -> bool {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+' | b':' | b'/')
     }
 
     /// As it was declared.
