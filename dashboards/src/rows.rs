@@ -162,7 +162,9 @@ row!(
         badges_more: bool,
         /// What makes the day count for a streak.
         qualifying_events: u64,
+        /// The earliest event time.
         first_event_at: DateTime<Utc>,
+        /// The latest event time.
         last_event_at: DateTime<Utc>,
         /// Those that analysts do not get to see.
         withheld_events: u64,

@@ -18,16 +18,18 @@ const COUNTING: Duration = Duration::from_secs(30);
 /// ClickHouse may be silent for so long, while it sorts.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// What every query of an export is run with. What is sorted beyond some megabytes goes to ClickHouse's disk, and few
-/// rows at a time are read of each part: however long a history is, it takes the same memory. Who reads the history
-/// beside it is left a core.
+/// What every query of an export is run with. What is sorted beyond so many bytes goes to ClickHouse's disk, in pieces
+/// that are few and are merged in small blocks: however long a history is, it takes the same memory. Who reads the
+/// history beside it is left a core.
 const SETTINGS: &[(&str, &str)] = &[
     ("max_threads", "2"),
-    ("max_block_size", "8192"),
+    ("max_block_size", "2048"),
     ("max_read_buffer_size", "65536"),
-    ("max_bytes_before_external_sort", "67108864"),
-    ("max_bytes_before_external_group_by", "67108864"),
-    ("max_memory_usage", "1500000000"),
+    ("max_bytes_before_external_sort", "201326592"),
+    // By default nothing goes to the disk before half of the server's memory is used.
+    ("max_bytes_ratio_before_external_sort", "0"),
+    ("prefer_external_sort_block_bytes", "1048576"),
+    ("max_memory_usage", "1000000000"),
     ("max_query_size", "1048576"),
     // A reader that goes away ends the query.
     ("cancel_http_readonly_queries_on_client_close", "1"),
