@@ -177,7 +177,7 @@ pub struct Entry {
     pub(crate) actor: Option<Actor>,
     pub(crate) request_id: Option<String>,
     subject_kind: Option<&'static str>,
-    subjects: Vec<String>,
+    pub(crate) subjects: Vec<String>,
     pub(crate) times: u64,
     pub(crate) between: Option<(DateTime<Utc>, DateTime<Utc>)>,
     details: Map<String, Value>,

@@ -24,7 +24,7 @@ pub use keep::{Head, drop_months_before, head, keep};
 pub use list::{Filter, list};
 pub use metrics::METRICS;
 pub use row::Row;
-pub use verify::{Finding, NotedHead, Verified, verify};
+pub use verify::{BadHead, Finding, NotedHead, Verified, verify};
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;

@@ -135,6 +135,9 @@ pub(crate) async fn take_out(
     action: Action,
     by: &str,
 ) -> Result<(), sqlx::Error> {
+    fn column<'r, T>(rows: &'r [Row], field: impl Fn(&'r Row) -> T) -> Vec<T> {
+        rows.iter().map(field).collect()
+    }
     if rows.is_empty() {
         return Ok(());
     }
@@ -151,9 +154,6 @@ pub(crate) async fn take_out(
         .detail("codes", codes.into_iter().collect::<Vec<_>>())
         .detail("by", by);
     record(connection, entry).await?;
-    fn column<'r, T>(rows: &'r [Row], field: impl Fn(&'r Row) -> T) -> Vec<T> {
-        rows.iter().map(field).collect()
-    }
     // After a position was set back, a record may come here a second time. Then the last action counts.
     sqlx::query(
         "WITH gone AS (

@@ -69,7 +69,8 @@ impl Rebuild {
         let mut shown: Vec<Uuid> = shown.collect();
         shown.sort_unstable();
         shown.dedup();
-        if !shown.is_empty() {
+        // What is replaced is told with that.
+        if !shown.is_empty() && !self.write {
             let seen = Entry::done(Action::Read).children(shown);
             record_now(&stores.pool, seen.detail("kinds", vec!["rebuild"])).await?;
         }

@@ -6,6 +6,9 @@ use rivulet_sandbox::TestBed;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+/// What a command leaves: action, kind of subject, subject.
+type Left<'a> = Vec<(&'a str, &'a str, String)>;
+
 struct Rig {
     bed: TestBed,
     families: tempfile::NamedTempFile,
@@ -80,7 +83,7 @@ async fn each_command_leaves_its_row_and_verify_finds_what_is_done_to_one() {
     let file = rig.families.path().to_str().unwrap();
     let (of_parent, of_child) = (hash(rig.parent), hash(rig.child));
     let one = |action, kind, subject: &str| vec![(action, kind, subject.to_owned())];
-    let cases: Vec<(Vec<&str>, Vec<(&str, &str, String)>)> = vec![
+    let cases: Vec<(Vec<&str>, Left<'_>)> = vec![
         (
             vec!["keys", "create", "--name", "sdk", "--scope", "ingest"],
             one("keys.create", "key", "sdk"),
@@ -175,16 +178,17 @@ async fn each_command_leaves_its_row_and_verify_finds_what_is_done_to_one() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(rows.len(), 2);
-    assert_eq!(
-        (&rows[0]["action"], &rows[0]["subjects"][0]),
-        (&"keys.revoke".into(), &"sdk".into())
-    );
+    assert_eq!(rows[0]["action"].as_str(), Some("keys.revoke"));
+    assert_eq!(rows[0]["subjects"][0].as_str(), Some("sdk"));
     for none in [
         vec!["--outcome", "refused"],
         vec!["--until", "2020-01-01T00:00:00Z"],
         vec!["--by-parent", &parent],
     ] {
-        assert_eq!(rig.said(&[&["audit", "list"], &none[..]].concat(), 0), "");
+        assert_eq!(
+            rig.said(&[&["audit", "list"][..], &none[..]].concat(), 0),
+            ""
+        );
     }
 
     let verified = rig.said(&["audit", "verify"], 0);
