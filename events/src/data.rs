@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     contract::{ColumnWriter, Declaration},
     fields::Word,
+    free_text::Guard,
     rejection::Rejection,
     rules::Checked,
     scan::{Pairs, Value},
@@ -105,8 +106,12 @@ macro_rules! event_types {
                 match self { $(Self::$name(data) => data.write_columns(to)),+ }
             }
 
-            pub(crate) fn parse(kind: EventType, values: Values<'a>) -> Result<Self, Rejection> {
-                match kind { $(EventType::$name => $name::parse(values).map(Self::$name)),+ }
+            pub(crate) fn parse(
+                kind: EventType,
+                values: Values<'a>,
+                guard: &mut Guard,
+            ) -> Result<Self, Rejection> {
+                match kind { $(EventType::$name => $name::parse(values, guard).map(Self::$name)),+ }
             }
 
             pub(crate) fn check(&self) -> Checked {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     batch::parse_time,
     bounds::{is_language_tag, is_longer},
+    free_text::Guard,
     rejection::{Code, Rejection},
     scan::{Value, pointer},
 };
@@ -63,8 +64,16 @@ impl<'a> SentField<'_, 'a> {
         Ok(Some(trim(text)))
     }
 
-    /// An optional string of at most `max` scalars.
-    pub(crate) fn text(&mut self, max: usize) -> Checked<Option<Cow<'a, str>>> {
+    /// An optional string of at most `max` scalars, without what the guard does not let through.
+    pub(crate) fn text(&mut self, max: usize, guard: &mut Guard) -> Checked<Option<Cow<'a, str>>> {
+        match self.any_text(max)? {
+            Some(text) => guard.text(self.object, self.name, text, max).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// An optional string of at most `max` scalars, that nobody has looked through.
+    pub(crate) fn any_text(&mut self, max: usize) -> Checked<Option<Cow<'a, str>>> {
         let Some(text) = self.trimmed()?.filter(|text| !text.is_empty()) else {
             return Ok(None);
         };
@@ -99,8 +108,9 @@ impl<'a> SentField<'_, 'a> {
     }
 
     /// An optional BCP 47 language tag of at most `max` scalars. `en_US`, as Java and POSIX write it, is `en-US`.
+    // Its subtags of 8 characters hold nothing that is looked for in free text.
     pub(crate) fn language_tag(&mut self, max: usize) -> Checked<Option<Cow<'a, str>>> {
-        let tag = self.text(max)?.map(|tag| match tag.contains('_') {
+        let tag = self.any_text(max)?.map(|tag| match tag.contains('_') {
             true => Cow::Owned(tag.replace('_', "-")),
             false => tag,
         });

@@ -17,6 +17,7 @@ pub mod contract;
 pub mod data;
 pub mod event_time;
 mod fields;
+pub mod free_text;
 pub mod ids;
 pub mod parse;
 pub mod record;

@@ -10,6 +10,7 @@ use crate::{
     contract::{self, Need},
     data::{Data, Device, EventType, Values, values},
     fields::{SentField, trim},
+    free_text::{Counts, Guard, Policy},
     ids::ChildId,
     record::AttributeValue,
     rejection::{Code, Rejection},
@@ -51,8 +52,10 @@ impl Event<'_> {
 pub struct Parsed<'a> {
     /// `id` as it was sent, to name the event in the answer.
     pub id: Option<Cow<'a, str>>,
-    /// What was dropped from it (`unknown_field:…`).
+    /// What was dropped from it (`unknown_field:…`) and what was masked in it (`masked_email:…`).
     pub warnings: Vec<String>,
+    /// Where it holds what looks like personal data.
+    pub personal_data: Counts,
     /// Set if the event may be good although the parser did not read it, or not rightly. Then [`crate::repair`] and
     /// another reading may help.
     pub doubtful: bool,
@@ -60,7 +63,7 @@ pub struct Parsed<'a> {
     pub outcome: Result<Event<'a>, Rejection>,
 }
 
-/// What one event's JSON may cost.
+/// What one event's JSON may cost, and what its free text may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of its JSON as sent; longer is `too_large`.
@@ -68,14 +71,17 @@ pub struct Limits {
     /// Containers within containers, the event's own object being the first, 2..=100; deeper is
     /// `invalid_json`.
     pub max_depth: u8,
+    /// What is done about personal data in free text.
+    pub personal_data: Policy,
 }
 
 impl Default for Limits {
-    /// 64 KiB and 32 levels.
+    /// 64 KiB and 32 levels; personal data is masked.
     fn default() -> Self {
         Self {
             max_bytes: 64 << 10,
             max_depth: 32,
+            personal_data: Policy::Mask,
         }
     }
 }
@@ -86,6 +92,7 @@ pub fn event(json: &str, limits: Limits) -> Parsed<'_> {
     let Limits {
         max_bytes,
         max_depth,
+        personal_data,
     } = limits;
     if json.len() > max_bytes {
         let message = format!("the event's JSON is longer than {max_bytes} bytes; split it");
@@ -108,10 +115,14 @@ pub fn event(json: &str, limits: Limits) -> Parsed<'_> {
         let message = "raw audio is never accepted; send metrics computed on the device";
         return refused(id, Rejection::at(Code::RawAudioForbidden, at, message));
     }
-    let outcome = build(&mut found);
+    let mut guard = Guard::new(personal_data);
+    let outcome = build(&mut found, &mut guard);
+    let mut warnings = found.warnings;
+    warnings.append(&mut guard.warnings);
     Parsed {
         id,
-        warnings: found.warnings,
+        warnings,
+        personal_data: guard.found,
         doubtful: found.minus_zero,
         outcome,
     }
@@ -121,6 +132,7 @@ fn refused(id: Option<Cow<'_, str>>, rejection: Rejection) -> Parsed<'_> {
     Parsed {
         id,
         warnings: Vec::new(),
+        personal_data: Counts::default(),
         doubtful: false,
         outcome: Err(rejection),
     }
@@ -144,7 +156,7 @@ const fn top<'s, 'a>(name: &'s str, value: Option<Value<'a>>) -> SentField<'s, '
     }
 }
 
-fn build<'a>(found: &mut Scanned<'a>) -> Result<Event<'a>, Rejection> {
+fn build<'a>(found: &mut Scanned<'a>, guard: &mut Guard) -> Result<Event<'a>, Rejection> {
     let mut id = top("id", found.id.take());
     let kind = top("type", found.kind.take());
     let mut child_id = top("child_id", found.child_id.take());
@@ -196,10 +208,11 @@ fn build<'a>(found: &mut Scanned<'a>) -> Result<Event<'a>, Rejection> {
         .time()
         .and_then(|value| occurred_at.required(value))?;
     let session_id = session_id.uuid(event_type == Some(EventType::Session))?;
-    let device = device(found)?;
-    let attributes = attributes(found)?;
+    let device = device(found, guard)?;
+    let mut attributes = attributes(found)?;
+    guard.attributes(&mut attributes)?;
     let (kind, values) = data.ok_or_else(|| data_field.invalid("must be an object"))?;
-    let data = Data::parse(kind, values)?;
+    let data = Data::parse(kind, values, guard)?;
     Ok(Event {
         id,
         child_id: ChildId::new(child_id),
@@ -211,14 +224,14 @@ fn build<'a>(found: &mut Scanned<'a>) -> Result<Event<'a>, Rejection> {
     })
 }
 
-fn device<'a>(found: &mut Scanned<'a>) -> Result<Option<Device<'a>>, Rejection> {
+fn device<'a>(found: &mut Scanned<'a>, guard: &mut Guard) -> Result<Option<Device<'a>>, Rejection> {
     let pairs = match std::mem::take(&mut found.device) {
         Object::Absent => return Ok(None),
         Object::Other => return Err(top("device", None).invalid("must be an object")),
         Object::Fields(pairs) => pairs,
     };
     let unknown = |key: &str| found.warn_unknown("device", key);
-    Device::parse(values(Device::NAMES, pairs, unknown)).map(Some)
+    Device::parse(values(Device::NAMES, pairs, unknown), guard).map(Some)
 }
 
 /// Rejects the event if a required field of `data` is missing, and names the first.
@@ -249,7 +262,7 @@ fn missing(fields: &'static [contract::Field], values: &Values<'_>) -> Result<()
     Ok(())
 }
 
-/// `attributes` in the order sent. What is `null` or blank is absent, before anything is counted.
+/// `attributes` in the order sent, not yet looked through. What is `null` or blank is absent, before anything is counted.
 fn attributes<'a>(
     found: &mut Scanned<'a>,
 ) -> Result<Vec<(Cow<'a, str>, AttributeValue<'a>)>, Rejection> {
@@ -299,7 +312,7 @@ fn attributes<'a>(
                     name: &key,
                     value: Some(Value::Text(text)),
                 };
-                match field.text(bounds::ATTRIBUTE_TEXT)? {
+                match field.any_text(bounds::ATTRIBUTE_TEXT)? {
                     Some(text) => AttributeValue::Text(text),
                     None => continue,
                 }

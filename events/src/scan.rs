@@ -83,10 +83,8 @@ impl Scanned<'_> {
     /// Notes a field that docs/contract.md, "Events", does not have.
     pub(crate) fn warn_unknown(&mut self, object: &str, key: &str) {
         if self.warnings.len() < MAX_WARNINGS {
-            let dot = if object.is_empty() { "" } else { "." };
-            let key: String = key.chars().take(ECHOED_KEY_SCALARS).collect();
-            self.warnings
-                .push(format!("unknown_field:{object}{dot}{key}"));
+            let code = format_args!("unknown_field");
+            self.warnings.push(warning(code, object, key));
         }
     }
 
@@ -99,6 +97,13 @@ impl Scanned<'_> {
             });
         }
     }
+}
+
+/// A warning about a field: `unknown_field:data.colour`.
+pub(crate) fn warning(code: fmt::Arguments<'_>, object: &str, key: &str) -> String {
+    let dot = if object.is_empty() { "" } else { "." };
+    let key: String = key.chars().take(ECHOED_KEY_SCALARS).collect();
+    format!("{code}:{object}{dot}{key}")
 }
 
 /// An RFC 6901 pointer from unescaped tokens.

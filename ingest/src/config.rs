@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rivulet_events::free_text::Policy;
 use rivulet_registry::{CacheConfig, keys::Origin};
 use utoipa::openapi::OpenApi;
 
@@ -26,6 +27,8 @@ pub struct Config {
     pub max_event_bytes: usize,
     /// Containers within containers in one event, its own object being the first.
     pub max_event_depth: u8,
+    /// What is done about personal data in free text.
+    pub personal_data: Policy,
     /// Bytes of all requests that are at work: heads, bodies as sent, then inflated, what decoders hold, answers.
     /// A sender may hold as many as are free besides, one alone half of them; beyond it its requests get 503.
     pub max_bytes_in_flight: usize,
@@ -77,6 +80,7 @@ impl Default for Config {
             max_inflated_bytes: 8 << 20,
             max_event_bytes: 64 << 10,
             max_event_depth: 32,
+            personal_data: Policy::Mask,
             max_bytes_in_flight: 64 << 20,
             body_timeout: Duration::from_secs(10),
             ack_timeout: Duration::from_secs(15),

@@ -68,6 +68,7 @@ fn events_of_a_batch() -> Array {
         .description(Some(format!(
             "At most {max}, 64 KiB each and 32 levels deep, unless the operator set other limits. \
              Unknown fields are dropped with a warning, strings are trimmed. \
+             What looks like personal data in free text is masked with a warning, unless the operator refuses or allows it. \
              Refused are NUL in a string, an integer with a fraction or exponent (1.0), and sound in any form."
         )))
         .build()
@@ -124,7 +125,8 @@ pub(crate) struct EventOutcome {
     /// With `rejected`: what is wrong, for people. The words may change.
     #[schema(required = false)]
     message: String,
-    /// What was dropped from it.
+    /// What was dropped from it (`unknown_field:data.colour`), and what looked like personal data and was masked
+    /// (`masked_email:data.topic`).
     #[schema(required = false)]
     warnings: Vec<String>,
 }

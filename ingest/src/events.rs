@@ -108,6 +108,7 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
     }
     let (body_sent_at, parsed) = found?;
     app.metrics.request_events.record(parsed.len() as f64);
+    app.metrics.personal_data(&parsed);
     sender.may_post(&parsed)?;
     let clocks = Clocks {
         received_at,

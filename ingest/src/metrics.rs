@@ -1,6 +1,9 @@
 //! What this role counts. No label tells one child, key or address from another.
 
-use rivulet_events::{Code, EventType};
+use rivulet_events::{
+    Code, EventType, Parsed,
+    free_text::{Policy, Reason},
+};
 use rivulet_telemetry::{Counter, Histogram};
 
 rivulet_telemetry::metrics! {
@@ -10,6 +13,9 @@ rivulet_telemetry::metrics! {
     REQUEST_EVENTS: Histogram = "rivulet_ingest_request_events", Count;
     /// Events by outcome; accepted and retry by type, rejected by code
     EVENTS: Counter["outcome", "type", "code"] = "rivulet_ingest_events_total", Count;
+    /// Fields of events whose free text looks like personal data, by reason (email, phone, url, digits, field) and by
+    /// what is done about it (allow, mask, refuse), whatever becomes of the event
+    PERSONAL_DATA: Counter["reason", "policy"] = "rivulet_ingest_personal_data_total", Count;
     /// Bytes of bodies, inflated
     BODY_BYTES: Counter = "rivulet_ingest_body_bytes_total", Bytes;
     /// Bytes of requests at work: heads, bodies, what inflates them, answers
@@ -55,6 +61,7 @@ pub(crate) struct Metrics {
     accepted: Vec<Counter>,
     retry: Vec<Counter>,
     rejected: Vec<Counter>,
+    personal_data: Vec<Counter>,
     pub(crate) request_events: Histogram,
     pub(crate) body_bytes: Counter,
     pub(crate) acks: Histogram,
@@ -94,19 +101,34 @@ impl Tally {
 
 impl Metrics {
     /// Call it once the recorder is installed.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(policy: Policy) -> Self {
         let by_type = |outcome: &'static str| {
             let counter = |kind: &EventType| EVENTS.with([outcome, kind.as_str(), ""]);
             EventType::ALL.iter().map(counter).collect()
         };
         let rejected = |code: &Code| EVENTS.with(["rejected", "", code.as_str()]);
+        let personal_data =
+            |reason: &Reason| PERSONAL_DATA.with([reason.as_str(), policy.as_str()]);
         Self {
             accepted: by_type("accepted"),
             retry: by_type("retry"),
             rejected: Code::ALL.iter().map(rejected).collect(),
+            personal_data: Reason::ALL.iter().map(personal_data).collect(),
             request_events: REQUEST_EVENTS.handle(),
             body_bytes: BODY_BYTES.handle(),
             acks: ACK_SECONDS.handle(),
+        }
+    }
+
+    /// Counts what free text was found to hold.
+    pub(crate) fn personal_data(&self, parsed: &[Parsed<'_>]) {
+        for found in parsed.iter().map(|parsed| parsed.personal_data) {
+            if found.is_empty() {
+                continue;
+            }
+            for (counter, reason) in self.personal_data.iter().zip(Reason::ALL) {
+                counter.increment(found.of(*reason).into());
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::task::Poll;
 use rivulet_events::{
     Code, Parsed, Rejection,
     batch::{self, InvalidUtf8},
+    free_text::Counts,
     parse,
 };
 
@@ -33,6 +34,7 @@ pub(crate) async fn read<'a>(
     let limits = parse::Limits {
         max_bytes: config.max_event_bytes,
         max_depth: config.max_event_depth,
+        personal_data: config.personal_data,
     };
     let is_long = body.len() > SHORT;
     let find = || find(media, body, config.max_events);
@@ -52,6 +54,7 @@ pub(crate) async fn read<'a>(
                 Err(InvalidUtf8) => Parsed {
                     id: None,
                     warnings: Vec::new(),
+                    personal_data: Counts::default(),
                     doubtful: false,
                     outcome: Err(Rejection::whole(Code::InvalidJson, "the line is not UTF-8")),
                 },

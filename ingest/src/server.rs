@@ -135,7 +135,7 @@ async fn serve_with(
         requests: Shares::new(config.port.max_connections.max(2)),
         records: Shares::new(config.queue_messages),
         turns: Turns::new(processors.saturating_sub(1)),
-        metrics: Metrics::new(),
+        metrics: Metrics::new(config.personal_data),
         audit: Arc::default(),
         pool,
         config,

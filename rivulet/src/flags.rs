@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use rivulet_events::free_text::Policy;
 use rivulet_ingest::SpillConfig;
 use rivulet_registry::keys::Origin;
 use rivulet_retention::{Class, Policy};
@@ -85,6 +86,17 @@ pub(crate) struct IngestFlags {
     /// Containers within containers in one event, its own object being the first.
     #[arg(long, env = "RIVULET_MAX_EVENT_DEPTH", default_value_t = rivulet_ingest::Config::default().max_event_depth)]
     max_event_depth: u8,
+    /// What is done where free text (attributes, topics, badges, subjects, device ids) holds what looks like personal data:
+    /// allow, mask or refuse. It is counted in any case.
+    #[arg(
+        long,
+        env = "RIVULET_PERSONAL_DATA",
+        value_enum,
+        value_name = "POLICY",
+        hide_possible_values = true,
+        default_value_t = PersonalData::Mask
+    )]
+    personal_data: PersonalData,
     /// Bytes of all requests at work. A sender may hold as many as are free besides, one alone half of them;
     /// beyond it its requests get 503.
     #[arg(long, env = "RIVULET_MAX_BYTES_IN_FLIGHT", default_value_t = rivulet_ingest::Config::default().max_bytes_in_flight)]
@@ -127,6 +139,23 @@ pub(crate) struct IngestFlags {
     spill_max_bytes: u64,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum PersonalData {
+    Allow,
+    Mask,
+    Refuse,
+}
+
+impl From<PersonalData> for Policy {
+    fn from(policy: PersonalData) -> Self {
+        match policy {
+            PersonalData::Allow => Self::Allow,
+            PersonalData::Mask => Self::Mask,
+            PersonalData::Refuse => Self::Refuse,
+        }
+    }
+}
+
 impl IngestFlags {
     pub(crate) fn config(
         &self,
@@ -142,6 +171,7 @@ impl IngestFlags {
             max_inflated_bytes: self.max_inflated_bytes,
             max_event_bytes: self.max_event_bytes,
             max_event_depth: self.max_event_depth,
+            personal_data: self.personal_data.into(),
             max_bytes_in_flight: self.max_bytes_in_flight,
             body_timeout: Duration::from_secs(self.body_timeout),
             rate: self.rate,

@@ -74,6 +74,8 @@ pub(crate) fn expand(object: &LitStr, mut item: ItemStruct) -> Result<TokenStrea
         Some(lifetime) => (lifetime.clone(), None),
         None => (parse_quote!('v), Some(quote!(<'v>))),
     };
+    let has_text = declared.iter().any(Declared::is_free_text);
+    let guard = format_ident!("{}", if has_text { "guard" } else { "_guard" });
     let names = sent.iter().map(Ident::to_string);
     let fields = declared.iter().map(|one| &one.name);
     Ok(quote! {
@@ -90,9 +92,11 @@ pub(crate) fn expand(object: &LitStr, mut item: ItemStruct) -> Result<TokenStrea
                 columns: &[#(#columns),*],
             };
 
-            /// Reads what a client sent, one value a field. The first that breaks its rule is told.
+            /// Reads what a client sent, one value a field. The first that breaks its rule is told. The guard looks
+            /// through each text.
             pub(crate) fn parse #method(
                 values: crate::data::Values<#of>,
+                #guard: &mut crate::free_text::Guard,
             ) -> Result<Self, crate::rejection::Rejection> {
                 let [#(#sent,)* ..] = values;
                 #(#reads)*
@@ -129,6 +133,11 @@ fn ends(range: &ExprRange) -> [TokenStream; 2] {
 }
 
 impl Declared {
+    /// Whether an app may write into it what it likes, and it is kept.
+    const fn is_free_text(&self) -> bool {
+        matches!(self.kind, Kind::Text(_))
+    }
+
     /// The attributes that make serde leave out what is absent and borrow texts.
     fn serde(&self) -> Vec<syn::Attribute> {
         let is_text = matches!(self.kind, Kind::Text(_) | Kind::LanguageTag(_));
@@ -234,7 +243,7 @@ impl Declared {
             Kind::Boolean => quote!(boolean()),
             Kind::Integer(_, range) => quote!(int(#range)),
             Kind::Number(range) => quote!(number(#range)),
-            Kind::Text(max) => quote!(text(#max)),
+            Kind::Text(max) => quote!(text(#max, guard)),
             Kind::LanguageTag(max) => quote!(language_tag(#max)),
             Kind::Word => quote!(word::<#of>(#is_required)),
         };

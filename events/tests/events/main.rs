@@ -8,7 +8,9 @@
 
 mod checking;
 mod event_time;
+mod free_text;
 mod fuzz;
 mod parsing;
+mod rates;
 mod reference;
 mod versions;

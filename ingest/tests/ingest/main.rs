@@ -7,6 +7,7 @@ mod audit;
 mod common;
 mod consents;
 mod families;
+mod free_text;
 mod inputs;
 mod kafka;
 mod keys;

@@ -41,8 +41,15 @@ impl CheckConfig {
             api,
         } = self.roles.each();
         let fits = |()| "its settings fit together".to_owned();
-        let settings = ingest.config().and_then(|config| Ok(config.validate()?));
-        tell("ingest", settings.map(fits));
+        let settings = ingest.config().and_then(|config| {
+            config.validate()?;
+            let policy = config.personal_data.as_str();
+            Ok(format!(
+                "{}; personal data in free text: {policy}",
+                fits(())
+            ))
+        });
+        tell("ingest", settings);
         let settings = aggregate.config().and_then(|config| Ok(config.validate()?));
         tell("aggregate", settings.map(fits));
         let settings = api.config().and_then(|config| Ok(config.validate()?));

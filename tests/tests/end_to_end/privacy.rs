@@ -17,6 +17,10 @@ use uuid::Uuid;
 /// An address of the loopback network that nothing else uses, to look for in logs.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 91, 82, 73));
 
+/// Sent in free text, and stored nowhere.
+const ADDRESS: &str = "planted@anna.example.org";
+const PHONE: &str = "+39 333 765 4321";
+
 fn contains(bytes: &[u8], secret: &str) -> bool {
     bytes
         .windows(secret.len())
@@ -80,6 +84,8 @@ async fn no_secret_is_logged_or_stored_and_an_event_is_soon_there() {
     let key = rivulet.ingest_key.clone();
     let answer = send(&ingest, &key, "/v1/events", &event).await;
     assert_eq!(answer["accepted"], 1, "{answer}");
+    let answer = send(&ingest, &key, "/v1/events", &personal(child)).await;
+    assert_eq!(answer["accepted"], 4, "{answer}");
     rivulet.settle().await.unwrap();
     let (sent,): (i64,) =
         sqlx::query_as("SELECT messages_sent FROM daily_child_metrics WHERE child_id = $1")
@@ -120,7 +126,8 @@ async fn no_secret_is_logged_or_stored_and_an_event_is_soon_there() {
     rivulet.settle().await.unwrap();
 
     // Every text that a child or the assistant said, every key, child, parent and address.
-    let mut texts: BTreeSet<String> = BTreeSet::from([secret.to_owned()]);
+    let planted = [secret, ADDRESS, PHONE, "planted-anna"];
+    let mut texts: BTreeSet<String> = planted.map(str::to_owned).into();
     texts.extend(
         CHILD_PHRASES
             .iter()
@@ -178,6 +185,7 @@ async fn no_secret_is_logged_or_stored_and_an_event_is_soon_there() {
     // The search would find what is there.
     for bytes in [&kafka[..], postgres.as_bytes(), &clickhouse[..]] {
         assert!(contains(bytes, &child.to_string()));
+        assert!(contains(bytes, "[email]"));
     }
     for text in &texts {
         assert!(!contains(&kafka, text), "Kafka has {text:?}");
@@ -190,6 +198,28 @@ async fn no_secret_is_logged_or_stored_and_an_event_is_soon_there() {
     for role in [ingest, aggregate, sink] {
         role.stop().await.unwrap();
     }
+}
+
+/// An event of each type, with an address or a telephone number in every place where an app may write what it likes.
+fn personal(child: Uuid) -> Value {
+    let event = |kind: &str, data: Value| {
+        json!({
+            "id": Uuid::new_v4(), "type": kind, "child_id": child, "session_id": Uuid::new_v4(),
+            "occurred_at": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+            "device": {"id": ADDRESS, "app_version": ADDRESS},
+            "attributes": {"note": ADDRESS, "seen": format!("at {PHONE}"), "first_name": "planted-anna", ADDRESS: PHONE},
+            "data": data,
+        })
+    };
+    json!({"events": [
+        event("interaction", json!({"action": "view", "subject": ADDRESS, "topic": PHONE, "badge": ADDRESS})),
+        event("message", json!({
+            "conversation_id": Uuid::new_v4(), "sequence": 2, "role": "assistant", "topic": ADDRESS, "filter_reason": ADDRESS,
+            "content": ADDRESS,
+        })),
+        event("speech", json!({"audio_session_id": Uuid::new_v4(), "window_ms": 1, "model_version": ADDRESS})),
+        event("session", json!({"action": "start"})),
+    ]})
 }
 
 /// Every row of every table, as text.
