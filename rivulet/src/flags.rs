@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use rivulet_events::free_text::Policy;
+use rivulet_events::free_text;
 use rivulet_ingest::SpillConfig;
 use rivulet_registry::keys::Origin;
 use rivulet_retention::{Class, Policy};
@@ -146,7 +146,7 @@ enum PersonalData {
     Refuse,
 }
 
-impl From<PersonalData> for Policy {
+impl From<PersonalData> for free_text::Policy {
     fn from(policy: PersonalData) -> Self {
         match policy {
             PersonalData::Allow => Self::Allow,

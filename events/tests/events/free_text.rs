@@ -83,9 +83,15 @@ fn record(event: Event<'_>) -> Vec<u8> {
         coppa: true,
         audio: true,
         analytics: true,
+        coppa_version: None,
+        audio_version: None,
     };
     let mut bytes = Vec::new();
-    let record = event.into_record(&clocks, &who).unwrap();
+    let record = event
+        .admit(Some(&who))
+        .unwrap()
+        .into_record(&clocks)
+        .unwrap();
     record.encode(&mut bytes).unwrap();
     bytes
 }
