@@ -265,7 +265,7 @@ mod tests {
             .insert("<script>alert(1)</script>".to_owned(), (1, 0, 0));
         let page = index(&child("\"><img src=x>"), &Totals::default(), &extent);
         assert!(page.contains("&lt;script&gt;"));
-        for bad in ["<script", "<img", "://", "src=", "@import", "url("] {
+        for bad in ["<script", "<img", "://", "@import", "url("] {
             assert!(!page.contains(bad), "{bad}");
         }
         assert!(page.contains("no report of the app has come"));
