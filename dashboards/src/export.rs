@@ -11,6 +11,7 @@ use axum::{
 };
 use chrono::Utc;
 use parking_lot::Mutex;
+use rivulet_auditlog::{Action, Entry, record_now};
 use rivulet_events::{ChildId, ParentId};
 use rivulet_export::{Error, Export, Pace, Stores, Subject, Tables};
 use rivulet_web::{Limiter, Throttled};
@@ -181,6 +182,11 @@ async fn begin(app: &Arc<App>, id: Id, parts: &Parts) -> Result<Response, Proble
     };
     let (pace, tables) = (Pace::default(), app.exports.tables.clone());
     let export = Export::begin(stores, tables, pace, Subject::Child(child.uuid()), parent).await?;
+    // Before the first byte: none goes unnoted.
+    let entry = Entry::done(Action::Export).child(child.uuid());
+    record_now(&app.pool, entry).await.map_err(|_| {
+        Problem::Unavailable("the audit log cannot be written, and no export goes unnoted")
+    })?;
     let (outlet, body) = rivulet_export::Body::new(pace);
     tokio::spawn(async move {
         let _place = place;

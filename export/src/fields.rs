@@ -51,19 +51,34 @@ pub struct Tables {
     pub streak: Vec<Field>,
 }
 
-/// A change of a consent. A column of `consent_changes` that comes later needs a line here, and nothing else.
-pub(crate) const CONSENT_CHANGES: &[(&str, Kind, &str)] = &[
+/// A change of a consent: name, kind, whether it may be null, meaning. A column of `consent_changes` that comes later needs
+/// a line here, and nothing else.
+pub(crate) const CONSENT_CHANGES: &[(&str, Kind, bool, &str)] = &[
     (
         "consent",
         Kind::Text,
+        false,
         "coppa: any processing at all. audio: numbers of speech. analytics: the history.",
     ),
     (
         "granted",
         Kind::Boolean,
+        false,
         "true where it was granted, false where it was revoked.",
     ),
-    ("changed_at", Kind::Time, "When."),
+    (
+        "version",
+        Kind::Text,
+        true,
+        "The version of the text that was agreed to; null where none was told.",
+    ),
+    (
+        "method",
+        Kind::Text,
+        false,
+        "How it was given: form, card, id, knowledge, text-plus, or other.",
+    ),
+    ("changed_at", Kind::Time, false, "When."),
 ];
 
 impl Kind {
@@ -128,10 +143,10 @@ pub(crate) fn schema(events: &[Field], tables: &Tables) -> Value {
     };
     let changes: Vec<_> = CONSENT_CHANGES
         .iter()
-        .map(|(name, kind, about)| Field {
+        .map(|(name, kind, nullable, about)| Field {
             name: (*name).to_owned(),
             kind: *kind,
-            nullable: false,
+            nullable: *nullable,
             about: (*about).to_owned(),
         })
         .map(|field| field.json(false))

@@ -116,7 +116,7 @@ impl Snapshot {
         .await?;
         let columns: Vec<_> = CONSENT_CHANGES
             .iter()
-            .map(|(name, kind, _)| format!("'{name}', {}", expression(name, *kind)))
+            .map(|(name, kind, ..)| format!("'{name}', {}", expression(name, *kind)))
             .collect();
         let sql = format!(
             "SELECT json_build_object({}) FROM consent_changes WHERE parent_id = $1 ORDER BY id",

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
+use rivulet_auditlog::{Action, Entry, record_now};
 use rivulet_export::{Pace, Stores, Subject};
 use tempfile::NamedTempFile;
 use uuid::Uuid;
@@ -92,7 +93,14 @@ impl Export {
 
 async fn write(stores: Stores, subject: Subject, file: File) -> anyhow::Result<u64> {
     let tables = rivulet_dashboards::exported_tables();
+    let pool = stores.pool.clone();
     let export = rivulet_export::Export::begin(stores, tables, PACE, subject, None).await?;
+    let entry = Entry::done(Action::Export);
+    let entry = match subject {
+        Subject::Child(child) => entry.child(child),
+        Subject::Parent(parent) => entry.parent(parent),
+    };
+    record_now(&pool, entry).await?;
     let written = export.write(BufWriter::new(file), ()).await?;
     let file = written.into_inner().map_err(|error| error.into_error())?;
     file.sync_all()?;

@@ -62,6 +62,13 @@ async fn a_family_is_exported_into_one_file_or_none() {
 
     let (code, said) = run(["--parent", &parent], &out);
     assert_eq!(code, Some(0), "{said}");
+    let audited: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM audit_log WHERE action = 'export' AND subject_kind = 'parent'",
+    )
+    .fetch_one(&bed.pool)
+    .await
+    .unwrap();
+    assert_eq!(audited, 1);
     let mode = out.metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let names = names(&out);
