@@ -194,7 +194,7 @@ async fn clickhouse_drops_each_type_at_its_own_age() {
     run(
         &bed,
         "INSERT INTO child_day_rollup (local_date, child_id, last_received_at)
-         SELECT today(), generateUUIDv4(), now() - toIntervalDay(age) FROM (SELECT arrayJoin([1824, 1826]) AS age) AS ages",
+         SELECT today(), toUUID(concat('00000000-0000-0000-0000-00000000', toString(age))), now() - toIntervalDay(age) FROM (SELECT arrayJoin([1824, 1826]) AS age) AS ages",
     )
     .await;
     let optimize = async || {
