@@ -14,7 +14,7 @@ const FILE: &str = include_str!("../../../retention.toml");
 /// What a command says, and its exit code. A role that does start is ended, without one.
 async fn say(rivulet: &Rivulet, args: &[&str]) -> (String, Option<i32>) {
     let running = tokio::time::timeout(Duration::from_secs(90), rivulet.output(args));
-    let output = running.await.expect("it goes on").unwrap();
+    let output = running.await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
     (format!("{said}{complaint}"), output.status.code())
