@@ -15,12 +15,12 @@ use rivulet_auditlog::{Action, Entry, record};
 use rivulet_kafka::{Cluster, Context, REQUEST_TIMEOUT};
 use rivulet_registry::tombstones;
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
+use sqlx::{PgPool, types::Json};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Error, certificate::hex, request::next_number};
+use crate::{Error, request::next_number};
 
 /// How often it is looked whether PostgreSQL was put back.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -48,9 +48,10 @@ struct Logged {
 pub(crate) async fn write(pool: &PgPool, cluster: &Cluster) -> Result<(), Error> {
     let mut producer: Option<FutureProducer<Context>> = None;
     loop {
-        let rows: Vec<(i64, String, Vec<u8>, Uuid, DateTime<Utc>)> = sqlx::query_as(
-            "SELECT number, kind, sha256, erasure_id, erased_at FROM tombstones
-             WHERE NOT is_logged ORDER BY number LIMIT $1",
+        let rows: Vec<(i64, Json<Logged>)> = sqlx::query_as(
+            "SELECT number, json_build_object('kind', kind, 'sha256', encode(sha256, 'hex'), 'erasure_id', erasure_id,
+                                              'erased_at', erased_at)
+             FROM tombstones WHERE NOT is_logged ORDER BY number LIMIT $1",
         )
         .bind(AT_ONCE)
         .fetch_all(pool)
@@ -68,15 +69,8 @@ pub(crate) async fn write(pool: &PgPool, cluster: &Cluster) -> Result<(), Error>
         let Some(producer) = &producer else { continue };
         let numbers: Vec<i64> = rows.iter().map(|row| row.0).collect();
         let mut sends = tokio::task::JoinSet::new();
-        for (_, kind, sha256, erasure_id, erased_at) in rows {
-            let sha256 = hex(&sha256);
-            let key = format!("{kind}:{sha256}");
-            let logged = Logged {
-                kind,
-                sha256,
-                erasure_id,
-                erased_at,
-            };
+        for (_, Json(logged)) in rows {
+            let key = format!("{}:{}", logged.kind, logged.sha256);
             let value = serde_json::to_string(&logged).unwrap_or_default();
             let (producer, topic) = (producer.clone(), topic.clone());
             sends.spawn(async move {

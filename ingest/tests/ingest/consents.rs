@@ -94,7 +94,10 @@ async fn records_name_the_version_under_which_they_were_taken() {
     };
     let versions = async |event: &dyn Fn() -> Value| {
         let event = event();
-        assert_eq!(outcomes(&server.send(&[event.clone()]).await), ["accepted"]);
+        assert_eq!(
+            outcomes(&server.send(std::slice::from_ref(&event)).await),
+            ["accepted"]
+        );
         let records = stored(&server.cluster);
         let record = records.iter().map(|record| record.json());
         let mut record = record.filter(|record| record["id"] == event["id"]);
