@@ -81,12 +81,16 @@ pub async fn expire(
     Ok(())
 }
 
-/// Families that were deleted so long ago, with the evidence of their consents, and single children.
-const FAMILIES: [&str; 2] = [
+/// The evidence of the consents of families that were deleted so long ago, which may go only while the parent is there;
+/// the families; and single children.
+const FAMILIES: [&str; 3] = [
+    "DELETE FROM consent_changes WHERE ctid = ANY (ARRAY(
+         SELECT c.ctid FROM consent_changes c JOIN parents p ON p.id = c.parent_id
+         WHERE p.deleted_at < $1 LIMIT $2))",
     "WITH old AS (
-         SELECT id FROM parents WHERE deleted_at < $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
-     ), consents AS (
-         DELETE FROM consent_changes USING old WHERE parent_id = old.id
+         SELECT id FROM parents p
+         WHERE deleted_at < $1 AND NOT EXISTS (SELECT FROM consent_changes c WHERE c.parent_id = p.id)
+         ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
      ), members AS (
          DELETE FROM children USING old WHERE parent_id = old.id
      )

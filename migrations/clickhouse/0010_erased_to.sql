@@ -2,8 +2,8 @@
 -- has an older number than PostgreSQL, and is cleaned again.
 CREATE TABLE IF NOT EXISTS {database}.erased_to
 (
-    tombstone Int64,
-    at        DateTime DEFAULT now()
+    tombstone Int64 COMMENT 'The number of the newest tombstone in PostgreSQL of which nothing was left here.',
+    at        DateTime DEFAULT now() COMMENT 'When that was found.'
 )
 ENGINE = ReplacingMergeTree(tombstone)
 ORDER BY tuple();

@@ -51,9 +51,11 @@ CREATE TRIGGER parents_consent_changes AFTER INSERT OR UPDATE OF
 DROP TRIGGER parents_notify ON parents;
 CREATE TRIGGER parents_notify AFTER UPDATE ON parents
     FOR EACH ROW
-    WHEN ((OLD.timezone, OLD.coppa, OLD.audio, OLD.analytics, OLD.coppa_version, OLD.audio_version, OLD.deleted_at)
+    WHEN ((OLD.timezone, OLD.coppa, OLD.audio, OLD.analytics, OLD.coppa_version, OLD.audio_version, OLD.streaks,
+           OLD.deleted_at)
         IS DISTINCT FROM
-        (NEW.timezone, NEW.coppa, NEW.audio, NEW.analytics, NEW.coppa_version, NEW.audio_version, NEW.deleted_at))
+          (NEW.timezone, NEW.coppa, NEW.audio, NEW.analytics, NEW.coppa_version, NEW.audio_version, NEW.streaks,
+           NEW.deleted_at))
     EXECUTE FUNCTION notify_children_of_parent();
 
 -- The history only grows. What is of a parent who was erased goes: its tombstone is there before. So does what is of one

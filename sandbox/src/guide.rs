@@ -12,7 +12,7 @@ use crate::{
     postgres::psql,
     roles::{
         Canary, Roles, Simulator, TOKEN_LIFETIME, api_url, canary_url, environment, fill_history,
-        ingest_url, keys, rivulet,
+        ingest_url, keys, rivulet, token,
     },
     sandbox::{Sandbox, say},
     stack::Stack,
@@ -152,7 +152,7 @@ fn parent_token(home: &Home, parent: Uuid) -> Result<String> {
     if let Some(known) = good() {
         return Ok(known.token);
     }
-    let token = token(home, parent, TOKEN_LIFETIME)?;
+    let token = token(home, &parent.to_string(), &TOKEN_LIFETIME.to_string())?;
     home.update(|state| {
         state.parent_token = Some(ParentToken {
             token: token.clone(),
@@ -160,12 +160,6 @@ fn parent_token(home: &Home, parent: Uuid) -> Result<String> {
         });
     })?;
     Ok(token)
-}
-
-fn token(home: &Home, parent: Uuid, seconds: i64) -> Result<String> {
-    let (parent, ttl) = (parent.to_string(), seconds.to_string());
-    let token = rivulet(home, &["keys", "token", "--parent", &parent, "--ttl", &ttl])?;
-    Ok(token.trim().to_owned())
 }
 
 /// A line with a link to the parents' page of the largest family, if tokens can be made here.
@@ -176,7 +170,7 @@ async fn page(home: &Home) -> Result<String> {
     )
     .fetch_one(&mut database)
     .await?;
-    Ok(token(home, parent, DAY).map_or_else(
+    Ok(token(home, &parent.to_string(), &DAY.to_string()).map_or_else(
         |_| String::new(),
         |token| {
             let api = api_url(home).unwrap_or_default();

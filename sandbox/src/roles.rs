@@ -189,6 +189,17 @@ pub(crate) fn rivulet(home: &Home, args: &[&str]) -> Result<String> {
     run(command).with_context(|| format!("rivulet {}", args.join(" ")))
 }
 
+/// A token for development. It is made while PostgreSQL is down as well, so no audit log tells of it.
+pub(crate) fn token(home: &Home, parent: &str, seconds: &str) -> Result<String> {
+    let mut command = Command::new(sibling("rivulet")?);
+    command
+        .args(["keys", "token", "--parent", parent, "--ttl", seconds])
+        .envs(environment(home)?)
+        .env_remove("DATABASE_URL");
+    let token = run(command).context("rivulet keys token")?;
+    Ok(token.trim().to_owned())
+}
+
 /// The development keys, made once for a database.
 pub(crate) fn keys(home: &Home) -> Result<Keys> {
     let database = Stack::of(home)?.database_url;

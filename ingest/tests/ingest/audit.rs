@@ -93,6 +93,15 @@ async fn each_route_below_admin_leaves_one_row() {
         ),
         (
             "GET",
+            "parents/{id}/consents",
+            format!("{parents}/consents"),
+            None,
+            200,
+            "read",
+            Some(("parent", parent)),
+        ),
+        (
+            "GET",
             "children/{id}",
             children.clone(),
             None,

@@ -153,8 +153,8 @@ async fn a_day_expires_with_its_last_event() {
     let bed = Bed::new().await;
     bed.execute(
         "INSERT INTO child_day_rollup (local_date, child_id, last_received_at) VALUES
-            (today() - 790, generateUUIDv4(), now() - INTERVAL 26 MONTH),
-            (today() - 790, generateUUIDv4(), now() - INTERVAL 24 MONTH)",
+            (today() - 790, generateUUIDv4(), now() - INTERVAL 1826 DAY),
+            (today() - 790, generateUUIDv4(), now() - INTERVAL 1824 DAY)",
     )
     .await;
     bed.execute("OPTIMIZE TABLE child_day_rollup FINAL").await;
