@@ -1,6 +1,6 @@
 //! An event as one flat row of typed columns: what both baselines store.
 
-use rivulet_events::{AttributeValue, Data, Record};
+use rivulet_events::{AttributeValue, ConsentVersion, Data, Record};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -78,6 +78,7 @@ pub(crate) struct EventRow<'a> {
     pub(crate) kafka_partition: i32,
     pub(crate) kafka_offset: u64,
     pub(crate) topic_incarnation: &'a str,
+    pub(crate) consent_version: Option<&'a str>,
 }
 
 /// Fills columns with the fields of the same names, given or not.
@@ -118,6 +119,7 @@ impl<'a> EventRow<'a> {
             kafka_partition: 0,
             kafka_offset: index as u64,
             topic_incarnation: "bench",
+            consent_version: record.consent_version.as_ref().map(ConsentVersion::as_str),
             ..Self::default()
         };
         match &record.data {
