@@ -127,7 +127,7 @@ async fn sums(bed: &TestBed, stay: &[Uuid], gone: &[Uuid], now: i64) -> Result<(
     .bind(stay)
     .fetch_one(&bed.pool)
     .await?;
-    let query = "SELECT toString(sum(cityHash64(*))) FROM history
+    let query = "SELECT toString(assumeNotNull(sum(cityHash64(*)))) FROM history
                  WHERE toString(child_id) NOT IN ? AND received_at <= fromUnixTimestamp64Milli(?)";
     let gone: Vec<String> = gone.iter().map(Uuid::to_string).collect();
     let query = bed.clickhouse.query(query).bind(gone).bind(now);
