@@ -57,7 +57,7 @@ pub async fn expire(
             continue;
         };
         if class == "audit" {
-            drop_audit_months(pool, cut).await?;
+            rivulet_auditlog::drop_months_before(pool, cut).await?;
         }
         for statement in delete {
             let rows = in_steps(pool, statement, cut).await?;
@@ -129,25 +129,6 @@ async fn in_steps(pool: &PgPool, statement: &'static str, cut: NaiveDate) -> Res
         deleted += rows;
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-/// Drops the months of the audit log that end on or before `cut`, the oldest first. Each leaves a row that the chain goes
-/// on from.
-async fn drop_audit_months(pool: &PgPool, cut: NaiveDate) -> Result<(), Error> {
-    let months: Vec<NaiveDate> = sqlx::query_scalar(
-        "SELECT (ends - interval '1 month')::date FROM partitions_before('audit_log', $1)",
-    )
-    .bind(cut)
-    .fetch_all(pool)
-    .await?;
-    for month in months {
-        sqlx::query("SELECT audit_drop_month($1)")
-            .bind(month)
-            .execute(pool)
-            .await?;
-        tracing::info!(%month, until = %cut, "a month of the audit log went for its age");
-    }
-    Ok(())
 }
 
 /// Children who are registered, without an event since `since`. PostgreSQL must have been told of all until then: it

@@ -118,32 +118,34 @@ async fn alone(
 /// # Errors
 /// A store is out of reach.
 pub async fn clean_restored(stores: &Stores) -> Result<bool, Error> {
-    let pool = &stores.pool;
-    let client = &stores.clickhouse;
+    alone(&stores.pool, clean_older(stores)).await
+}
+
+/// Removes whom ClickHouse has of all that were erased since it was cleaned by its own account, and has it note that.
+async fn clean_older(stores: &Stores) -> Result<(), Error> {
+    let (pool, client) = (&stores.pool, &stores.clickhouse);
     let done: Option<i64> =
         sqlx::query_scalar("SELECT max(tombstone) FROM erasures WHERE state = 'done'")
             .fetch_one(pool)
             .await?;
-    let Some(done) = done else { return Ok(true) };
-    let clean = async {
-        let cleaned_to = clickhouse::cleaned_to(client).await?;
-        if cleaned_to >= done {
-            return Ok(());
-        }
-        let query = "SELECT kind, sha256 FROM tombstones WHERE number > $1 AND number <= $2";
-        let rows = sqlx::query_as(query).bind(cleaned_to).bind(done);
-        let hashes = Hashes::of(rows.fetch_all(pool).await?);
-        let rows = clickhouse::rows(client, &hashes.children).await?;
-        if rows > 0 {
-            tracing::warn!(
-                rows,
-                "ClickHouse was put back to a state from before children were erased; they are erased again"
-            );
-        }
+    let Some(done) = done else { return Ok(()) };
+    let cleaned_to = clickhouse::cleaned_to(client).await?;
+    if cleaned_to >= done {
+        return Ok(());
+    }
+    let query = "SELECT kind, sha256 FROM tombstones WHERE number > $1 AND number <= $2";
+    let tombstones = sqlx::query_as(query).bind(cleaned_to).bind(done);
+    let hashes = Hashes::of(tombstones.fetch_all(pool).await?);
+    let found = clickhouse::prove(client, &hashes).await?;
+    let rows: u64 = found.iter().map(|proof| proof.answer).sum();
+    if rows > 0 {
+        tracing::warn!(
+            rows,
+            "ClickHouse was put back to a state from before children were erased; they are erased again"
+        );
         clickhouse::remove(client, &hashes).await?;
-        clickhouse::set_cleaned_to(client, done).await
-    };
-    alone(pool, clean).await
+    }
+    clickhouse::set_cleaned_to(client, done).await
 }
 
 async fn round(stores: &Stores) -> Result<(), Error> {
@@ -172,7 +174,8 @@ async fn round(stores: &Stores) -> Result<(), Error> {
     for erasure in &open {
         finish(stores, erasure).await?;
     }
-    clickhouse::set_cleaned_to(&stores.clickhouse, newest).await?;
+    // Not just noted: a ClickHouse that was put back meanwhile may have others, who were erased before these.
+    clean_older(stores).await?;
     // The ids of what is done were in this table's file.
     postgres::rewrite(pool).await.map(drop)
 }

@@ -343,6 +343,15 @@ async fn what_a_backup_brings_back_is_erased_again() {
     assert_eq!(bed.rows().await, (2, 1, 12));
     assert!(clean_restored(&bed.stores).await.unwrap());
     assert_eq!(bed.rows().await, (2, 1, 4));
+    // Put back once more, and somebody else is erased before anybody looks: that hides nobody.
+    bed.put_back_clickhouse(parent, &children).await;
+    let (_, others) = bed.family(1).await;
+    let next = request(pool, Subject::Child(others[0]), "a test")
+        .await
+        .unwrap();
+    bed.finish(next.erasure_id).await;
+    work(&bed.stores).await.unwrap();
+    assert_eq!(bed.rows().await, (2, 1, 4));
     // And it knows that it is clean.
     assert!(clean_restored(&bed.stores).await.unwrap());
 
@@ -355,7 +364,7 @@ async fn what_a_backup_brings_back_is_erased_again() {
     ] {
         sqlx::query(statement).execute(pool).await.unwrap();
     }
-    assert_eq!(log::replay(pool, cluster).await.unwrap(), 3);
+    assert_eq!(log::replay(pool, cluster).await.unwrap(), 4);
     bed.finish(erased.erasure_id).await;
     assert_eq!(bed.rows().await, (2, 1, 4));
 }
