@@ -4,7 +4,7 @@ rivulet_telemetry::metrics! {
     roles "aggregate";
 
     /// Records of committed batches: counted into the rollups, a repeated event, quarantined, or dropped because the
-    /// child was erased
+    /// child was erased or the consent withdrawn (`revoked`)
     EVENTS: Counter["type", "outcome"] = "rivulet_aggregator_events_total", Count;
     /// Records in a committed transaction
     BATCH_RECORDS: Histogram = "rivulet_aggregator_batch_records", Count;

@@ -12,7 +12,10 @@ use rivulet_consumer::{
 };
 use rivulet_events::{ChildId, Identity, Record};
 use rivulet_quarantine::Share;
-use rivulet_registry::tombstones::Tombstones;
+use rivulet_registry::{
+    revocations::{Revocations, Taken},
+    tombstones::Tombstones,
+};
 
 use crate::rollup::Rollup;
 
@@ -58,19 +61,32 @@ pub(crate) struct Prepared {
     pub(crate) poison: Vec<Poison>,
     /// Part and record of each event that was dropped, because its child was erased.
     erased: Vec<(usize, usize)>,
+    /// The same, because the consent was withdrawn on which it had been taken.
+    revoked: Vec<(usize, usize)>,
 }
 
 impl Prepared {
     pub(crate) fn new(parts: Vec<Part>) -> Self {
+        Self::heeding(parts, &Revocations::default(), 0)
+    }
+
+    /// Without what was taken on consents that have been withdrawn, by withdrawals up to the number `to`.
+    fn heeding(parts: Vec<Part>, revocations: &Revocations, to: i64) -> Self {
         let mut received_at = vec![0; parts.len()];
-        let mut poison = Vec::new();
+        let (mut poison, mut revoked) = (Vec::new(), Vec::new());
         let mut decoded = Vec::with_capacity(parts.iter().map(|part| part.records.len()).sum());
         let mut events = Vec::with_capacity(decoded.capacity());
         for (part, of) in parts.iter().enumerate() {
             for (record, raw) in of.records.iter().enumerate() {
                 match Record::decode(of.event_type, &raw.payload) {
-                    Ok(event) => {
+                    Ok(mut event) => {
                         received_at[part] = received_at[part].max(event.received_at);
+                        let withdrawn = revocations.of(Taken::from(&event), to);
+                        if withdrawn.from_all {
+                            revoked.push((part, record));
+                            continue;
+                        }
+                        event.analytics &= !withdrawn.from_history;
                         let found = DistinctEvent {
                             identity: event.identity(),
                             seen_on: utc_day(event.received_at),
@@ -81,6 +97,9 @@ impl Prepared {
                         };
                         events.push((found, raw.offset, decoded.len()));
                         decoded.push(event);
+                    }
+                    Err(_) if revocations.any_in(&raw.payload, of.event_type, to) => {
+                        revoked.push((part, record));
                     }
                     Err(error) => poison.push(Poison {
                         part,
@@ -107,7 +126,40 @@ impl Prepared {
             poison,
             parts,
             erased: Vec::new(),
+            revoked,
         }
+    }
+
+    /// Takes out what was taken on consents that have been withdrawn, by withdrawals up to the number `to`. Where there is
+    /// something, the batch is prepared again: a copy of what goes may be on a consent that was given again. Most batches
+    /// have none of such a child.
+    pub(crate) fn revoke(&mut self, revocations: &Revocations, to: i64) {
+        if self.is_concerned_by(revocations, to) {
+            *self = Self::heeding(std::mem::take(&mut self.parts), revocations, to);
+        }
+    }
+
+    fn is_concerned_by(&self, revocations: &Revocations, to: i64) -> bool {
+        if revocations.is_empty() {
+            return false;
+        }
+        let raw = |part: usize, record: usize| {
+            let of = &self.parts[part];
+            (of.event_type, &*of.records[record].payload)
+        };
+        let mut events = self.events.iter();
+        events.any(|event| {
+            revocations.concern(event.child.uuid()) && {
+                let (event_type, payload) = raw(event.part, event.record);
+                Record::decode(event_type, payload).is_ok_and(|record| {
+                    let withdrawn = revocations.of(Taken::from(&record), to);
+                    withdrawn.from_all || withdrawn.from_history && record.analytics
+                })
+            }
+        }) || self.poison.iter().any(|poison| {
+            let (event_type, payload) = raw(poison.part, poison.record);
+            revocations.any_in(payload, event_type, to)
+        })
     }
 
     /// Takes out what is of children who were erased, by tombstones up to the number `to`.
@@ -157,7 +209,8 @@ impl Prepared {
         {
             let part = &self.parts[event.part];
             let payload = &part.records[event.record].payload;
-            if let Ok(record) = Record::decode(part.event_type, payload) {
+            if let Ok(mut record) = Record::decode(part.event_type, payload) {
+                record.analytics &= !event.withheld;
                 self.rollup.add(&record);
             }
         }
@@ -245,6 +298,11 @@ impl Prepared {
             let account = accounts.entry(key(*part, *record)).or_default();
             account.duplicates -= 1;
             account.erased += 1;
+        }
+        for (part, record) in &self.revoked {
+            let account = accounts.entry(key(*part, *record)).or_default();
+            account.duplicates -= 1;
+            account.revoked += 1;
         }
         accounts
     }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ahash::AHashMap;
 use chrono::NaiveDate;
 use rivulet_events::{
-    ChildId, Data, Interaction, InteractionAction, Message, Record, Role, Session, SessionAction,
-    data::Speech, sabotage::sabotaged,
+    ChildId, Data, EventType, Interaction, InteractionAction, Message, Record, Role, Session,
+    SessionAction, data::Speech, sabotage::sabotaged,
 };
 
 use crate::text_set::TextSet;
@@ -53,7 +53,7 @@ sums!(
         aha_moments, messages_filtered, tokens_used,
         speech_windows, speech_ms, child_words, adult_words, conversational_turns,
         child_vocalizations, utterances, new_words,
-        qualifying_events, withheld_events,
+        qualifying_events, withheld_events, speech_qualifying_events, speech_withheld_events,
     }
 );
 sums!(
@@ -104,6 +104,8 @@ pub struct Day {
     pub badges: TextSet,
     /// Of the first and of the last of its events.
     pub event_times: EventTimes,
+    /// The same without speech, which goes when the consent `audio` is withdrawn; `None` where there is nothing else.
+    pub other_times: Option<EventTimes>,
     /// By subject.
     pub learning: BTreeMap<Box<str>, Box<LearningSums>>,
 }
@@ -150,6 +152,9 @@ impl Rollup {
             .entry(record.local_date)
             .or_insert_with(|| Box::new(Day::new(event_times)));
         day.event_times.merge(event_times);
+        if record.event_type != EventType::Speech {
+            day.other_times = merged(day.other_times, Some(event_times));
+        }
         day.sums.events += 1;
         day.sums.withheld_events += withheld;
         match &record.data {
@@ -175,7 +180,10 @@ impl Rollup {
                         .message(message, record.event_time);
                 }
             }
-            Data::Speech(speech) => day.speech(speech),
+            Data::Speech(speech) => {
+                day.speech(speech);
+                day.sums.speech_withheld_events += withheld;
+            }
             Data::Session(session) => day.session(session),
         }
     }
@@ -259,6 +267,7 @@ impl Day {
             topics: TextSet::default(),
             badges: TextSet::default(),
             event_times,
+            other_times: None,
             learning: BTreeMap::new(),
         }
     }
@@ -315,7 +324,9 @@ impl Day {
         sums.child_vocalizations += i64::from(event.child_vocalizations);
         sums.utterances += i64::from(event.utterances);
         sums.new_words += i64::from(event.new_words);
-        sums.qualifying_events += i64::from(event.child_words > 0);
+        let qualifies = i64::from(event.child_words > 0);
+        sums.qualifying_events += qualifies;
+        sums.speech_qualifying_events += qualifies;
         self.max_unique_words = self
             .max_unique_words
             .max(Some(i64::from(event.unique_words)));
@@ -333,6 +344,7 @@ impl Day {
         self.topics.merge(other.topics);
         self.badges.merge(other.badges);
         self.event_times.merge(other.event_times);
+        self.other_times = merged(self.other_times, other.other_times);
         for (subject, sums) in other.learning {
             self.learning.entry(subject).or_default().merge(&sums);
         }
@@ -412,6 +424,14 @@ pub fn confidence_milli(confidence: f64) -> i64 {
         |place: usize| i64::from(fraction.as_bytes().get(place).map_or(0, |byte| byte - b'0'));
     let thousandths = digit(0) * 100 + digit(1) * 10 + digit(2);
     i64::from(whole == "1") * 1000 + thousandths + i64::from(digit(3) >= 5)
+}
+
+/// The times of both, as far as there are any.
+fn merged(a: Option<EventTimes>, b: Option<EventTimes>) -> Option<EventTimes> {
+    a.into_iter().chain(b).reduce(|mut a, b| {
+        a.merge(b);
+        a
+    })
 }
 
 /// The smaller of two times; for `Option`'s own order `None` would be the smallest.

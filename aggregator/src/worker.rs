@@ -210,6 +210,7 @@ impl Worker {
             count(kind, "duplicate", account.duplicates);
             count(kind, "quarantined", account.quarantined);
             count(kind, "erased", account.erased);
+            count(kind, "revoked", account.revoked);
         }
         let records: usize = batch.parts.iter().map(|part| part.records.len()).sum();
         BATCH_RECORDS.record(records as f64);

@@ -12,6 +12,7 @@ use rdkafka::{
 };
 use rivulet_events::{ChildId, EventType, Identity, Record};
 use rivulet_kafka::{Cluster, Context, REQUEST_TIMEOUT, incarnations};
+use rivulet_registry::revocations::Taken;
 use tokio::{
     sync::mpsc,
     task::{JoinHandle, spawn_blocking},
@@ -48,7 +49,7 @@ pub(crate) struct LoggedEvent {
     pub(crate) child: ChildId,
     pub(crate) identity: Identity,
     pub(crate) analytics: bool,
-    pub(crate) received_at: i64,
+    pub(crate) taken: Taken,
 }
 
 impl LoggedEvent {
@@ -59,7 +60,7 @@ impl LoggedEvent {
             child: record.child_id,
             identity: record.identity(),
             analytics: record.analytics,
-            received_at: record.received_at,
+            taken: Taken::from(&record),
         })
     }
 }

@@ -10,15 +10,15 @@ use std::{
 };
 
 use ahash::{AHashMap, AHashSet};
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::TryStreamExt as _;
 use rivulet_aggregator::{
     Rollup,
-    recompute::{Compared, Recompute, blames_rows, make_partitions},
+    recompute::{Compared, Difference, Recompute, blames_rows, make_partitions},
 };
 use rivulet_auditlog::{Action, Entry, record};
 use rivulet_events::{ChildId, DecodeError, EventType, Record, record::child_of};
-use rivulet_registry::tombstones;
+use rivulet_registry::{revocations, tombstones};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use tokio::io::AsyncBufReadExt as _;
@@ -174,8 +174,11 @@ async fn compare(stores: &Stores, children: &[ChildId], write: bool) -> Result<R
     let since: NaiveDate = sqlx::query_scalar(WHOLE_SINCE)
         .fetch_one(&stores.pool)
         .await?;
+    let began = sqlx::query_scalar("SELECT now()")
+        .fetch_one(&stores.pool)
+        .await?;
     let mut session = Recompute::begin(&stores.pool, COMPARE).await?;
-    let children = not_erased(session.connection(), children).await?;
+    let children = not_erased(session.connection(), children, began).await?;
     let recount = recount(stores, session.connection(), &children, since).await?;
     let mut found = Rebuilt {
         compared: session.compare(&recount.of, &recount.rollup, since).await?,
@@ -183,20 +186,25 @@ async fn compare(stores: &Stores, children: &[ChildId], write: bool) -> Result<R
         ..Rebuilt::default()
     };
     drop(session);
+    // A consent may have been withdrawn meanwhile.
+    let children = not_erased(&mut *stores.pool.acquire().await?, &children, began).await?;
+    found.compared.differences.retain(|difference| {
+        child_in(difference).is_none_or(|child| children.contains(&ChildId::new(child)))
+    });
     let differing: AHashSet<Uuid> = found
         .compared
         .differences
         .iter()
-        .filter_map(|difference| difference.key["child_id"].as_str()?.parse().ok())
+        .filter_map(child_in)
         .collect();
     if write && !differing.is_empty() {
         // They are recounted once more, and now nobody can write to their rows until it is done.
         let wrong: Vec<ChildId> = differing.into_iter().map(ChildId::new).collect();
         make_partitions(&stores.pool, &recount.rollup).await?;
         let mut session = Recompute::begin(&stores.pool, REPLACE).await?;
-        // What is erased now is deleted after this transaction.
+        // What is erased now, or withdrawn, is deleted after this transaction.
         tombstones::hold(session.connection()).await?;
-        let wrong = not_erased(session.connection(), &wrong).await?;
+        let wrong = not_erased(session.connection(), &wrong, began).await?;
         let recount = self::recount(stores, session.connection(), &wrong, since).await?;
         session.compare(&recount.of, &recount.rollup, since).await?;
         if !recount.of.is_empty() {
@@ -210,14 +218,22 @@ async fn compare(stores: &Stores, children: &[ChildId], write: bool) -> Result<R
     Ok(found)
 }
 
-/// Of who is being erased one store may have something that the other has not any more.
+fn child_in(difference: &Difference) -> Option<Uuid> {
+    difference.key["child_id"].as_str()?.parse().ok()
+}
+
+/// Of who is being erased, or of whom a consent was withdrawn, one store may have something that the other has not any
+/// more.
 async fn not_erased(
     conn: &mut PgConnection,
     children: &[ChildId],
+    since: DateTime<Utc>,
 ) -> Result<Vec<ChildId>, sqlx::Error> {
     let ids: Vec<Uuid> = children.iter().map(|child| child.uuid()).collect();
     let erased = tombstones::erased(conn, &ids).await?;
-    let is_left = |child: &&ChildId| !erased.contains(&child.uuid());
+    let unsettled = revocations::unsettled(conn, &ids, since).await?;
+    let is_left =
+        |child: &&ChildId| !erased.contains(&child.uuid()) && !unsettled.contains(&child.uuid());
     Ok(children.iter().filter(is_left).copied().collect())
 }
 

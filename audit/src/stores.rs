@@ -75,9 +75,10 @@ pub(crate) async fn books(pool: &PgPool, hours: std::ops::Range<i64>) -> Result<
         positions: positions(&mut tx).await?,
         ledger: AHashMap::new(),
     };
-    type LedgerRow = (String, String, i32, DateTime<Utc>, i64, i64, i64, i64, i64);
+    type LedgerRow = (String, String, i32, DateTime<Utc>, Vec<i64>);
     let rows: Vec<LedgerRow> = sqlx::query_as(
-        "SELECT consumer, topic, partition, hour, counted, duplicates, quarantined, withheld, erased
+        "SELECT consumer, topic, partition, hour,
+                ARRAY[counted, duplicates, quarantined, withheld, erased, revoked]
          FROM consumer_ledger JOIN kafka_positions
              USING (consumer, topic, partition, topic_incarnation)
          WHERE hour >= to_timestamp($1 * 3600) AND hour < to_timestamp($2 * 3600)",
@@ -86,15 +87,15 @@ pub(crate) async fn books(pool: &PgPool, hours: std::ops::Range<i64>) -> Result<
     .bind(hours.end)
     .fetch_all(&mut *tx)
     .await?;
-    for (consumer, topic, partition, hour, counted, duplicates, quarantined, withheld, erased) in
-        rows
-    {
+    for (consumer, topic, partition, hour, sums) in rows {
+        let sum = |at: usize| sums.get(at).map_or(0, |sum| sum.unsigned_abs());
         let account = Account {
-            counted: counted.unsigned_abs(),
-            duplicates: duplicates.unsigned_abs(),
-            quarantined: quarantined.unsigned_abs(),
-            withheld: withheld.unsigned_abs(),
-            erased: erased.unsigned_abs(),
+            counted: sum(0),
+            duplicates: sum(1),
+            quarantined: sum(2),
+            withheld: sum(3),
+            erased: sum(4),
+            revoked: sum(5),
         };
         let hour = hour.timestamp().div_euclid(3_600);
         books

@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use memchr::memmem;
 use rdkafka::Message as _;
 use rivulet_events::{ChildId, EventType};
-use rivulet_registry::tombstones;
+use rivulet_registry::{
+    revocations::{Revocations, Withdrawn},
+    tombstones,
+};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -57,6 +60,8 @@ pub enum RecordStatus {
     DuplicateOf(i64),
     /// Kept out of the history, because `analytics` was not granted for this copy or the first.
     Withheld,
+    /// A consent was withdrawn: it was not stored, or is not any more.
+    Withdrawn,
     /// Its child was erased: nothing of it is kept, whatever was stored before.
     Erased,
     /// Could not be processed. The text is what the quarantine says.
@@ -154,7 +159,7 @@ async fn judge(
             offset: found.offset,
             received_at: found
                 .event
-                .and_then(|event| DateTime::from_timestamp_millis(event.received_at)),
+                .and_then(|event| DateTime::from_timestamp_millis(event.taken.received_at)),
             rollups: if passed(ROLLUPS) {
                 in_rollups(stores, range, found, &traces[index].copies).await?
             } else {
@@ -189,6 +194,7 @@ async fn in_rollups(
         .find(|copy| copy.rollups == RecordStatus::Counted);
     Ok(match counted {
         _ if is_erased(stores, event.child).await? => RecordStatus::Erased,
+        _ if withdrawn(stores, event).await?.from_all => RecordStatus::Withdrawn,
         _ if !uncounted.is_empty() => RecordStatus::Unaccounted,
         None => RecordStatus::Counted,
         Some(copy) => RecordStatus::DuplicateOf(copy.offset),
@@ -219,11 +225,21 @@ async fn in_history(
     if is_erased(stores, event.child).await? {
         return Ok(RecordStatus::Erased);
     }
+    if withdrawn(stores, event).await?.from_history {
+        return Ok(RecordStatus::Withdrawn);
+    }
     let withheld = stores::withheld(&stores.pool, range, &[(event.child, event.identity)]).await?;
     if !event.analytics || !withheld.is_empty() {
         return Ok(RecordStatus::Withheld);
     }
     Ok(RecordStatus::Unaccounted)
+}
+
+async fn withdrawn(stores: &Stores, event: LoggedEvent) -> Result<Withdrawn, Error> {
+    let mut revocations = Revocations::default();
+    let conn = &mut *stores.pool.acquire().await?;
+    revocations.read_all(conn).await?;
+    Ok(revocations.of(event.taken, i64::MAX))
 }
 
 async fn is_erased(stores: &Stores, child: ChildId) -> Result<bool, Error> {

@@ -7,7 +7,10 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rdkafka::Message as _;
 use rivulet_consumer::ledger;
 use rivulet_events::ChildId;
-use rivulet_registry::tombstones;
+use rivulet_registry::{
+    revocations::{self, Revocations, Withdrawn},
+    tombstones,
+};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -106,6 +109,8 @@ pub struct Side {
     pub withheld: u64,
     /// By its books: dropped, because the child was erased.
     pub erased: u64,
+    /// By its books: dropped, because the consent was withdrawn on which it had been taken.
+    pub revoked: u64,
     /// Records that it has not come to yet.
     pub waiting: u64,
     /// Records that it passed and that are nowhere, or where they should not be; and records by
@@ -121,6 +126,7 @@ impl std::iter::Sum for Side {
             quarantined: sum.quarantined + side.quarantined,
             withheld: sum.withheld + side.withheld,
             erased: sum.erased + side.erased,
+            revoked: sum.revoked + side.revoked,
             waiting: sum.waiting + side.waiting,
             unaccounted: sum.unaccounted + side.unaccounted,
         })
@@ -145,6 +151,8 @@ pub struct Finding {
     /// What is wrong, for a person.
     pub problem: String,
 }
+
+const WITHDRAWN: &str = "is in ClickHouse, though the consent was withdrawn";
 
 /// What is compared of a record.
 struct Seen {
@@ -188,6 +196,9 @@ struct Audit<'a> {
     hours: Range<i64>,
     /// The rows of each range that ClickHouse has.
     stored: Vec<Offsets>,
+    /// Consents that were withdrawn, and when that was first looked at.
+    revocations: Revocations,
+    began: DateTime<Utc>,
     /// By range and hour.
     rows: BTreeMap<(usize, i64), Counts>,
     findings: Vec<Finding>,
@@ -210,6 +221,13 @@ impl<'a> Audit<'a> {
         ranges: &'a [OffsetRange],
         hours: Range<i64>,
     ) -> Result<Self, Error> {
+        let began = sqlx::query_scalar("SELECT now()")
+            .fetch_one(&stores.pool)
+            .await?;
+        let mut revocations = Revocations::default();
+        revocations
+            .read_all(&mut *stores.pool.acquire().await?)
+            .await?;
         let mut stored = Vec::new();
         for range in ranges {
             stored.push(stores::stored_offsets(&stores.clickhouse, range).await?);
@@ -236,6 +254,8 @@ impl<'a> Audit<'a> {
             ranges,
             hours,
             stored,
+            revocations,
+            began,
             rows: BTreeMap::new(),
             findings: Vec::new(),
             notes,
@@ -301,6 +321,9 @@ impl<'a> Audit<'a> {
                 Some(event) if !event.analytics && has_row => {
                     suspects.push((seen, "is in ClickHouse, though `analytics` was not granted"));
                 }
+                Some(event) if has_row && self.withdrawn(event).from_history => {
+                    suspects.push((seen, WITHDRAWN));
+                }
                 None => suspects.push((seen, "cannot be read and is not in quarantine")),
                 Some(_) => {}
             }
@@ -344,15 +367,24 @@ impl<'a> Audit<'a> {
         children.dedup();
         let mut conn = self.stores.pool.acquire().await?;
         let erased = tombstones::erased(&mut conn, &children).await?;
+        // What was on its way when a consent was withdrawn, and what was stored on it until then.
+        self.revocations.read_all(&mut conn).await?;
+        let unsettled = revocations::unsettled(&mut conn, &children, self.began).await?;
         // There are two in the pool, and the next question needs one.
         drop(conn);
         let offsets: Vec<i64> = suspects.iter().map(|(seen, _)| seen.offset).collect();
         let excused = stores::quarantined(&self.stores.pool, consumer.name(), of, &offsets).await?;
         for (seen, problem) in suspects {
-            let is_erased = seen
-                .event
-                .is_some_and(|event| erased.contains(&event.child.uuid()));
-            if is_erased || excused.contains_key(&seen.offset) {
+            let is_gone = seen.event.is_some_and(|event| {
+                let withdrawn = self.withdrawn(event);
+                erased.contains(&event.child.uuid())
+                    || match (problem, consumer) {
+                        (WITHDRAWN, _) => unsettled.contains(&event.child.uuid()),
+                        (_, Consumer::Rollups) => withdrawn.from_all,
+                        (_, Consumer::History) => withdrawn.from_history,
+                    }
+            });
+            if is_gone || excused.contains_key(&seen.offset) {
                 continue;
             }
             let counts = self.rows.entry((range, seen.hour)).or_default();
@@ -370,6 +402,10 @@ impl<'a> Audit<'a> {
             }
         }
         Ok(())
+    }
+
+    fn withdrawn(&self, event: LoggedEvent) -> Withdrawn {
+        self.revocations.of(event.taken, i64::MAX)
     }
 
     fn report(mut self) -> Report {
@@ -425,10 +461,11 @@ impl<'a> Audit<'a> {
             quarantined: account.quarantined,
             withheld: account.withheld,
             erased: account.erased,
+            revoked: account.revoked,
             waiting: *counts.waiting.of(consumer),
             unaccounted: *counts.unaccounted.of(consumer),
         };
-        let booked = account.counted + account.duplicates + account.quarantined + account.erased;
+        let booked = account.records();
         let passed = counts.records - side.waiting;
         let is_open = self.books.position(consumer.name(), range).is_some();
         if !counts.partial && booked != passed && is_open {

@@ -48,6 +48,8 @@ actions! {
     Export = "export",
     /// Requested an erasure.
     Erase = "erase",
+    /// Erased what was stored on a consent that was withdrawn; `details.consent` says on which.
+    ConsentErased = "consent.erased",
     /// Ended the wait of erasures for a spill.
     EraseWithoutSpill = "erase.without_spill",
     /// Put quarantined records into their topic again.

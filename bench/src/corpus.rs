@@ -158,6 +158,7 @@ fn registration(author: &mut Author) -> Result<Registration> {
         analytics: true,
         coppa_version: None,
         audio_version: None,
+        consent_epoch: 0,
     })
 }
 

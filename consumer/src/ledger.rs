@@ -23,6 +23,16 @@ pub struct Account {
     pub withheld: u64,
     /// Dropped, because their child was erased.
     pub erased: u64,
+    /// Dropped, because the consent was withdrawn on which they had been taken.
+    pub revoked: u64,
+}
+
+impl Account {
+    /// Records that it is of.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.counted + self.duplicates + self.quarantined + self.erased + self.revoked
+    }
 }
 
 /// The hour of a Kafka timestamp in Unix milliseconds, in hours since 1970; 0 where there is none.
@@ -45,17 +55,19 @@ pub async fn add<'a, 'e: 'a>(
     sqlx::query(
         "INSERT INTO consumer_ledger AS l
              (consumer, topic, partition, topic_incarnation, hour,
-              counted, duplicates, quarantined, withheld, erased)
-         SELECT $1, topic, partition, incarnation, to_timestamp(hour * 3600), c, d, q, w, x
+              counted, duplicates, quarantined, withheld, erased, revoked)
+         SELECT $1, topic, partition, incarnation, to_timestamp(hour * 3600), c, d, q, w, x, r
          FROM unnest($2::text[], $3::int[], $4::text[], $5::bigint[],
-                     $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])
-             AS e (topic, partition, incarnation, hour, c, d, q, w, x)
+                     $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[],
+                     $11::bigint[])
+             AS e (topic, partition, incarnation, hour, c, d, q, w, x, r)
          ON CONFLICT (consumer, topic, partition, topic_incarnation, hour) DO UPDATE
          SET counted = l.counted + excluded.counted,
              duplicates = l.duplicates + excluded.duplicates,
              quarantined = l.quarantined + excluded.quarantined,
              withheld = l.withheld + excluded.withheld,
-             erased = l.erased + excluded.erased",
+             erased = l.erased + excluded.erased,
+             revoked = l.revoked + excluded.revoked",
     )
     .bind(consumer)
     .bind(entries.iter().map(|entry| entry.0.topic).bind_iter())
@@ -67,6 +79,7 @@ pub async fn add<'a, 'e: 'a>(
     .bind(column(|account| account.quarantined).bind_iter())
     .bind(column(|account| account.withheld).bind_iter())
     .bind(column(|account| account.erased).bind_iter())
+    .bind(column(|account| account.revoked).bind_iter())
     .execute(conn)
     .await
     .map(drop)

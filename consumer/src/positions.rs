@@ -23,6 +23,16 @@ pub struct Advance<'a> {
     pub received_at: i64,
 }
 
+/// What a transaction that stores something must heed: the numbers of the newest tombstone
+/// (`rivulet_registry::tombstones`) and of the newest withdrawal of a consent (`rivulet_registry::revocations`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heed {
+    /// 0 where nobody was erased.
+    pub tombstone: i64,
+    /// 0 where none was withdrawn.
+    pub revocation: i64,
+}
+
 /// Why positions did not move. The transaction must be rolled back either way.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,7 +67,7 @@ macro_rules! compare_and_set {
             WHERE p.consumer = $1 AND p.topic = held.topic AND p.partition = held.partition
                 AND p.topic_incarnation = held.incarnation AND p.next_offset = held.expected AND ",
             $only_if,
-            " RETURNING p.topic, p.partition, (SELECT coalesce(max(number), 0) FROM tombstones)"
+            " RETURNING p.topic, p.partition, (SELECT coalesce(max(number), 0) FROM tombstones), (SELECT number FROM revocation_state)"
         )
     };
 }
@@ -69,18 +79,20 @@ const ADVANCE: &str = compare_and_set!(
     only_if: "p.pending_end IS NULL"
 );
 const BEGIN_RANGE: &str = compare_and_set!(
-    set: "pending_end = held.next, pending_tombstone = (SELECT coalesce(max(number), 0) FROM tombstones)",
+    set: "pending_end = held.next, pending_tombstone = (SELECT coalesce(max(number), 0) FROM tombstones),
+          pending_revocation = (SELECT number FROM revocation_state)",
     only_if: "p.pending_end IS NULL"
 );
 const FINISH_RANGE: &str = compare_and_set!(
-    set: "next_offset = held.next, pending_end = NULL, pending_tombstone = NULL, consumed_until = greatest(p.consumed_until, held.until),
+    set: "next_offset = held.next, pending_end = NULL, pending_tombstone = NULL, pending_revocation = NULL,
+          consumed_until = greatest(p.consumed_until, held.until),
           ledger_to = held.next,
           ledger_from = CASE p.ledger_to WHEN held.expected THEN p.ledger_from ELSE held.expected END",
     only_if: "p.pending_end = held.next"
 );
 
-/// Moves every part's position from `expected` to `next`: all of them, or it is an error. Returns the number of the
-/// newest tombstone (`rivulet_registry::tombstones`), which a transaction that holds must heed.
+/// Moves every part's position from `expected` to `next`: all of them, or it is an error. Returns what a transaction that
+/// holds (`rivulet_registry::tombstones`) must heed.
 ///
 /// # Errors
 /// [`Error::Fenced`] names the partitions that were not where they should be.
@@ -88,14 +100,13 @@ pub async fn advance(
     conn: &mut PgConnection,
     consumer: &str,
     parts: &[Advance<'_>],
-) -> Result<i64, Error> {
+) -> Result<Heed, Error> {
     compare_and_set(conn, ADVANCE, consumer, parts).await
 }
 
 /// Before records go to a store outside of this database: notes that `[expected, next)` of each
 /// part is on its way. Until [`finish_range`], a consumer that opens the partition gets exactly these
-/// records again, as a part with `pending_end`. Returns the number of the newest
-/// tombstone (`rivulet_registry::tombstones`): whose events are not to be in the block, now and whenever it is formed again.
+/// records again, as a part with `pending_end`. Returns by what the block is to be formed, now and whenever it is formed again.
 ///
 /// # Errors
 /// [`Error::Fenced`] names the partitions that were elsewhere, or had a range begun already.
@@ -103,11 +114,11 @@ pub async fn begin_range(
     conn: &mut PgConnection,
     consumer: &str,
     parts: &[Advance<'_>],
-) -> Result<i64, Error> {
+) -> Result<Heed, Error> {
     compare_and_set(conn, BEGIN_RANGE, consumer, parts).await
 }
 
-/// The number that [`begin_range`] returned for this range, which was begun before.
+/// What [`begin_range`] returned for this range, which was begun before.
 ///
 /// # Errors
 /// [`Error::Fenced`] where no such range was begun.
@@ -115,10 +126,10 @@ pub async fn begun_range(
     conn: &mut PgConnection,
     consumer: &str,
     part: &Advance<'_>,
-) -> Result<i64, Error> {
-    let begun: Option<i64> = sqlx::query_scalar(
-        // A range that a release before tombstones has begun was formed with everybody.
-        "SELECT coalesce(pending_tombstone, 0) FROM kafka_positions
+) -> Result<Heed, Error> {
+    let begun: Option<(i64, i64)> = sqlx::query_as(
+        // A range that a release before these has begun was formed with everybody.
+        "SELECT coalesce(pending_tombstone, 0), coalesce(pending_revocation, 0) FROM kafka_positions
          WHERE consumer = $1 AND topic = $2 AND partition = $3 AND topic_incarnation = $4
            AND next_offset = $5 AND pending_end = $6",
     )
@@ -130,7 +141,11 @@ pub async fn begun_range(
     .bind(part.next)
     .fetch_optional(conn)
     .await?;
-    begun.ok_or_else(|| Error::Fenced(vec![(part.topic.to_owned(), part.partition)]))
+    let heed = begun.map(|(tombstone, revocation)| Heed {
+        tombstone,
+        revocation,
+    });
+    heed.ok_or_else(|| Error::Fenced(vec![(part.topic.to_owned(), part.partition)]))
 }
 
 /// After the store has them: moves each part's position over the range that was begun.
@@ -168,14 +183,14 @@ async fn compare_and_set(
     statement: &'static str,
     consumer: &str,
     parts: &[Advance<'_>],
-) -> Result<i64, Error> {
+) -> Result<Heed, Error> {
     let statement = if sabotaged("compare-and-set") {
         let blind = statement.replace("p.next_offset = held.expected", "true");
         AssertSqlSafe(blind).into_sql_str()
     } else {
         statement.into_sql_str()
     };
-    let moved: Vec<((String, i32), i64)> = sqlx::query(statement)
+    let moved: Vec<((String, i32), Heed)> = sqlx::query(statement)
         .bind(consumer)
         .bind(column(parts, |part| part.topic))
         .bind(column(parts, |part| part.partition))
@@ -183,7 +198,13 @@ async fn compare_and_set(
         .bind(column(parts, |part| part.expected))
         .bind(column(parts, |part| part.next))
         .bind(column(parts, |part| part.received_at))
-        .try_map(|row: PgRow| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)))
+        .try_map(|row: PgRow| {
+            let heed = Heed {
+                tombstone: row.try_get(2)?,
+                revocation: row.try_get(3)?,
+            };
+            Ok(((row.try_get(0)?, row.try_get(1)?), heed))
+        })
         .fetch_all(conn)
         .await?;
     let fenced: Vec<_> = parts
@@ -191,10 +212,13 @@ async fn compare_and_set(
         .map(|part| (part.topic.to_owned(), part.partition))
         .filter(|key| !moved.iter().any(|(moved, _)| moved == key))
         .collect();
-    if fenced.is_empty() {
-        Ok(moved.first().map_or(0, |(_, tombstone)| *tombstone))
-    } else {
-        Err(Error::Fenced(fenced))
+    match moved.first() {
+        _ if !fenced.is_empty() => Err(Error::Fenced(fenced)),
+        Some((_, heed)) => Ok(*heed),
+        None => Ok(Heed {
+            tombstone: 0,
+            revocation: 0,
+        }),
     }
 }
 

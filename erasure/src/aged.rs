@@ -82,8 +82,8 @@ pub async fn expire(
 }
 
 /// The evidence of the consents of families that were deleted so long ago, which may go only while the parent is there;
-/// the families; and single children.
-const FAMILIES: [&str; 3] = [
+/// the families; single children; and withdrawals, of children who are gone or that ended so long ago.
+const FAMILIES: [&str; 4] = [
     "DELETE FROM consent_changes WHERE ctid = ANY (ARRAY(
          SELECT c.ctid FROM consent_changes c JOIN parents p ON p.id = c.parent_id
          WHERE p.deleted_at < $1 LIMIT $2))",
@@ -99,6 +99,10 @@ const FAMILIES: [&str; 3] = [
          SELECT id FROM children WHERE deleted_at < $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
      )
      DELETE FROM children USING old WHERE children.id = old.id",
+    "DELETE FROM revocations WHERE ctid = ANY (ARRAY(
+         SELECT r.ctid FROM revocations r
+         WHERE r.granted_at < $1 OR NOT EXISTS (SELECT FROM children c WHERE c.id = r.child_id)
+         ORDER BY r.id LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];
 
 const ERASURES: [&str; 1] = ["WITH old AS (

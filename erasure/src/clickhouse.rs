@@ -2,7 +2,7 @@
 //!
 //! Subjects are named by their hashes, so that no mutation's text, which ClickHouse keeps in a file, names them by id.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use clickhouse::Client;
 
@@ -109,18 +109,78 @@ pub(crate) async fn rows(client: &Client, children: &[[u8; 32]]) -> Result<u64, 
     Ok(rows)
 }
 
-/// Up to which tombstone it was cleaned, as it remembers itself.
-pub(crate) async fn cleaned_to(client: &Client) -> Result<i64, Error> {
-    Ok(client
-        .query_raw("SELECT max(tombstone) FROM erased_to")
-        .fetch_one()
-        .await?)
+/// Up to which tombstone, and which withdrawal of a consent, it was cleaned, as it remembers itself.
+pub(crate) struct CleanedTo {
+    pub(crate) tombstone: i64,
+    pub(crate) revocation: i64,
 }
 
-/// Has it remember that.
-pub(crate) async fn set_cleaned_to(client: &Client, tombstone: i64) -> Result<(), Error> {
-    let insert = format!("INSERT INTO erased_to (tombstone) VALUES ({tombstone})");
+/// What it remembers.
+pub(crate) async fn cleaned_to(client: &Client) -> Result<CleanedTo, Error> {
+    let query = "SELECT max(tombstone), max(revocation) FROM erased_to";
+    let (tombstone, revocation) = client.query_raw(query).fetch_one().await?;
+    Ok(CleanedTo {
+        tombstone,
+        revocation,
+    })
+}
+
+/// Has it remember that, or more where it does.
+pub(crate) async fn set_cleaned_to(
+    client: &Client,
+    tombstone: i64,
+    revocation: i64,
+) -> Result<(), Error> {
+    let insert = format!(
+        "INSERT INTO erased_to (tombstone, revocation)
+         SELECT greatest(max(tombstone), {tombstone}), greatest(max(revocation), {revocation}) FROM erased_to"
+    );
     Ok(client.query_raw(&insert).execute().await?)
+}
+
+/// What goes of children of whom a consent was withdrawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Withdrawn {
+    /// Only speech.
+    pub(crate) speech: bool,
+    /// Only what was received before this time, Unix milliseconds.
+    pub(crate) before: Option<i64>,
+}
+
+/// Removes the events that are withdrawn, and counts the days of their children anew. Returns how many events there were.
+/// Their parts go from the disk when ClickHouse looks for such.
+pub(crate) async fn remove_withdrawn(
+    client: &Client,
+    withdrawn: &BTreeMap<Withdrawn, Vec<[u8; 32]>>,
+) -> Result<u64, Error> {
+    let mut removed = 0;
+    for (what, children) in withdrawn {
+        for children in children.chunks(HASHES) {
+            let mut rows = is_one_of("child_id", &list(children));
+            if what.speech {
+                rows += " AND event_type = 'speech'";
+            }
+            if let Some(before) = what.before {
+                rows = format!("{rows} AND received_at < fromUnixTimestamp64Milli({before})");
+            }
+            removed += mutate(client, "events", "DELETE", &rows).await?;
+        }
+    }
+    // As above: no count of days that began before may be written after this.
+    refreshes_end(client).await?;
+    let mut children: Vec<_> = withdrawn.values().flatten().copied().collect();
+    children.sort_unstable();
+    children.dedup();
+    for children in children.chunks(HASHES) {
+        let theirs = is_one_of("child_id", &list(children));
+        mutate(client, "child_day_rollup", "DELETE", &theirs).await?;
+        let recount = format!(
+            "INSERT INTO child_day_rollup SELECT *, now64(6, 'UTC') AS recounted_at
+             FROM child_days_recounted(since = '2000-01-01') WHERE {theirs}"
+        );
+        client.query_raw(&recount).execute().await?;
+    }
+    Ok(removed)
 }
 
 async fn count(client: &Client, query: &str) -> Result<u64, Error> {
@@ -136,12 +196,12 @@ fn list(hashes: &[[u8; 32]]) -> String {
     hashes.iter().map(quoted).collect::<Vec<_>>().join(",")
 }
 
-/// Runs a mutation of these rows to its end, if there are any: a step that is repeated after a crash finds none. Not
+/// Runs a mutation of these rows to its end, if there are any, and returns how many there were: a step that is repeated after a crash finds none. Not
 /// `mutations_sync`: a connection may end before a large one does.
-async fn mutate(client: &Client, table: &str, command: &str, rows: &str) -> Result<(), Error> {
+async fn mutate(client: &Client, table: &str, command: &str, rows: &str) -> Result<u64, Error> {
     let found = count(client, &format!("SELECT count() FROM {table} WHERE {rows}")).await?;
     if found == 0 {
-        return Ok(());
+        return Ok(0);
     }
     client
         .query_raw(&format!("ALTER TABLE {table} {command} WHERE {rows}"))
@@ -157,7 +217,7 @@ async fn mutate(client: &Client, table: &str, command: &str, rows: &str) -> Resu
             .fetch_one()
             .await?;
         if open == 0 {
-            return Ok(());
+            return Ok(found);
         }
         if !failure.is_empty() {
             return Err(Error::Mutation(failure));

@@ -25,6 +25,7 @@ pub mod log;
 mod metrics;
 mod postgres;
 mod request;
+mod revoked;
 mod status;
 mod told;
 mod work;
@@ -32,7 +33,7 @@ mod work;
 pub use metrics::METRICS;
 pub use request::{NotErased, Requested, Subject, request, request_any};
 pub use status::{Status, StoreStatus, status};
-pub use work::{carry_on, clean_restored, without_spill, work};
+pub use work::{carry_on, clean_restored, erase_withdrawn, without_spill, work};
 
 /// The stores that an erasure cleans.
 #[derive(Clone)]

@@ -9,12 +9,13 @@ use uuid::Uuid;
 use crate::{Error, certificate::Proof, told};
 
 /// Each table with rows of a child, and the column with its id.
-const OF_CHILDREN: [(&str, &str); 6] = [
+const OF_CHILDREN: [(&str, &str); 7] = [
     ("daily_child_metrics", "child_id"),
     ("learning_analytics", "child_id"),
     ("topic_progress", "child_id"),
     ("streaks", "child_id"),
     ("withheld_seen", "child_id"),
+    ("revocations", "child_id"),
     ("children", "id"),
 ];
 
@@ -106,9 +107,26 @@ pub(crate) async fn remove_quarantined(
     sqlx::query("SET LOCAL statement_timeout = 0")
         .execute(&mut *conn)
         .await?;
-    let rows = sqlx::query(AssertSqlSafe(format!(
+    let by = format!("erasure {erasure}");
+    let rows = drop_quarantined(conn, &subjects.all(), "true", &by).await?;
+    if rows > 0 {
+        rewrite_later(conn, "quarantine").await?;
+    }
+    let removed = BTreeMap::from([("quarantine", rows.cast_signed())]);
+    account(conn, erasure, "quarantine", &removed, Vec::new()).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Takes out of quarantine, of the records that `which` says, those that name these ids. Returns how many.
+pub(crate) async fn drop_quarantined(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+    which: &'static str,
+    by: &str,
+) -> Result<u64, Error> {
+    let done = sqlx::query(AssertSqlSafe(format!(
         "WITH gone AS (
-             DELETE FROM quarantine WHERE {NAMES_SUBJECT} RETURNING *
+             DELETE FROM quarantine WHERE {which} AND {NAMES_SUBJECT} RETURNING *
          )
          INSERT INTO quarantine_actions
              (consumer, topic, partition, kafka_offset, topic_incarnation, code, action, acted_by)
@@ -117,17 +135,11 @@ pub(crate) async fn remove_quarantined(
          SET code = excluded.code, action = excluded.action, acted_by = excluded.acted_by,
              acted_at = excluded.acted_at"
     )))
-    .bind(subjects.all())
-    .bind(format!("erasure {erasure}"))
-    .execute(&mut *conn)
-    .await?
-    .rows_affected();
-    if rows > 0 {
-        rewrite_later(conn, "quarantine").await?;
-    }
-    let removed = BTreeMap::from([("quarantine", rows.cast_signed())]);
-    account(conn, erasure, "quarantine", &removed, Vec::new()).await?;
-    Ok(transaction.commit().await?)
+    .bind(ids)
+    .bind(by)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// A record that cannot be read is searched for ids: whatever looks like one is compared.

@@ -2,43 +2,24 @@
 
 use std::time::Duration;
 
-use rivulet_registry::tombstones::LOCK;
 use sqlx::PgPool;
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Waits for the end of every transaction that held ([`rivulet_registry::tombstones::hold`]) when this began: those that
-/// begin later see what is committed now. They last for seconds at most, and nobody waits for this.
-pub(crate) async fn transactions(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut left = holders(pool).await?;
-    while !left.is_empty() {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let now = holders(pool).await?;
-        left.retain(|holder| now.contains(holder));
-    }
-    Ok(())
-}
-
-async fn holders(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT virtualtransaction FROM pg_locks
-         WHERE locktype = 'advisory' AND mode = 'ShareLock' AND objsubid = 1
-           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-           AND classid::bigint = $1::bigint >> 32 AND objid::bigint = $1::bigint & 4294967295",
-    )
-    .bind(LOCK)
-    .fetch_all(pool)
-    .await
-}
-
-/// The partitions with a block of the sink that was formed before this tombstone and may still be on its way. Once there
-/// is none there will be none: what is formed later heeds it.
-pub(crate) async fn blocks(pool: &PgPool, tombstone: i64) -> Result<Vec<String>, sqlx::Error> {
+/// The partitions with a block of the sink that was formed before this tombstone and this withdrawal of a consent, and may
+/// still be on its way. Once there is none there will be none: what is formed later heeds them.
+pub(crate) async fn blocks(
+    pool: &PgPool,
+    tombstone: i64,
+    revocation: i64,
+) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT topic || '[' || partition || ']' FROM kafka_positions
-         WHERE pending_end IS NOT NULL AND coalesce(pending_tombstone, 0) < $1 ORDER BY 1",
+         WHERE pending_end IS NOT NULL
+           AND (coalesce(pending_tombstone, 0) < $1 OR coalesce(pending_revocation, 0) < $2) ORDER BY 1",
     )
     .bind(tombstone)
+    .bind(revocation)
     .fetch_all(pool)
     .await
 }

@@ -7,6 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use rivulet_auditlog::{Action, Entry, record};
+use rivulet_registry::tombstones::holders_end;
 use sqlx::{Connection as _, PgPool};
 use uuid::Uuid;
 
@@ -15,7 +16,7 @@ use crate::{
     clickhouse::{self, Hashes},
     kafka, log, metrics,
     postgres::{self, Subjects},
-    told,
+    revoked, told,
 };
 
 /// How often it is looked whether there is something to do.
@@ -23,6 +24,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Erasures that are carried on together: their subjects go in one mutation.
 const TOGETHER: i64 = 100;
+
+/// How many times as long as a round takes the next one waits that takes withdrawn consents out of the history: each looks
+/// through all of it, for however few children, and others want the machine too.
+const REST: u32 = 10;
 
 /// How often it is looked whether ClickHouse was put back to a state from before an erasure.
 const CHECK_CLICKHOUSE_EVERY: Duration = Duration::from_secs(60);
@@ -40,10 +45,23 @@ struct Open {
 pub async fn carry_on(stores: Stores) -> Infallible {
     let mut told = false;
     let mut checked: Option<Instant> = None;
+    let mut rest_until = Instant::now();
     loop {
         let is_due = checked.is_none_or(|at| at.elapsed() > CHECK_CLICKHOUSE_EVERY);
         let worked = match work(&stores).await {
             Ok(_) if is_due => clean_restored(&stores).await,
+            worked => worked,
+        };
+        let worked = match worked {
+            Ok(_) => {
+                let began = Instant::now();
+                let rests = rest_until > began;
+                let worked = erase_withdrawn(&stores, !rests).await;
+                if !rests {
+                    rest_until = Instant::now() + began.elapsed() * REST;
+                }
+                worked
+            }
             worked => worked,
         };
         match worked {
@@ -66,10 +84,13 @@ pub async fn carry_on(stores: Stores) -> Infallible {
     }
 }
 
-/// Age of the oldest erasure that is not done, seconds.
+/// Age of the oldest that is not done, seconds: of erasures, and of withdrawn consents whose events are to go.
 async fn oldest(pool: &PgPool) -> Result<f64, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT coalesce(extract(epoch FROM now() - min(requested_at)), 0)::float8 FROM erasures WHERE state <> 'done'",
+        "SELECT coalesce(extract(epoch FROM now() - least(
+             (SELECT min(requested_at) FROM erasures WHERE state <> 'done'),
+             (SELECT min(revoked_at) FROM revocations WHERE erases AND (postgres_at IS NULL OR clickhouse_at IS NULL))
+         )), 0)::float8",
     )
     .fetch_one(pool)
     .await
@@ -121,15 +142,42 @@ pub async fn clean_restored(stores: &Stores) -> Result<bool, Error> {
     alone(&stores.pool, clean_older(stores)).await
 }
 
-/// Removes whom ClickHouse has of all that were erased since it was cleaned by its own account, and has it note that.
+/// Takes out of the rollups what was stored on consents that have been withdrawn, and with `history` out of the history.
+/// Returns `false` if another process is at it.
+///
+/// # Errors
+/// A store is out of reach.
+pub async fn erase_withdrawn(stores: &Stores, history: bool) -> Result<bool, Error> {
+    let is_due: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM revocations WHERE erases AND (postgres_at IS NULL OR clickhouse_at IS NULL))",
+    )
+    .fetch_one(&stores.pool)
+    .await?;
+    let work = async {
+        revoked::settle_rollups(&stores.pool).await?;
+        if history {
+            revoked::clean_history(stores).await?;
+        }
+        Ok(())
+    };
+    if is_due {
+        alone(&stores.pool, work).await
+    } else {
+        Ok(true)
+    }
+}
+
+/// Removes whom ClickHouse has of all that were erased since it was cleaned by its own account, and has it note that. The
+/// same of consents that were withdrawn.
 async fn clean_older(stores: &Stores) -> Result<(), Error> {
     let (pool, client) = (&stores.pool, &stores.clickhouse);
+    revoked::clean_restored(stores).await?;
     let done: Option<i64> =
         sqlx::query_scalar("SELECT max(tombstone) FROM erasures WHERE state = 'done'")
             .fetch_one(pool)
             .await?;
     let Some(done) = done else { return Ok(()) };
-    let cleaned_to = clickhouse::cleaned_to(client).await?;
+    let cleaned_to = clickhouse::cleaned_to(client).await?.tombstone;
     if cleaned_to >= done {
         return Ok(());
     }
@@ -145,7 +193,7 @@ async fn clean_older(stores: &Stores) -> Result<(), Error> {
         );
         clickhouse::remove(client, &hashes).await?;
     }
-    clickhouse::set_cleaned_to(client, done).await
+    clickhouse::set_cleaned_to(client, done, 0).await
 }
 
 async fn round(stores: &Stores) -> Result<(), Error> {
@@ -218,8 +266,8 @@ async fn tell(pool: &PgPool, open: &[Open], newest: i64) -> Result<bool, Error> 
     if is_told {
         return Ok(true);
     }
-    told::transactions(pool).await?;
-    let blocks = told::blocks(pool, newest).await?;
+    holders_end(pool).await?;
+    let blocks = told::blocks(pool, newest, 0).await?;
     if !blocks.is_empty() {
         let why = format!(
             "the sink to bring blocks of {} to their end, which it began before; it must be running",

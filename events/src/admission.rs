@@ -32,6 +32,8 @@ pub struct Registration {
     pub coppa_version: Option<ConsentVersion>,
     /// The version of the consent `audio`, if one was declared.
     pub audio_version: Option<ConsentVersion>,
+    /// How often a consent was given again after it had been withdrawn.
+    pub consent_epoch: i64,
 }
 
 impl Registration {
@@ -48,6 +50,7 @@ impl Registration {
             analytics: false,
             coppa_version: None,
             audio_version: None,
+            consent_epoch: 0,
         }
     }
 

@@ -88,6 +88,7 @@ impl<'a> Admitted<'_, 'a> {
             local_date: utc(event_time).with_timezone(&who.timezone).date_naive(),
             analytics: who.analytics,
             consent_version: who.consent_version(kind),
+            consent_epoch: who.consent_epoch,
             device: event.device,
             attributes: event.attributes,
             data: event.data,

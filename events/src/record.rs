@@ -76,6 +76,10 @@ pub struct Record<'a, D = Data<'a>> {
     /// `coppa`. `None` where none was declared, and in records of before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent_version: Option<ConsentVersion>,
+    /// How often a consent of the child had been given again when it was taken. By this consumers know, whatever the
+    /// clocks say, what was taken before a consent was withdrawn and what after it was given again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub consent_epoch: i64,
     /// The device, if told.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device<'a>>,
@@ -157,6 +161,7 @@ impl<'a> Record<'a> {
             local_date: record.local_date,
             analytics: record.analytics,
             consent_version: record.consent_version,
+            consent_epoch: record.consent_epoch,
             device: record.device,
             attributes: record.attributes,
             data: wrap(record.data),
@@ -173,6 +178,14 @@ impl<'a> Record<'a> {
         }
         identity
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(epoch: &i64) -> bool {
+    *epoch == 0
 }
 
 /// The child of any record that names one, whether or not the rest of it can be read.

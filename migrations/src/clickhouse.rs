@@ -21,6 +21,7 @@ const FILES: &[&str] = &[
     include_str!("../clickhouse/0006_recount.sql"),
     include_str!("../clickhouse/0007_erasure.sql"),
     include_str!("../clickhouse/0010_erased_to.sql"),
+    include_str!("../clickhouse/0011_revocations.sql"),
 ];
 
 /// Two nodes that replace a view at the same moment may meet; the loser repeats its statement.

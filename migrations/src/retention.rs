@@ -57,7 +57,13 @@ pub(crate) fn ttls(policy: &Policy) -> [Ttl; 2] {
     ]
 }
 
-/// Brings PostgreSQL's periods to the file. Who deletes goes by them from the next round on.
+async fn on_revoke(pool: &PgPool) -> Result<String, Error> {
+    let stored = sqlx::query_scalar("SELECT on_revoke FROM revocation_state");
+    Ok(stored.fetch_one(pool).await?)
+}
+
+/// Brings PostgreSQL's periods to the file, and what becomes of what was stored on consents that are withdrawn from now on.
+/// Who deletes goes by them from the next round on.
 ///
 /// # Errors
 /// PostgreSQL failed; nothing was changed.
@@ -87,6 +93,10 @@ pub async fn postgres(pool: &PgPool, policy: &Policy) -> Result<Vec<Changed>, Er
         .await?;
         changed.push(Changed { class, from, to });
     }
+    sqlx::query("UPDATE revocation_state SET on_revoke = $1 WHERE on_revoke <> $1")
+        .bind(policy.on_revoke.as_str())
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await?;
     Ok(changed)
 }
@@ -105,15 +115,24 @@ pub async fn postgres_drift(pool: &PgPool, policy: &Policy) -> Result<Vec<Drift>
     };
     let drift = |class: Class| {
         let (file, stored) = (policy.days(class), days_of(class));
-        (stored != Some(file)).then(|| Drift {
-            class,
-            store: "PostgreSQL (retention_periods)".to_owned(),
-            file,
-            stored: stored.map_or_else(|| "none".to_owned(), |days| format!("{days} days")),
-            mend: MEND,
+        (stored != Some(file)).then(|| {
+            let stored = stored.map_or_else(|| "none".to_owned(), |days| format!("{days} days"));
+            let store = "PostgreSQL (retention_periods)".to_owned();
+            Drift::of(class, store, file, stored, MEND)
         })
     };
-    Ok(Class::IN_POSTGRES.into_iter().filter_map(drift).collect())
+    let mut drifts: Vec<_> = Class::IN_POSTGRES.into_iter().filter_map(drift).collect();
+    let on_revoke = on_revoke(pool).await?;
+    if on_revoke != policy.on_revoke.as_str() {
+        drifts.push(Drift {
+            what: "on_revoke of withdrawn consents".to_owned(),
+            store: "PostgreSQL (revocation_state)".to_owned(),
+            file: policy.on_revoke.as_str().to_owned(),
+            stored: on_revoke,
+            mend: MEND,
+        });
+    }
+    Ok(drifts)
 }
 
 /// Brings ClickHouse's TTLs to the file, where they differ. Nothing is written anew for it: only the moments at which
@@ -165,12 +184,9 @@ pub async fn clickhouse_drift(
         if stored == text {
             continue;
         }
-        let drift = |class: Class, stored: String| Drift {
-            class,
-            store: format!("ClickHouse (TTL of {table})"),
-            file: policy.days(class),
-            stored,
-            mend: MEND,
+        let drift = |class: Class, stored: String| {
+            let store = format!("ClickHouse (TTL of {table})");
+            Drift::of(class, store, policy.days(class), stored, MEND)
         };
         let before = drifts.len();
         if table == "events" {

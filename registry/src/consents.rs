@@ -16,6 +16,14 @@ pub struct Consents {
     pub analytics: Option<Consent>,
 }
 
+impl Consents {
+    /// Whether one of them is given, perhaps again.
+    pub(crate) fn give_any(&self) -> bool {
+        let mut all = [&self.coppa, &self.audio, &self.analytics].into_iter();
+        all.any(|consent| consent.as_ref().is_some_and(|consent| consent.granted))
+    }
+}
+
 /// A consent as it is declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consent {

@@ -175,6 +175,7 @@ mod tests {
             analytics: false,
             coppa_version: None,
             audio_version: None,
+            consent_epoch: 0,
         }
     }
 

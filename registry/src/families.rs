@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::{
     consents::{Consents, columns},
-    tombstones,
+    revocations, tombstones,
 };
 
 impl Consents {
@@ -66,6 +66,9 @@ pub async fn put_parent(
     consents: Consents,
     streaks: Option<bool>,
 ) -> Result<(), Error> {
+    if consents.give_any() {
+        revocations::settle_families(pool, &[id.uuid()], &[]).await?;
+    }
     let mut transaction = pool.begin().await?;
     tombstones::hold(&mut transaction).await?;
     refuse_erased(&tombstones::erased_parents(&mut transaction, &[id.uuid()]).await?)?;
@@ -131,6 +134,7 @@ pub async fn put_child(
     parent: ParentId,
     age_group: AgeGroup,
 ) -> Result<(), Error> {
+    revocations::settle_families(pool, &[], &[id.uuid()]).await?;
     let mut transaction = pool.begin().await?;
     tombstones::hold(&mut transaction).await?;
     refuse_erased(&tombstones::erased(&mut transaction, &[id.uuid()]).await?)?;

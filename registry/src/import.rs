@@ -14,7 +14,7 @@ use crate::{
     consents::{Consent, Consents, columns},
     declarations::{Invalid, age_group, consents, id, streaks, timezone},
     json::{Unreadable, object},
-    tombstones,
+    revocations, tombstones,
 };
 
 /// Families a transaction; a failure undoes at most these.
@@ -202,6 +202,12 @@ impl Chunk {
 
     async fn transaction(self, pool: &PgPool) -> Result<(), (Option<u64>, Reason)> {
         let database = |error: sqlx::Error| (None, error.into());
+        let given = self.parents.iter();
+        let given = given.filter(|(_, parent)| parent.consents.give_any());
+        let parents: Vec<Uuid> = given.map(|(id, _)| *id).collect();
+        let children: Vec<Uuid> = self.children.keys().copied().collect();
+        let settled = revocations::settle_families(pool, &parents, &children).await;
+        settled.map_err(database)?;
         let mut transaction = pool.begin().await.map_err(database)?;
         tombstones::hold(&mut transaction).await.map_err(database)?;
         let parents: Vec<Uuid> = self.parents.keys().copied().collect();

@@ -29,6 +29,7 @@ pub mod keys;
 mod limits;
 mod listen;
 mod metrics;
+pub mod revocations;
 mod shared;
 pub mod tombstones;
 

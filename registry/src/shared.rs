@@ -225,13 +225,14 @@ impl Shared {
             bool,
             Version,
             Version,
+            i64,
         );
         let (rows, erased) = self
             .on_pool(async |connection| {
                 let rows: Vec<Row> = sqlx::query_as(
                     "SELECT c.id, c.parent_id, c.age_group, p.timezone,
                             c.deleted_at IS NOT NULL OR p.deleted_at IS NOT NULL,
-                            p.coppa, p.audio, p.analytics, p.coppa_version, p.audio_version
+                            p.coppa, p.audio, p.analytics, p.coppa_version, p.audio_version, c.consent_epoch
                      FROM children c JOIN parents p ON p.id = c.parent_id
                      WHERE c.id = ANY($1)",
                 )
@@ -277,6 +278,7 @@ impl Shared {
                 analytics,
                 coppa_version,
                 audio_version,
+                consent_epoch: row.10,
             };
             found.insert(id, Known::Read(Some(registration)));
         }

@@ -4,14 +4,16 @@
 //! commits its tombstones, notes which transactions hold at that moment, and waits for their end: any other one began
 //! to look after the commit, and has seen them. So nobody is kept waiting but the erasure.
 
+use std::time::Duration;
+
 use ahash::AHashMap;
 use rivulet_events::sabotage::sabotaged;
 use sha2::{Digest as _, Sha256};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 /// The advisory lock that [`hold`] shares. Nobody takes it exclusively: it is there to be seen in `pg_locks`.
-pub const LOCK: i64 = 7_262_105_021;
+const LOCK: i64 = 7_262_105_021;
 
 /// What makes a transaction one that an erasure waits for, as a command without rows. The statement that looks
 /// tombstones up must be a later one.
@@ -29,6 +31,33 @@ pub fn hash(id: Uuid) -> [u8; 32] {
 /// PostgreSQL failed.
 pub async fn hold(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(HOLD).execute(conn).await.map(drop)
+}
+
+/// Waits for the end of every transaction that held when this began: those that begin later see what is committed now.
+/// They last for seconds at most, and nobody waits for this.
+///
+/// # Errors
+/// PostgreSQL failed.
+pub async fn holders_end(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut left = holders(pool).await?;
+    while !left.is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = holders(pool).await?;
+        left.retain(|holder| now.contains(holder));
+    }
+    Ok(())
+}
+
+async fn holders(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT virtualtransaction FROM pg_locks
+         WHERE locktype = 'advisory' AND mode = 'ShareLock' AND objsubid = 1
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND classid::bigint = $1::bigint >> 32 AND objid::bigint = $1::bigint & 4294967295",
+    )
+    .bind(LOCK)
+    .fetch_all(pool)
+    .await
 }
 
 /// The number of the newest tombstone; 0 where there is none. Who stores something after that calls it after [`hold`].
@@ -136,17 +165,20 @@ impl Tombstones {
     /// Whether bytes that cannot be read as a record have the id of somebody who was erased up to the number `to`.
     #[must_use]
     pub fn any_in(&self, bytes: &[u8], to: i64) -> bool {
-        const ID: usize = 36;
-        !self.numbers.is_empty()
-            && bytes.windows(ID).any(|window| {
-                window[8] == b'-'
-                    && window[13] == b'-'
-                    && str::from_utf8(window)
-                        .ok()
-                        .and_then(|text| text.parse().ok())
-                        .is_some_and(|id| self.has(id, to))
-            })
+        !self.numbers.is_empty() && ids_in(bytes).any(|id| self.has(id, to))
     }
+}
+
+/// Whatever looks like an id in these bytes.
+pub(crate) fn ids_in(bytes: &[u8]) -> impl Iterator<Item = Uuid> {
+    const ID: usize = 36;
+    bytes.windows(ID).filter_map(|window| {
+        let text = match (window[8], window[13]) {
+            (b'-', b'-') => str::from_utf8(window).ok(),
+            _ => None,
+        };
+        text?.parse().ok()
+    })
 }
 
 #[cfg(test)]

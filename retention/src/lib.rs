@@ -15,7 +15,7 @@ pub use class::Class;
 pub use drift::Drift;
 pub use notice::{html, markdown, table};
 pub use period::Period;
-pub use policy::{Error, Inactive, InactiveThen, Policy, Rule};
+pub use policy::{Error, Inactive, InactiveThen, OnRevoke, Policy, Rule};
 
 /// Days that an event's id may lie before its arrival when it is accepted.
 pub const ACCEPT_WINDOW_DAYS: u32 = rivulet_events::ids::OLDEST_ID_DAY as u32;

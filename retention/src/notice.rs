@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{Class, InactiveThen, Policy, Rule};
+use crate::{Class, InactiveThen, OnRevoke, Policy, Rule};
 
 const TITLE: &str = "How long we keep what we collect from children";
 
@@ -56,6 +56,18 @@ fn closing(policy: &Policy) -> Vec<String> {
             inactive.after
         ));
     }
+    text.push(
+        match policy.on_revoke {
+            OnRevoke::Erase => {
+                "When a parent withdraws a consent, nothing more is taken on it, and what was kept on it is deleted."
+            }
+            OnRevoke::Keep => {
+                "When a parent withdraws a consent, nothing more is taken on it. What was kept on it until then is deleted \
+                 when its time is over, or before, when the parent asks for that."
+            }
+        }
+        .to_owned(),
+    );
     text.push(
         "After a request to erase a child, a hash of the child's random number stays (SHA-256), so that nothing of the child \
          is taken again. It says nothing about the child."

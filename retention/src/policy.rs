@@ -32,6 +32,28 @@ pub enum InactiveThen {
     Erase,
 }
 
+/// What becomes of what was stored on a consent that is withdrawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRevoke {
+    /// It is erased: the history for `analytics`, all of speech for `audio`, all events and rollups for `coppa`.
+    #[default]
+    Erase,
+    /// It stays until its time is over.
+    Keep,
+}
+
+impl OnRevoke {
+    /// As the file and PostgreSQL have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Erase => "erase",
+            Self::Keep => "keep",
+        }
+    }
+}
+
 /// When a child counts as inactive, and what then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inactive {
@@ -48,6 +70,8 @@ pub struct Policy {
     pub(crate) rules: Vec<Rule>,
     /// None where the file leaves the part out.
     pub inactive: Option<Inactive>,
+    /// `erase` where the file leaves the part out.
+    pub on_revoke: OnRevoke,
     /// Who answers for the data; may be empty.
     pub operator: String,
     /// How they are reached; may be empty.
@@ -75,6 +99,12 @@ struct RawRule {
     purpose: String,
     need: String,
     ground: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWithdrawn {
+    on_revoke: OnRevoke,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +156,8 @@ impl FromStr for Policy {
         let notice: Option<RawNotice> =
             take("notice").and_then(|part| read("notice", part, &mut wrong));
         let inactive = take("inactive_children").and_then(|part| inactive(part, &mut wrong));
+        let withdrawn: Option<RawWithdrawn> = take("withdrawn_consents")
+            .and_then(|part| read("withdrawn_consents", part, &mut wrong));
         let mut rules = Vec::new();
         for class in Class::ALL {
             match take(class.as_str()) {
@@ -151,6 +183,7 @@ impl FromStr for Policy {
         let policy = Self {
             rules,
             inactive,
+            on_revoke: withdrawn.map(|part| part.on_revoke).unwrap_or_default(),
             operator,
             contact,
         };
@@ -265,6 +298,9 @@ mod tests {
             assert_eq!(policy.days(class), days[class as usize].1);
         }
         assert_eq!(policy.inactive.unwrap().then, InactiveThen::Report);
+        assert_eq!(policy.on_revoke, OnRevoke::Erase);
+        let keeps = DEFAULT.replace("on_revoke = \"erase\"", "on_revoke = \"keep\"");
+        assert_eq!(keeps.parse::<Policy>().unwrap().on_revoke, OnRevoke::Keep);
     }
 
     #[test]
@@ -309,6 +345,11 @@ mod tests {
         );
         let said = "".parse::<Policy>().unwrap_err().to_string();
         assert_eq!(said.lines().count(), Class::ALL.len(), "{said}");
+        let said = refused(|text| text.replace("on_revoke = \"erase\"", "on_revoke = \"hide\""));
+        assert!(
+            said.contains("[withdrawn_consents]") && said.contains("keep"),
+            "{said}"
+        );
         // Without it nobody is looked for.
         let without = DEFAULT.split_once("\n[inactive_children]").unwrap().0;
         assert_eq!(without.parse::<Policy>().unwrap().inactive, None);

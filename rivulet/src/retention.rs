@@ -131,13 +131,9 @@ async fn kafka_drift(cluster: &Cluster, policy: &Policy) -> anyhow::Result<Vec<D
     let file = policy.days(Class::Kafka);
     let topics = rivulet_kafka::kept_by_topic(cluster).await?;
     let drift = |(topic, kept): (String, Option<Duration>)| {
-        (kept != Some(DAY * file)).then(|| Drift {
-            class: Class::Kafka,
-            store: format!("Kafka (retention.ms of {topic})"),
-            file,
-            stored: in_words(kept),
-            mend: "rivulet topics",
-        })
+        let store = format!("Kafka (retention.ms of {topic})");
+        (kept != Some(DAY * file))
+            .then(|| Drift::of(Class::Kafka, store, file, in_words(kept), "rivulet topics"))
     };
     Ok(topics.into_iter().filter_map(drift).collect())
 }

@@ -35,9 +35,19 @@ pub struct Account {
     pub events: BTreeMap<Identity, Entry>,
     /// Answers that docs/contract.md, "Posting events", does not allow, in words.
     pub wrong_answers: Vec<String>,
-    /// Who is erased while the ledger is written: their events are not taken in, since nothing of them may be stored, and
-    /// what they were answered depends on the moment.
+    gone: Gone,
+    /// Children of parents who withdrew `coppa`; those who withdrew `audio`.
+    withdrawn: [BTreeSet<Uuid>; 2],
+}
+
+/// Of whom something goes while the ledger is written: it is not taken in, since it may not be stored, and what its events
+/// were answered depends on the moment.
+#[derive(Clone, Debug, Default)]
+pub struct Gone {
+    /// Children who are erased.
     pub erased: BTreeSet<Uuid>,
+    /// Parents with the consents that they withdraw.
+    pub withdrawn: BTreeMap<Uuid, Consents>,
 }
 
 /// What the registry was told of a child.
@@ -70,16 +80,16 @@ impl Account {
     /// # Errors
     /// A file cannot be read or is no ledger.
     pub fn read(ledgers: &[PathBuf]) -> io::Result<Self> {
-        Self::read_without(ledgers, BTreeSet::new())
+        Self::read_without(ledgers, Gone::default())
     }
 
-    /// The same without these children, who were erased meanwhile.
+    /// The same without what went meanwhile.
     ///
     /// # Errors
     /// A file cannot be read or is no ledger.
-    pub fn read_without(ledgers: &[PathBuf], erased: BTreeSet<Uuid>) -> io::Result<Self> {
+    pub fn read_without(ledgers: &[PathBuf], gone: Gone) -> io::Result<Self> {
         let mut account = Self {
-            erased,
+            gone,
             ..Self::default()
         };
         for path in ledgers {
@@ -93,7 +103,19 @@ impl Account {
     /// Takes one line in.
     pub fn add(&mut self, line: Line) {
         match line {
-            Line::Family(family) if family.registered => {
+            Line::Family(mut family) if family.registered => {
+                if let Some(withdrawn) = self.gone.withdrawn.get(&family.parent_id) {
+                    let children = family.children.iter().map(|(child, _)| *child);
+                    for (set, is_withdrawn) in self
+                        .withdrawn
+                        .iter_mut()
+                        .zip([withdrawn.coppa, withdrawn.audio])
+                    {
+                        set.extend(children.clone().filter(|_| is_withdrawn));
+                    }
+                    // What the history has lost counts as withheld from it.
+                    family.consents.analytics &= !withdrawn.analytics;
+                }
                 for (child, age_group) in family.children {
                     let info = ChildInfo {
                         parent_id: family.parent_id,
@@ -111,7 +133,8 @@ impl Account {
 
     fn add_event(&mut self, sent: Sent) {
         let event: Value = serde_json::from_str(&sent.event).unwrap_or_default();
-        if child_of(&event).is_some_and(|child| self.erased.contains(&child)) {
+        let event_type = event["type"].as_str().unwrap_or_default();
+        if child_of(&event).is_some_and(|child| self.is_gone(child, event_type)) {
             return;
         }
         for attempt in &sent.attempts {
@@ -159,6 +182,15 @@ impl Account {
         entry
             .attempts
             .extend(sent.attempts.into_iter().filter(stored));
+    }
+
+    /// Whether nothing may be stored of events of this type of a child.
+    #[must_use]
+    pub fn is_gone(&self, child: Uuid, event_type: &str) -> bool {
+        let [of_all, of_speech] = &self.withdrawn;
+        self.gone.erased.contains(&child)
+            || of_all.contains(&child)
+            || event_type == "speech" && of_speech.contains(&child)
     }
 
     /// The event's time, or the code it must be refused with.

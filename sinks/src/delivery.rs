@@ -8,7 +8,6 @@ use std::{collections::BTreeMap, slice, sync::Arc, time::Duration};
 use rivulet_consumer::{Handle, positions};
 use rivulet_kafka::Cluster;
 use rivulet_quarantine::{Breaker, Share};
-use rivulet_registry::tombstones::Tombstones;
 use rivulet_telemetry::Span;
 use sqlx::PgPool;
 use tokio::sync::Mutex;
@@ -16,7 +15,7 @@ use tokio::sync::Mutex;
 use crate::{
     backoff::Backoff,
     metrics,
-    progress::{self, Begun},
+    progress::{self, Begun, Gone},
     range::{Quarantined, Range},
     refetch,
     warehouse::{Poisonous, Warehouse},
@@ -26,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Deliverer {
     pub(crate) pool: PgPool,
-    pub(crate) tombstones: Mutex<Tombstones>,
+    pub(crate) gone: Mutex<Gone>,
     pub(crate) warehouse: Warehouse,
     pub(crate) handle: Handle,
     pub(crate) cluster: Cluster,
@@ -74,7 +73,7 @@ async fn deliver_in(span: Option<&Span>, deliverer: &Deliverer, mut range: Range
     }
     let begin = step("begin", "postgresql");
     let begun = match persist(deliverer, &range, || {
-        progress::begin(&deliverer.pool, &deliverer.tombstones, &range, &rows)
+        progress::begin(&deliverer.pool, &deliverer.gone, &range, &rows)
     })
     .await
     {
@@ -83,14 +82,18 @@ async fn deliver_in(span: Option<&Span>, deliverer: &Deliverer, mut range: Range
     };
     drop(begin);
     let mut inserted = 0;
-    if let Begun::Insert { suppressed, erased } = begun {
+    if let Begun::Insert {
+        suppressed,
+        dropped,
+    } = begun
+    {
         for offset in rows.offsets(&suppressed) {
             range.suppress(offset);
         }
-        let mut dropped = [suppressed, erased.rows.clone()].concat();
-        dropped.sort_unstable();
-        let rows = rows.without(&dropped);
-        metrics::erased(range.event_type(), erased.records());
+        let mut without = [suppressed, dropped.rows.clone()].concat();
+        without.sort_unstable();
+        let rows = rows.without(&without);
+        metrics::dropped(range.event_type(), &dropped);
         let is_ours = || {
             deliverer.handle.still_trying();
             deliverer.handle.is_current(&range.part)
@@ -116,7 +119,7 @@ async fn deliver_in(span: Option<&Span>, deliverer: &Deliverer, mut range: Range
             }
         }
         let _finish = step("finish", "postgresql");
-        let finish = || progress::finish(&deliverer.pool, &range, &poisonous, &erased);
+        let finish = || progress::finish(&deliverer.pool, &range, &poisonous, &dropped);
         if let Err(outcome) = persist(deliverer, &range, finish).await {
             return outcome;
         }

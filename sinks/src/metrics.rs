@@ -2,7 +2,7 @@
 
 use rivulet_events::EventType;
 
-use crate::range::Range;
+use crate::{progress::Dropped, range::Range};
 
 rivulet_telemetry::metrics! {
     roles "sink";
@@ -21,6 +21,8 @@ rivulet_telemetry::metrics! {
     SUPPRESSED_EVENTS: Counter["event_type"] = "rivulet_history_suppressed_events_total", Count;
     /// Events dropped because their child was erased
     ERASED_EVENTS: Counter["event_type"] = "rivulet_history_erased_events_total", Count;
+    /// Events dropped because the consent was withdrawn on which they had been taken
+    REVOKED_EVENTS: Counter["event_type"] = "rivulet_history_revoked_events_total", Count;
     /// Records set aside in the table `quarantine`, by code
     QUARANTINED_RECORDS: Counter["code"] = "rivulet_history_quarantined_records_total", Count;
     /// Ranges given up because another instance had the partition
@@ -44,11 +46,13 @@ pub(crate) fn fenced() {
     FENCED_RANGES.increment(1);
 }
 
-pub(crate) fn erased(event_type: EventType, events: usize) {
-    if events > 0 {
-        ERASED_EVENTS
-            .with([event_type.as_str()])
-            .increment(events as u64);
+pub(crate) fn dropped(event_type: EventType, dropped: &Dropped) {
+    let erased = (&ERASED_EVENTS, dropped.erased.records());
+    let revoked = (&REVOKED_EVENTS, dropped.revoked.records());
+    for (counter, events) in [erased, revoked] {
+        if events > 0 {
+            counter.with([event_type.as_str()]).increment(events as u64);
+        }
     }
 }
 

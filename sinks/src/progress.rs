@@ -6,17 +6,20 @@ use std::{convert::Infallible, time::Duration};
 use ahash::AHashSet;
 use chrono::{DateTime, Days, NaiveDate};
 use rivulet_consumer::{
-    ledger,
-    positions::{self, Advance},
+    ledger::{self, Account},
+    positions::{self, Advance, Heed},
 };
-use rivulet_registry::tombstones::{self, Tombstones};
+use rivulet_registry::{
+    revocations::{Revocations, Taken},
+    tombstones::{self, Tombstones},
+};
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::{
     CONSUMER,
-    range::{Quarantined, Range},
+    range::{Accounts, Quarantined, Range},
     row::RowHead,
     rows::Frozen,
 };
@@ -28,59 +31,130 @@ pub(crate) enum Begun {
     Insert {
         /// The first copies of these events were withheld.
         suppressed: Vec<usize>,
-        /// What is dropped, because its child was erased.
-        erased: Erased,
+        /// What is not to be stored at all.
+        dropped: Box<Dropped>,
     },
     /// There was nothing to insert, and the position is past the range.
     Settled,
 }
 
-/// What of a range is of children who were erased when it was begun.
+/// What of a range is not to be stored, as it was when the range was begun.
 #[derive(Debug, Default)]
-pub(crate) struct Erased {
+pub(crate) struct Dropped {
     /// Indices of rows, sorted.
     pub(crate) rows: Vec<usize>,
-    /// The offsets of these rows.
-    offsets: Vec<i64>,
-    /// The offsets of records that would else be in quarantine, sorted.
-    unfit: Vec<i64>,
-    /// Children whose withheld events are not to be remembered.
-    children: AHashSet<Uuid>,
+    /// Because the child was erased.
+    pub(crate) erased: Offsets,
+    /// Because the consent was withdrawn on which it had been taken.
+    pub(crate) revoked: Offsets,
+    /// Erased children, whose withheld events are not to be remembered.
+    erased_children: AHashSet<Uuid>,
 }
 
-impl Erased {
-    /// `suppressed`: indices of rows that are dropped for another reason.
-    fn of(
-        range: &Range,
-        rows: &Frozen,
-        suppressed: &[usize],
-        tombstones: &Tombstones,
-        to: i64,
-    ) -> Self {
-        if tombstones.is_empty() {
-            return Self::default();
+/// Offsets of records, sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Offsets {
+    rows: Vec<i64>,
+    /// Of those that would else be in quarantine.
+    unfit: Vec<i64>,
+}
+
+impl Offsets {
+    /// How many records they are.
+    pub(crate) fn records(&self) -> usize {
+        self.rows.len() + self.unfit.len()
+    }
+
+    fn is_unfit(&self, record: &Quarantined) -> bool {
+        self.unfit.binary_search(&record.offset).is_ok()
+    }
+
+    /// Moves them in the books from where they were to where `to` says.
+    fn move_in(&self, accounts: &mut Accounts, to: fn(&mut Account) -> &mut u64) {
+        for offset in &self.rows {
+            accounts.of(*offset).counted -= 1;
+            *to(accounts.of(*offset)) += 1;
+        }
+        for offset in &self.unfit {
+            accounts.of(*offset).quarantined -= 1;
+            *to(accounts.of(*offset)) += 1;
+        }
+    }
+}
+
+/// What a process has read of who was erased, and of consents that were withdrawn.
+#[derive(Debug, Default)]
+pub(crate) struct Gone {
+    tombstones: Tombstones,
+    revocations: Revocations,
+}
+
+impl Gone {
+    async fn read(&mut self, conn: &mut PgConnection, heed: Heed) -> Result<(), sqlx::Error> {
+        self.tombstones.read(conn, heed.tombstone).await?;
+        self.revocations.read(conn, heed.revocation).await
+    }
+
+    /// What of the range is not to be stored. `suppressed`: indices of rows that are dropped for another reason.
+    fn of(&self, range: &Range, rows: &Frozen, suppressed: &[usize], heed: Heed) -> Dropped {
+        let Self {
+            tombstones,
+            revocations,
+        } = self;
+        if tombstones.is_empty() && revocations.is_empty() {
+            return Dropped::default();
         }
         let mut children: AHashSet<Uuid> = rows.heads().map(|head| head.child).collect();
         children.extend(range.withheld.values());
-        children.retain(|child| tombstones.has(*child, to));
-        let is_erased = |(row, head): (usize, RowHead)| {
-            let dropped = suppressed.binary_search(&row).is_ok();
-            (children.contains(&head.child) && !dropped).then_some(row)
-        };
-        let erased: Vec<_> = rows.heads().enumerate().filter_map(is_erased).collect();
-        let unfit = range.quarantined.iter();
-        let unfit = unfit.filter(|record| tombstones.any_in(&record.record, to));
-        Self {
-            offsets: rows.offsets(&erased),
-            rows: erased,
-            unfit: unfit.map(|record| record.offset).collect(),
-            children,
-        }
-    }
+        let concerned: AHashSet<Uuid> = children
+            .iter()
+            .copied()
+            .filter(|child| revocations.concern(*child))
+            .collect();
+        children.retain(|child| tombstones.has(*child, heed.tombstone));
 
-    /// How many records are dropped.
-    pub(crate) fn records(&self) -> usize {
-        self.offsets.len() + self.unfit.len()
+        let is_withdrawn = |head: RowHead, row: &[u8]| {
+            let offset = head.offset.cast_signed();
+            let taken = Taken {
+                child: head.child,
+                event_type: range.event_type(),
+                epoch: range.consent_epochs.get(&offset).copied().unwrap_or(0),
+                received_at: RowHead::received_at(row).unwrap_or(i64::MAX),
+            };
+            revocations.of(taken, heed.revocation).from_history
+        };
+        let (mut erased, mut revoked) = (Vec::new(), Vec::new());
+        for ((row, head), bytes) in rows.heads().enumerate().zip(rows.rows()) {
+            if suppressed.binary_search(&row).is_ok() {
+                continue;
+            }
+            if children.contains(&head.child) {
+                erased.push(row);
+            } else if concerned.contains(&head.child) && is_withdrawn(head, bytes) {
+                revoked.push(row);
+            }
+        }
+        let (mut erased_unfit, mut revoked_unfit) = (Vec::new(), Vec::new());
+        for Quarantined { offset, record, .. } in &range.quarantined {
+            if tombstones.any_in(record, heed.tombstone) {
+                erased_unfit.push(*offset);
+            } else if revocations.any_in(record, range.event_type(), heed.revocation) {
+                revoked_unfit.push(*offset);
+            }
+        }
+        let offsets = |rows_of: &[usize], unfit| Offsets {
+            rows: rows.offsets(rows_of),
+            unfit,
+        };
+        let dropped = Dropped {
+            rows: Vec::new(),
+            erased: offsets(&erased, erased_unfit),
+            revoked: offsets(&revoked, revoked_unfit),
+            erased_children: children,
+        };
+        let mut rows = [erased, revoked].concat();
+        rows.sort_unstable();
+        Dropped { rows, ..dropped }
     }
 }
 
@@ -90,7 +164,7 @@ impl Erased {
 /// Fenced, or PostgreSQL failed; the transaction is rolled back.
 pub(crate) async fn begin(
     pool: &PgPool,
-    tombstones: &Mutex<Tombstones>,
+    gone: &Mutex<Gone>,
     range: &Range,
     rows: &Frozen,
 ) -> Result<Begun, positions::Error> {
@@ -100,7 +174,7 @@ pub(crate) async fn begin(
     let step = advance(range);
     let settles = rows.len() == 0 && !range.is_begun();
     // Who was erased since a range was begun is still in its block, and that erasure waits for the block.
-    let newest = if range.is_begun() {
+    let heed = if range.is_begun() {
         positions::begun_range(connection, CONSUMER, &step).await?
     } else if settles {
         positions::advance(connection, CONSUMER, &[step]).await?
@@ -112,20 +186,23 @@ pub(crate) async fn begin(
     } else {
         suppressed(connection, range, rows).await?
     };
-    let erased = {
-        let mut tombstones = tombstones.lock().await;
-        tombstones.read(connection, newest).await?;
-        Erased::of(range, rows, &suppressed, &tombstones, newest)
+    let dropped = {
+        let mut gone = gone.lock().await;
+        gone.read(connection, heed).await?;
+        gone.of(range, rows, &suppressed, heed)
     };
-    remember_withheld(connection, range, &erased).await?;
+    remember_withheld(connection, range, &dropped).await?;
     if settles {
-        settle(connection, range, &[], &erased).await?;
+        settle(connection, range, &[], &dropped).await?;
     }
     transaction.commit().await?;
     if settles {
         return Ok(Begun::Settled);
     }
-    Ok(Begun::Insert { suppressed, erased })
+    Ok(Begun::Insert {
+        suppressed,
+        dropped: Box::new(dropped),
+    })
 }
 
 /// After the insert: the position passes the range, and what could not be stored is set aside.
@@ -136,11 +213,11 @@ pub(crate) async fn finish(
     pool: &PgPool,
     range: &Range,
     poisonous: &[Quarantined],
-    erased: &Erased,
+    dropped: &Dropped,
 ) -> Result<(), positions::Error> {
     let mut transaction = pool.begin().await?;
     positions::finish_range(&mut transaction, CONSUMER, &[advance(range)]).await?;
-    settle(&mut transaction, range, poisonous, erased).await?;
+    settle(&mut transaction, range, poisonous, dropped).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -150,20 +227,17 @@ async fn settle(
     connection: &mut PgConnection,
     range: &Range,
     poisonous: &[Quarantined],
-    erased: &Erased,
+    dropped: &Dropped,
 ) -> Result<(), sqlx::Error> {
+    let Dropped {
+        erased, revoked, ..
+    } = dropped;
     let unfit = range.quarantined.iter();
-    let unfit = unfit.filter(|record| erased.unfit.binary_search(&record.offset).is_err());
+    let unfit = unfit.filter(|record| !erased.is_unfit(record) && !revoked.is_unfit(record));
     quarantine(connection, range, unfit.chain(poisonous)).await?;
     let mut accounts = range.accounts.clone();
-    for offset in &erased.offsets {
-        accounts.of(*offset).counted -= 1;
-        accounts.of(*offset).erased += 1;
-    }
-    for offset in &erased.unfit {
-        accounts.of(*offset).quarantined -= 1;
-        accounts.of(*offset).erased += 1;
-    }
+    erased.move_in(&mut accounts, |account| &mut account.erased);
+    revoked.move_in(&mut accounts, |account| &mut account.revoked);
     let step = advance(range);
     let accounts: Vec<_> = accounts
         .by_hour()
@@ -247,12 +321,12 @@ async fn suppressed(
 async fn remember_withheld(
     connection: &mut PgConnection,
     range: &Range,
-    erased: &Erased,
+    dropped: &Dropped,
 ) -> Result<(), sqlx::Error> {
     let (children, keys): (Vec<Uuid>, Vec<Uuid>) = range
         .withheld
         .iter()
-        .filter(|(_, child)| !erased.children.contains(*child))
+        .filter(|(_, child)| !dropped.erased_children.contains(*child))
         .map(|(key, child)| (*child, Uuid::from_bytes(*key)))
         .unzip();
     if children.is_empty() {

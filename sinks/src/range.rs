@@ -61,6 +61,8 @@ pub(crate) struct Range {
     pub(crate) rows: Rows,
     /// Identity key and child of each event that `analytics` keeps out.
     pub(crate) withheld: AHashMap<[u8; 16], Uuid>,
+    /// Of rows, by their offset, the `consent_epoch`, which ClickHouse does not get. Those that are not here have 0.
+    pub(crate) consent_epochs: AHashMap<i64, i64>,
     pub(crate) withheld_events: u64,
     /// Events whose first copy was withheld.
     pub(crate) suppressed_events: u64,
@@ -94,6 +96,7 @@ impl Range {
             },
             rows: Rows::default(),
             withheld: AHashMap::new(),
+            consent_epochs: AHashMap::new(),
             withheld_events: 0,
             suppressed_events: 0,
             quarantined: Vec::new(),
@@ -143,7 +146,9 @@ impl Range {
 
     /// Memory held, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        self.rows.bytes() + self.withheld.len() * 48 + self.quarantined_bytes
+        self.rows.bytes()
+            + (self.withheld.len() + self.consent_epochs.len()) * 48
+            + self.quarantined_bytes
     }
 
     /// Takes one record: as a row, as a withheld or suppressed event, or into quarantine.
@@ -194,6 +199,9 @@ impl Range {
             encoder.row(consented, identity.day, offset.unsigned_abs(), out);
         };
         self.rows.push(encode);
+        if record.consent_epoch != 0 {
+            self.consent_epochs.insert(offset, record.consent_epoch);
+        }
     }
 
     /// The record at this offset is no row: the first copy of its event was withheld.

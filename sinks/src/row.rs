@@ -145,6 +145,19 @@ impl RowHead {
         })
     }
 
+    /// `received_at` of a row that [`Encoder::row`] wrote, Unix milliseconds; `None` if it is too short to be one.
+    pub(crate) fn received_at(row: &[u8]) -> Option<i64> {
+        const PARENT: usize = 16 + 16 + 2 + 8;
+        const ID: usize = 16;
+        let rest = row.get(PARENT + ID..)?;
+        // The word of an age group is shorter than 128 bytes, so its length is one byte.
+        let (age_group, rest) = rest.split_first()?;
+        let (no_session, rest) = rest.get(usize::from(*age_group)..)?.split_first()?;
+        let session = if *no_session == 1 { 0 } else { ID };
+        let times = rest.get(session + 2 * size_of::<i64>()..)?;
+        Some(i64::from_le_bytes(*times.first_chunk()?))
+    }
+
     /// The key of the event's identity. The midnight of the id-day stands in for `occurred_at`,
     /// of which the identity takes nothing but that day.
     pub(crate) fn key(&self, event_type: EventType) -> [u8; 16] {

@@ -91,7 +91,8 @@ impl Frozen {
         self.pieces.iter().map(|piece| piece.ends.len()).sum()
     }
 
-    fn rows(&self) -> impl Iterator<Item = &[u8]> {
+    /// Each row, in order.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces.iter().flat_map(|piece| {
             (0..piece.ends.len()).map(|row| &piece.bytes[piece.start(row)..piece.start(row + 1)])
         })

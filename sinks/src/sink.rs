@@ -59,7 +59,7 @@ pub async fn run(
     let deliverer = Arc::new(Deliverer {
         breaker: Breaker::new(crate::CONSUMER, pool.clone(), asked, share),
         pool: pool.clone(),
-        tombstones: Mutex::default(),
+        gone: Mutex::default(),
         warehouse,
         handle: consumer.handle(),
         cluster,

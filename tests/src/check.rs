@@ -1,13 +1,9 @@
 //! Everything that is stored against what the ledgers say was sent.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rivulet_simulator::recount::{Account, Counted, Rows, tables};
+use rivulet_simulator::recount::{Account, Counted, Gone, Rows, tables};
 use serde_json::{Map, Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -38,19 +34,15 @@ pub struct Checked {
 /// # Errors
 /// With the first differences.
 pub async fn exact(rivulet: &Rivulet, ledgers: &[PathBuf]) -> Result<Checked> {
-    exact_without(rivulet, ledgers, BTreeSet::new()).await
+    exact_without(rivulet, ledgers, Gone::default()).await
 }
 
-/// The same where these children were erased meanwhile: nothing of them is in a table or in the history.
+/// The same where children were erased and consents withdrawn meanwhile: nothing of that is in a table or in the history.
 ///
 /// # Errors
 /// With the first differences.
-pub async fn exact_without(
-    rivulet: &Rivulet,
-    ledgers: &[PathBuf],
-    erased: BTreeSet<Uuid>,
-) -> Result<Checked> {
-    let account = Account::read_without(ledgers, erased)?;
+pub async fn exact_without(rivulet: &Rivulet, ledgers: &[PathBuf], gone: Gone) -> Result<Checked> {
+    let account = Account::read_without(ledgers, gone)?;
     let wrong = &account.wrong_answers;
     ensure!(
         wrong.is_empty(),
@@ -62,8 +54,10 @@ pub async fn exact_without(
     let mut first = kafka::first_copies(&rivulet.bed.cluster).await?;
     let in_kafka = first.len();
     first.retain(|identity, _| {
-        let child = identity.split('|').nth(1).and_then(|id| id.parse().ok());
-        child.is_none_or(|child: Uuid| !account.erased.contains(&child))
+        let mut parts = identity.split('|');
+        let event_type = parts.next().unwrap_or_default();
+        let child = parts.next().and_then(|id| id.parse().ok());
+        child.is_none_or(|child: Uuid| !account.is_gone(child, event_type))
     });
     for (identity, copy) in &first {
         let entry = account
@@ -159,7 +153,9 @@ const DAILY: &str = "
     SELECT child_id || '|' || local_date, to_jsonb(d) - '{child_id,local_date,updated_at}'::text[]
         || jsonb_build_object(
             'first_event_at', (extract(epoch FROM first_event_at) * 1000)::bigint,
-            'last_event_at', (extract(epoch FROM last_event_at) * 1000)::bigint)
+            'last_event_at', (extract(epoch FROM last_event_at) * 1000)::bigint,
+            'other_first_event_at', (extract(epoch FROM other_first_event_at) * 1000)::bigint,
+            'other_last_event_at', (extract(epoch FROM other_last_event_at) * 1000)::bigint)
     FROM daily_child_metrics AS d";
 const LEARNING: &str = "
     SELECT child_id || '|' || local_date || '|' || subject,

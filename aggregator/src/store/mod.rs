@@ -15,7 +15,10 @@ use rivulet_consumer::{
     positions::{self, Advance},
 };
 use rivulet_events::{ChildId, changes};
-use rivulet_registry::tombstones::{HOLD, Tombstones};
+use rivulet_registry::{
+    revocations::Revocations,
+    tombstones::{HOLD, Tombstones},
+};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, postgres::PgBindIterExt as _};
 
 use self::partitions::{Known, Partition};
@@ -71,6 +74,7 @@ pub(crate) struct Store {
     pool: PgPool,
     known: Known,
     tombstones: Tombstones,
+    revocations: Revocations,
 }
 
 impl Store {
@@ -79,11 +83,12 @@ impl Store {
             pool,
             known: Known::default(),
             tombstones: Tombstones::default(),
+            revocations: Revocations::default(),
         }
     }
 
     /// Commits a batch, or nothing of it, within about `limit`. On return `batch` is without what was counted
-    /// before, and without what is of erased children.
+    /// before, and without what is of erased children or on consents that were withdrawn.
     pub(crate) async fn commit(
         &mut self,
         batch: &mut Prepared,
@@ -93,9 +98,11 @@ impl Store {
         let mut tx = self.pool.begin_with(begin(limit)).await?;
         // This comes first, so that an instance that lost the partition wastes no work. Besides, every transaction
         // locks in this order.
-        let newest = positions::advance(&mut tx, CONSUMER, &advances(batch)).await?;
-        self.tombstones.read(&mut tx, newest).await?;
-        batch.erase(&self.tombstones, newest);
+        let heed = positions::advance(&mut tx, CONSUMER, &advances(batch)).await?;
+        self.revocations.read(&mut tx, heed.revocation).await?;
+        batch.revoke(&self.revocations, heed.revocation);
+        self.tombstones.read(&mut tx, heed.tombstone).await?;
+        batch.erase(&self.tombstones, heed.tombstone);
         let apart = seen::days_apart(&mut tx, &batch.events).await?;
         let counted = seen::counted(&mut tx, &batch.events, &apart).await?;
         batch.exclude(&counted);

@@ -13,7 +13,7 @@ use sqlx::{
 use uuid::Uuid;
 
 use crate::{
-    rollup::{Child, DailySums, Day, LearningSums, Rollup, Topic, TopicSums},
+    rollup::{Child, DailySums, Day, EventTimes, LearningSums, Rollup, Topic, TopicSums},
     streak::RULE_VERSION,
     text_set::TextSet,
 };
@@ -122,6 +122,8 @@ static DAILY: LazyLock<String> = LazyLock::new(|| {
         ("badges_more", "boolean", Merge::More),
         ("first_event_at", "timestamptz", Merge::Least),
         ("last_event_at", "timestamptz", Merge::Greatest),
+        ("other_first_event_at", "timestamptz", Merge::Least),
+        ("other_last_event_at", "timestamptz", Merge::Greatest),
     ];
     let returning = "RETURNING child_id, local_date, qualifying_events";
     upsert(
@@ -216,6 +218,13 @@ async fn add_days(
                 .map(|row| timestamp(row.2.event_times.last))
                 .bind_iter(),
         );
+    let other = |of: fn(EventTimes) -> i64| {
+        rows.iter()
+            .map(move |row| row.2.other_times.map(of).map(timestamp))
+    };
+    let query = query
+        .bind(other(|times| times.first).bind_iter())
+        .bind(other(|times| times.last).bind_iter());
     let query = bind_sums(query, rows.iter().map(|row| row.3));
     let added: AHashMap<_, _> = rows
         .iter()

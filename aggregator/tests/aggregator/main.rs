@@ -7,4 +7,5 @@ mod core;
 mod instance;
 mod pipeline;
 mod quarantine;
+mod revoked;
 mod slow;

@@ -59,6 +59,7 @@ fn family(zone: &str) -> Registration {
         analytics: true,
         coppa_version: None,
         audio_version: None,
+        consent_epoch: 0,
     }
 }
 

@@ -85,6 +85,7 @@ fn record(event: Event<'_>) -> Vec<u8> {
         analytics: true,
         coppa_version: None,
         audio_version: None,
+        consent_epoch: 0,
     };
     let mut bytes = Vec::new();
     let record = event

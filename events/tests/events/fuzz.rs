@@ -100,6 +100,7 @@ fn family() -> Registration {
         analytics: true,
         coppa_version: None,
         audio_version: None,
+        consent_epoch: 0,
     }
 }
 

@@ -6,3 +6,4 @@ mod cache;
 mod common;
 mod consents;
 mod families;
+mod revocations;

@@ -98,6 +98,9 @@ fn describe(status: &RecordStatus, counted: &str) -> String {
         RecordStatus::DuplicateOf(offset) => {
             format!("a copy of offset {offset}, which is {counted}")
         }
+        RecordStatus::Withdrawn => {
+            "withdrawn: the consent was, on which it had been taken".to_owned()
+        }
         RecordStatus::Erased => "erased: nothing of the child is kept".to_owned(),
         RecordStatus::Withheld => "withheld: `analytics` was not granted".to_owned(),
         RecordStatus::Quarantined(reason) => reason.clone(),

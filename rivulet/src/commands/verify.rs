@@ -153,7 +153,7 @@ fn text(report: &Report) -> String {
     );
     let _ = writeln!(
         text,
-        "{:24} {:>10}  {:10} {:>10} {:>9} {:>9} {:>11} {:>8} {:>8} {:>11}",
+        "{:24} {:>10}  {:10} {:>10} {:>9} {:>9} {:>11} {:>8} {:>8} {:>8} {:>11}",
         "topic",
         "records",
         "consumer",
@@ -162,6 +162,7 @@ fn text(report: &Report) -> String {
         "copies",
         "quarantined",
         "erased",
+        "revoked",
         "waiting",
         "unaccounted"
     );
@@ -181,12 +182,13 @@ fn text(report: &Report) -> String {
         for (consumer, side) in sides {
             let _ = writeln!(
                 text,
-                "{start:35}  {consumer:10} {:>10} {:>9} {:>9} {:>11} {:>8} {:>8} {:>11}",
+                "{start:35}  {consumer:10} {:>10} {:>9} {:>9} {:>11} {:>8} {:>8} {:>8} {:>11}",
                 side.counted,
                 side.withheld,
                 side.duplicates,
                 side.quarantined,
                 side.erased,
+                side.revoked,
                 side.waiting,
                 side.unaccounted,
             );

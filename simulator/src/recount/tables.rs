@@ -221,12 +221,28 @@ fn daily(rows: &mut Rows, key: &str, counted: &Counted<'_>) {
             "new_words",
             "qualifying_events",
             "withheld_events",
+            "speech_qualifying_events",
+            "speech_withheld_events",
         ],
-        &["max_depth", "max_unique_words"],
+        &[
+            "max_depth",
+            "max_unique_words",
+            "other_first_event_at",
+            "other_last_event_at",
+        ],
     );
     add(row, "events", 1);
-    add_if(row, "withheld_events", !counted.child.consents.analytics);
+    let is_withheld = !counted.child.consents.analytics;
+    add_if(row, "withheld_events", is_withheld);
     add_if(row, "qualifying_events", qualifies(counted.event));
+    if counted.event["type"] == "speech" {
+        add_if(row, "speech_withheld_events", is_withheld);
+        add_if(row, "speech_qualifying_events", qualifies(counted.event));
+    } else {
+        let time = Some(counted.event_time);
+        keep(row, "other_first_event_at", time, i64::min);
+        keep(row, "other_last_event_at", time, i64::max);
+    }
     keep(row, "first_event_at", Some(counted.event_time), i64::min);
     keep(row, "last_event_at", Some(counted.event_time), i64::max);
     include(row, "topics", data["topic"].as_str());

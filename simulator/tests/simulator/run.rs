@@ -68,6 +68,7 @@ async fn child(
         analytics: granted("analytics"),
         coppa_version: None,
         audio_version: None,
+        consent_epoch: 0,
     };
     server.children.lock().unwrap().insert(id, registration);
     StatusCode::NO_CONTENT

@@ -226,6 +226,7 @@ pub(crate) fn record(data: Data<'_>) -> Record<'_> {
         local_date: NaiveDate::from_ymd_opt(2026, 3, 2).unwrap(),
         analytics: true,
         consent_version: None,
+        consent_epoch: 0,
         device: None,
         attributes: Vec::new(),
         data,

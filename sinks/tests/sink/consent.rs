@@ -2,7 +2,10 @@
 
 use rivulet_events::{EventType::Interaction, Record};
 
-use crate::bed::{Bed, badge, child, until};
+use crate::{
+    bed::{Bed, badge, child, until},
+    proxy::{Mode, Proxy},
+};
 
 fn withheld(badge: &Record<'static>) -> Record<'static> {
     Record {
@@ -143,4 +146,62 @@ async fn what_is_of_an_erased_child_never_arrives() {
         ["before", "brother", "sibling"],
         "what came before is the erasure's to remove"
     );
+}
+
+/// The first range is begun and cannot be inserted when the consent is withdrawn: it stays the same block, and what is in
+/// it is the eraser's to remove.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_on_a_withdrawn_consent_never_arrives() {
+    let bed = Bed::new().await;
+    let consent = async |granted: bool| {
+        sqlx::query("UPDATE parents SET analytics = $1")
+            .bind(granted)
+            .execute(&bed.test.pool)
+            .await
+            .unwrap();
+    };
+    for statement in [
+        "INSERT INTO parents (id, timezone, coppa, analytics) VALUES ($1, 'UTC', true, true)",
+        "INSERT INTO children (id, parent_id, age_group) VALUES ($1, $1, 'wonder_cubs')",
+    ] {
+        let query = sqlx::query(statement).bind(child(1).uuid());
+        query.execute(&bed.test.pool).await.unwrap();
+    }
+    let proxy = Proxy::new(&bed.test.clickhouse_url).await;
+    let sink = bed.start(&bed.behind(&proxy.url)).await;
+    proxy.set(Mode::Shut);
+    bed.send(&[badge("begun")]).await;
+    bed.until_begun(Interaction).await;
+    consent(false).await;
+    proxy.set(Mode::Pass);
+    bed.until_rows(1).await;
+    let sibling = Record {
+        child_id: child(2),
+        ..badge("sibling")
+    };
+    let last = bed.send(&[badge("on its way"), sibling]).await[1];
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(badges(&bed).await, ["begun", "sibling"]);
+
+    // After a restart, and given again.
+    sink.crash().await;
+    sqlx::query("UPDATE revocations SET postgres_at = now()")
+        .execute(&bed.test.pool)
+        .await
+        .unwrap();
+    consent(true).await;
+    let _sink = bed.start(&bed.test.clickhouse).await;
+    let taken_again = Record {
+        consent_epoch: 1,
+        ..badge("taken again")
+    };
+    let last = bed.send(&[badge("late"), taken_again]).await[1];
+    bed.until_settled(Interaction, last).await;
+    assert_eq!(badges(&bed).await, ["begun", "sibling", "taken again"]);
+    let booked: (i64, i64) =
+        sqlx::query_as("SELECT sum(revoked)::bigint, sum(counted)::bigint FROM consumer_ledger")
+            .fetch_one(&bed.test.pool)
+            .await
+            .unwrap();
+    assert_eq!(booked, (2, 3));
 }

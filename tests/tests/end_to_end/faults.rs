@@ -1,9 +1,9 @@
 //! The fault campaign: every fault that an operator meets, in an order that a seed decides, under the
-//! load of two apps, on services of its own, while children are erased. At the end every id agrees: the apps' ledgers,
+//! load of two apps, on services of its own, while children are erased and parents withdraw consents. At the end every id agrees: the apps' ledgers,
 //! Kafka, PostgreSQL, ClickHouse and Rivulet's own books; and of those who left nothing is there. `./dev test --faults` runs it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -12,10 +12,12 @@ use std::{
 use chrono::Utc;
 use rand::{Rng, SeedableRng, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
+use reqwest::{Method, StatusCode};
 use rivulet_sandbox::{Link, Mode, Sandbox, Service, TestBed};
-use rivulet_simulator::{Config, run};
+use rivulet_simulator::{Config, family::Consents, recount::Gone, run};
 use rivulet_tests::{OwnServices, Rivulet, Role, check};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -74,7 +76,7 @@ struct Campaign {
     clickhouse: Link,
     sandbox: Sandbox,
     services: OwnServices,
-    erased: BTreeSet<Uuid>,
+    gone: Gone,
 }
 
 impl Campaign {
@@ -109,7 +111,7 @@ impl Campaign {
             clickhouse,
             sandbox,
             services,
-            erased: BTreeSet::new(),
+            gone: Gone::default(),
         }
     }
 
@@ -151,12 +153,22 @@ impl Campaign {
         ]);
         faults.shuffle(&mut self.rng);
         println!("seed {}", self.seed);
-        let mut leaving = self.children(faults.len()).await;
+        let mut leaving = self.some_of("children", faults.len()).await;
+        let mut withdrawing = self.some_of("parents", faults.len()).await;
         for fault in faults {
-            // A child leaves, and the fault meets the erasure wherever it is.
+            // A child leaves and a parent withdraws a consent, and the fault meets that wherever it is.
             let child = leaving.pop().unwrap();
             self.erase(child).await;
-            self.erased.insert(child);
+            self.gone.erased.insert(child);
+            let consent = self.gone.withdrawn.len() % 3;
+            let consents = Consents {
+                coppa: consent == 0,
+                audio: consent == 1,
+                analytics: consent == 2,
+            };
+            let parent = withdrawing.pop().unwrap();
+            self.withdraw(parent, consents).await;
+            self.gone.withdrawn.insert(parent, consents);
             let pause = self.rng.random_range(200..1_800);
             tokio::time::sleep(Duration::from_millis(pause)).await;
             self.inflict(fault, &backup).await;
@@ -188,13 +200,19 @@ impl Campaign {
         }
         let began = Instant::now();
         self.erasures_are_done().await;
+        // A PostgreSQL that was put back has the consents of then.
+        for (parent, consents) in self.gone.withdrawn.clone() {
+            self.withdraw(parent, consents).await;
+        }
+        self.withdrawals_are_done().await;
         println!(
-            "  {} children erased ({:.1} s until the last is done)",
-            self.erased.len(),
+            "  {} children erased, {} consents withdrawn ({:.1} s until the last is done)",
+            self.gone.erased.len(),
+            self.gone.withdrawn.len(),
             began.elapsed().as_secs_f64()
         );
         let began = Instant::now();
-        let checked = check::exact_without(&self.rivulet, &ledgers, self.erased.clone())
+        let checked = check::exact_without(&self.rivulet, &ledgers, self.gone.clone())
             .await
             .unwrap();
         let mut rewound = 0.0;
@@ -215,10 +233,10 @@ impl Campaign {
         }
     }
 
-    /// So many of the apps' children, by the seed.
-    async fn children(&mut self, count: usize) -> Vec<Uuid> {
-        let all = "SELECT id FROM children ORDER BY id";
-        let mut all: Vec<Uuid> = sqlx::query_scalar(all)
+    /// So many of the apps' children or parents, by the seed.
+    async fn some_of(&mut self, table: &str, count: usize) -> Vec<Uuid> {
+        let all = format!("SELECT id FROM {table} ORDER BY id");
+        let mut all: Vec<Uuid> = sqlx::query_scalar(sqlx::AssertSqlSafe(all))
             .fetch_all(&self.rivulet.bed.pool)
             .await
             .unwrap();
@@ -232,7 +250,7 @@ impl Campaign {
     async fn erase(&self, child: Uuid) -> String {
         let path = format!("/v1/admin/children/{child}?erase=true");
         loop {
-            let answer = self.ask(reqwest::Method::DELETE, &path).await;
+            let (_, answer) = self.ask(Method::DELETE, &path, None).await;
             if let Some(id) = answer["erasure_id"].as_str() {
                 return id.to_owned();
             }
@@ -243,11 +261,11 @@ impl Campaign {
     /// Waits until each is done. One that PostgreSQL has lost, because it was put back to a state from before the log of
     /// erasures had it, is asked for again, as a product does that has no certificate yet.
     async fn erasures_are_done(&self) {
-        for child in &self.erased {
+        for child in &self.gone.erased {
             let path = format!("/v1/admin/erasures/{}", self.erase(*child).await);
             let mut waited = 0;
             loop {
-                let status = self.ask(reqwest::Method::GET, &path).await;
+                let (_, status) = self.ask(Method::GET, &path, None).await;
                 if status["state"] == "done" {
                     break;
                 }
@@ -258,19 +276,71 @@ impl Campaign {
         }
     }
 
+    /// Withdraws a consent as a product does, until it is taken.
+    async fn withdraw(&self, parent: Uuid, consents: Consents) {
+        let consents = [
+            ("coppa", consents.coppa),
+            ("audio", consents.audio),
+            ("analytics", consents.analytics),
+        ];
+        let withdrawn = consents
+            .into_iter()
+            .filter(|(_, is_withdrawn)| *is_withdrawn);
+        let consents: Map<_, _> = withdrawn
+            .map(|(name, _)| (name.to_owned(), false.into()))
+            .collect();
+        let path = format!("/v1/admin/parents/{parent}");
+        loop {
+            let (_, known) = self.ask(Method::GET, &path, None).await;
+            let body = json!({"timezone": known["timezone"], "consents": consents});
+            let (status, _) = self.ask(Method::PUT, &path, Some(body)).await;
+            if status == Some(StatusCode::NO_CONTENT) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Waits until what was stored on withdrawn consents is gone.
+    async fn withdrawals_are_done(&self) {
+        let left = "SELECT count(*) FROM revocations WHERE erases AND (postgres_at IS NULL OR clickhouse_at IS NULL)";
+        for _ in 0..600 {
+            let left = sqlx::query_scalar::<_, i64>(left);
+            if left.fetch_one(&self.rivulet.bed.pool).await.unwrap() == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        panic!("withdrawals are not done");
+    }
+
     /// Of the second ingest node, with the admin's key. `null` where there is no answer.
-    async fn ask(&self, method: reqwest::Method, path: &str) -> serde_json::Value {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (Option<StatusCode>, Value) {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let url = format!("http://{}{path}", self.roles[1].address);
-        let asked = client
+        let mut asked = client
             .request(method, url)
             .bearer_auth(&self.rivulet.admin_key);
+        if let Some(body) = body {
+            asked = asked
+                .header("Content-Type", "application/json")
+                .body(body.to_string());
+        }
         match asked.send().await {
             Ok(answer) => {
+                let status = answer.status();
                 let bytes = answer.bytes().await.unwrap_or_default();
-                serde_json::from_slice(&bytes).unwrap_or_default()
+                (
+                    Some(status),
+                    serde_json::from_slice(&bytes).unwrap_or_default(),
+                )
             }
-            Err(_) => serde_json::Value::Null,
+            Err(_) => (None, Value::Null),
         }
     }
 

@@ -25,6 +25,7 @@ mod rebuild;
 mod restarts;
 mod restored;
 mod retention;
+mod revoked;
 mod snippets;
 mod spill;
 mod tracing;

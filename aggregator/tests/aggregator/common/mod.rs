@@ -58,6 +58,7 @@ pub(crate) fn event(child_number: u8, day: i64, data: Data<'static>) -> Record<'
         local_date: date(day),
         analytics: true,
         consent_version: None,
+        consent_epoch: 0,
         device: None,
         attributes: Vec::new(),
         data,

@@ -7,7 +7,9 @@ use rivulet_aggregator::{
     rollup::Rollup,
     streak::{RULE_VERSION, streak},
 };
-use rivulet_events::{Data, Interaction, InteractionAction, Message, Record, Role, SessionAction};
+use rivulet_events::{
+    Data, EventType, Interaction, InteractionAction, Message, Record, Role, SessionAction,
+};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -99,7 +101,10 @@ fn daily(events: &[&Record<'static>]) -> Value {
             .chain(mess.iter().map(|m| owned(&m.topic))),
     );
     let (badges, more_badges) = first(inter.iter().map(|i| owned(&i.badge)));
-    json!({
+    let (spoken, other): (Vec<&Record<'static>>, Vec<_>) = events
+        .iter()
+        .partition(|event| event.event_type == EventType::Speech);
+    let mut row = json!({
         "events": events.len(),
         "sessions": sess.iter().filter(|s| s.action == SessionAction::Start).count(),
         "active_ms": total(sess.iter().map(|s| Some(s.active_ms))),
@@ -137,7 +142,12 @@ fn daily(events: &[&Record<'static>]) -> Value {
         "first_event_at": events.iter().map(|e| e.event_time).min(),
         "last_event_at": events.iter().map(|e| e.event_time).max(),
         "withheld_events": withheld(events),
-    })
+    });
+    row["speech_qualifying_events"] = json!(spoken.iter().filter(|e| qualifies(e)).count());
+    row["speech_withheld_events"] = json!(withheld(&spoken));
+    row["other_first_event_at"] = json!(other.iter().map(|e| e.event_time).min());
+    row["other_last_event_at"] = json!(other.iter().map(|e| e.event_time).max());
+    row
 }
 
 fn qualifies(event: &Record<'_>) -> bool {
@@ -299,6 +309,8 @@ pub(crate) fn rows_of(rollup: &Rollup) -> Tables {
                 "topics": day.topics.first().collect::<Vec<_>>(), "topics_more": day.topics.has_more(),
                 "badges": day.badges.first().collect::<Vec<_>>(), "badges_more": day.badges.has_more(),
                 "first_event_at": day.event_times.first, "last_event_at": day.event_times.last,
+                "other_first_event_at": day.other_times.map(|times| times.first),
+                "other_last_event_at": day.other_times.map(|times| times.last),
             });
             let values = row(DailySums::COLUMNS, &day.sums.values(), others);
             tables.insert(format!("daily {child} {date}"), values);
@@ -343,7 +355,12 @@ pub(crate) async fn stored(pool: &PgPool) -> Tables {
             "daily_child_metrics",
             "'daily ' || child_id || ' ' || local_date",
             "'local_date'",
-            times(&["first_event_at", "last_event_at"]),
+            times(&[
+                "first_event_at",
+                "last_event_at",
+                "other_first_event_at",
+                "other_last_event_at",
+            ]),
         ),
         read(
             "learning_analytics",

@@ -1,5 +1,4 @@
 //! What goes for its age, and children of whom nothing comes any more.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
 use chrono::{DateTime, Datelike as _, Days, Months, NaiveTime, TimeDelta, Utc};
 use rivulet_erasure::aged::{expire, inactive};
