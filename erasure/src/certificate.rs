@@ -13,15 +13,6 @@ pub(crate) struct Proof {
     pub(crate) answer: u64,
 }
 
-/// Lower case.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// What is kept, in words, for whoever reads the certificate.
 const REMAINS: [&str; 4] = [
     "tombstones: the SHA-256 of each id, for ever, so that nothing of the subjects is taken again",
@@ -48,7 +39,7 @@ pub(crate) async fn write(
             .await?;
     let subjects: Vec<_> = subjects
         .iter()
-        .map(|(kind, sha256)| json!({"kind": kind, "sha256": hex(sha256)}))
+        .map(|(kind, sha256)| json!({"kind": kind, "sha256": rivulet_auditlog::hex(sha256)}))
         .collect();
     let stores: Vec<Value> = sqlx::query_scalar(
         "SELECT json_build_object('store', store, 'removed', removed, 'clean_at', clean_at, 'gone_by', gone_by)::jsonb

@@ -192,7 +192,7 @@ fn is_one_of(column: &str, list: &str) -> String {
 }
 
 fn list(hashes: &[[u8; 32]]) -> String {
-    let quoted = |hash: &[u8; 32]| format!("'{}'", crate::certificate::hex(hash));
+    let quoted = |hash: &[u8; 32]| format!("'{}'", rivulet_auditlog::hex(hash));
     hashes.iter().map(quoted).collect::<Vec<_>>().join(",")
 }
 

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use rivulet_auditlog::{Action, Entry, record};
-use rivulet_registry::{revocations::settle, tombstones};
+use rivulet_registry::revocations::settle;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -134,7 +134,7 @@ fn by_what(due: &[Due]) -> BTreeMap<Withdrawn, Vec<[u8; 32]>> {
             before: due.before,
         };
         let children = by_what.entry(what).or_default();
-        children.push(tombstones::hash(due.child_id));
+        children.push(rivulet_auditlog::hash(due.child_id));
     }
     by_what
 }

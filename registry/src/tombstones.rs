@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use ahash::AHashMap;
+use rivulet_auditlog::hash;
 use rivulet_events::sabotage::sabotaged;
-use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -18,12 +18,6 @@ const LOCK: i64 = 7_262_105_021;
 /// What makes a transaction one that an erasure waits for, as a command without rows. The statement that looks
 /// tombstones up must be a later one.
 pub const HOLD: &str = "DO 'BEGIN PERFORM pg_advisory_xact_lock_shared(7262105021); END'";
-
-/// The SHA-256 of a subject's id, of its 36 characters.
-#[must_use]
-pub fn hash(id: Uuid) -> [u8; 32] {
-    Sha256::digest(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())).into()
-}
 
 /// Makes this transaction one that an erasure waits for; see [`HOLD`].
 ///
@@ -188,12 +182,6 @@ mod tests {
     #[test]
     fn the_lock_is_the_one_that_is_held() {
         assert!(HOLD.contains(&LOCK.to_string()));
-    }
-
-    #[test]
-    fn the_audit_log_calls_a_subject_as_a_tombstone_does() {
-        let id = Uuid::from_u128(0xabcd_ef01);
-        assert_eq!(hash(id), rivulet_auditlog::hash(id));
     }
 
     #[test]
