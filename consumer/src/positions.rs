@@ -161,6 +161,22 @@ pub async fn finish_range(
     finished.map(drop)
 }
 
+/// What there is to heed now.
+///
+/// # Errors
+/// PostgreSQL failed.
+pub async fn newest(conn: &mut PgConnection) -> Result<Heed, sqlx::Error> {
+    let (tombstone, revocation) = sqlx::query_as(
+        "SELECT coalesce((SELECT max(number) FROM tombstones), 0), number FROM revocation_state",
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(Heed {
+        tombstone,
+        revocation,
+    })
+}
+
 /// The time before which everything received was consumed, in every partition. `None` before the
 /// consumer first ran, 1970 while a partition was not consumed at all. What is remembered to
 /// recognise repeated events may be dropped by its distance from this, not from the clock: after

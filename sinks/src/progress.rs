@@ -173,13 +173,17 @@ pub(crate) async fn begin(
     tombstones::hold(connection).await?;
     let step = advance(range);
     let settles = rows.len() == 0 && !range.is_begun();
-    // Who was erased since a range was begun is still in its block, and that erasure waits for the block.
-    let heed = if range.is_begun() {
-        positions::begun_range(connection, CONSUMER, &step).await?
-    } else if settles {
-        positions::advance(connection, CONSUMER, &[step]).await?
+    // A range that was begun is formed as it was then: who was erased since is still in its block, and that erasure waits
+    // for the block. What is read is all there is now: another range of this process may have read it before.
+    let (heed, now) = if range.is_begun() {
+        let heed = positions::begun_range(connection, CONSUMER, &step).await?;
+        (heed, positions::newest(connection).await?)
     } else {
-        positions::begin_range(connection, CONSUMER, &[step]).await?
+        let heed = match settles {
+            true => positions::advance(connection, CONSUMER, &[step]).await?,
+            false => positions::begin_range(connection, CONSUMER, &[step]).await?,
+        };
+        (heed, heed)
     };
     let suppressed = if rows.len() == 0 {
         Vec::new()
@@ -188,7 +192,7 @@ pub(crate) async fn begin(
     };
     let dropped = {
         let mut gone = gone.lock().await;
-        gone.read(connection, heed).await?;
+        gone.read(connection, now).await?;
         gone.of(range, rows, &suppressed, heed)
     };
     remember_withheld(connection, range, &dropped).await?;

@@ -1,9 +1,9 @@
 //! What `analytics` keeps out of ClickHouse, and what that means for later copies.
 
-use rivulet_events::{EventType::Interaction, Record};
+use rivulet_events::{Data, EventType::Interaction, Record, Session, SessionAction};
 
 use crate::{
-    bed::{Bed, badge, child, until},
+    bed::{Bed, badge, child, payload, record, until},
     proxy::{Mode, Proxy},
 };
 
@@ -204,4 +204,63 @@ async fn what_was_taken_on_a_withdrawn_consent_never_arrives() {
             .await
             .unwrap();
     assert_eq!(booked, (2, 3));
+}
+
+/// Ranges that were begun before some erasures and after others, in any order: each is formed as of its own beginning, and
+/// that the process has heard of newer ones by then holds up none.
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_that_were_begun_at_different_times_are_formed_again() {
+    let bed = Bed::new().await;
+    bed.start(&bed.test.clickhouse).await.crash().await;
+    sqlx::query(
+        "INSERT INTO tombstones (number, sha256, kind, erasure_id)
+         SELECT number, tombstone_hash(id), 'child', gen_random_uuid()
+         FROM (VALUES (5, $1::uuid), (9, gen_random_uuid())) AS erased (number, id)",
+    )
+    .bind(badge("any").child_id.uuid())
+    .execute(&bed.test.pool)
+    .await
+    .unwrap();
+    let session = Record {
+        session_id: Some(child(3).uuid()),
+        child_id: child(2),
+        ..record(Data::Session(Session {
+            action: SessionAction::Start,
+            active_ms: 1,
+            kind: None,
+            device_type: None,
+        }))
+    };
+    for number in [1, 4, 6, 9] {
+        let partition = number % 2;
+        let event = match number {
+            1 | 4 => badge("event"),
+            _ => session.clone(),
+        };
+        bed.send_bytes(event.event_type, partition, &payload(&event))
+            .await;
+        sqlx::query(
+            "UPDATE kafka_positions SET pending_end = next_offset + 1, pending_tombstone = $3, pending_revocation = $3
+             WHERE consumer = 'history' AND topic = $1 AND partition = $2",
+        )
+        .bind(bed.test.cluster.topic(event.event_type))
+        .bind(partition)
+        .bind(i64::from(number))
+        .execute(&bed.test.pool)
+        .await
+        .unwrap();
+    }
+    sqlx::query("UPDATE revocation_state SET number = 9")
+        .execute(&bed.test.pool)
+        .await
+        .unwrap();
+    let _sink = bed.start(&bed.test.clickhouse).await;
+    // The child of the badges was erased by number 5, after both of its ranges were begun.
+    bed.until_rows(4).await;
+    until("all ranges to be finished", || async {
+        let pending = "SELECT count(*) FROM kafka_positions WHERE pending_end IS NOT NULL";
+        let pending = sqlx::query_scalar::<_, i64>(pending);
+        pending.fetch_one(&bed.test.pool).await.unwrap() == 0
+    })
+    .await;
 }
