@@ -33,6 +33,8 @@ pub(crate) struct Summary<'r> {
     pub(crate) totals: (u64, u64, u64),
     /// List plainly accepted events too.
     pub(crate) verbose: bool,
+    /// Nothing of it was stored.
+    pub(crate) is_dry_run: bool,
 }
 
 /// An answer. Until it is sent, its request counts as in progress.
@@ -69,6 +71,9 @@ pub(crate) fn write(
     ] {
         out.extend_from_slice(name);
         number(&mut out, count);
+    }
+    if summary.is_dry_run {
+        out.extend_from_slice(b",\"dry_run\":true");
     }
     out.extend_from_slice(b",\"results\":[");
     let mut first = true;

@@ -50,6 +50,10 @@ pub struct Config {
     pub token_rate: u32,
     /// Events such a family may send at once after a pause.
     pub token_burst: u32,
+    /// Whether clients that ask are told to send events. One that is told not to keeps them.
+    pub clients_enabled: bool,
+    /// For how long clients that ask are told to gather events before they send them, 1 s to 1 h.
+    pub flush_interval: Duration,
     /// The origins whose web pages may post events. Empty means all origins.
     pub origins: Vec<Origin>,
     /// The registry's cache.
@@ -91,6 +95,8 @@ impl Default for Config {
             tokens: None,
             token_rate: 100,
             token_burst: 2_000,
+            clients_enabled: true,
+            flush_interval: Duration::from_secs(30),
             origins: Vec::new(),
             registry: CacheConfig::default(),
             linger: Duration::from_millis(5),
@@ -133,6 +139,13 @@ impl Config {
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return refuse(format!("{name} is 0: every request would be refused"));
+        }
+        let flush = self.flush_interval.as_secs();
+        if !(1..=3_600).contains(&flush) {
+            return refuse(format!(
+                "the flush interval is {flush} s: it must be 1 to 3600, or clients would send all the time, or hold events \
+                 until they are closed"
+            ));
         }
         let mut bursts = vec![("burst", self.burst)];
         if let Some(tokens) = &self.tokens {

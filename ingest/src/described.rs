@@ -18,6 +18,7 @@ use crate::{
     admin::BAD_AFTER,
     consent_schema::{RegisteredConsents, consents},
     event_schema,
+    events::BAD_DRY_RUN,
     problem::Problem,
 };
 
@@ -99,6 +100,9 @@ pub(crate) struct Receipt {
     rejected: u64,
     /// Events that were not stored: send them again.
     retry: u64,
+    /// With `?dry_run=true`: nothing was stored, and `accepted` is what would have been.
+    #[schema(required = false)]
+    dry_run: bool,
     /// In the order of the request.
     results: Vec<EventOutcome>,
 }
@@ -342,6 +346,7 @@ impl IntoResponses for OfEvents {
             Problem::MissingEvents,
             Problem::InvalidSentAt,
             Problem::TooManyEvents(config.max_events),
+            Problem::InvalidField(BAD_DRY_RUN),
         ]);
         described(problems)
     }
@@ -355,6 +360,15 @@ impl IntoResponses for OfGet {
         let mut problems = everywhere();
         problems.push(families::Error::NotFound.into());
         described(problems)
+    }
+}
+
+/// Refusals of a `GET` of what is there for everybody who may ask.
+pub(crate) struct OfConfig;
+
+impl IntoResponses for OfConfig {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        described(everywhere())
     }
 }
 

@@ -1,6 +1,6 @@
 //! `POST /v1/events`: from a body to an answer.
 
-use std::{collections::HashMap, sync::Arc, task::Poll, time::Instant};
+use std::{borrow::Cow, collections::HashMap, sync::Arc, task::Poll, time::Instant};
 
 use ahash::RandomState;
 use axum::{
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rivulet_events::{
     Admitted, ChildId, Clocks, Event, ParentId, Parsed, Registration, batch, repair,
 };
-use rivulet_registry::{Known, keys::Scope};
+use rivulet_registry::{Known, declarations::Invalid, keys::Scope};
 use rivulet_telemetry::{Span, SpanKind};
 use rivulet_web::RequestId;
 
@@ -23,7 +23,7 @@ use crate::{
     body::Media,
     clock::unix_millis_now,
     described::{Batch, NDJSON, OfEvents, Receipt, SentAt},
-    metrics::Tally,
+    metrics::{self, Tally},
     open_request::{OpenRequest, ReceivedRequest},
     problem::Problem,
     producer::{Failed, Room, Sending},
@@ -41,7 +41,8 @@ const X_SENT_AT: HeaderName = HeaderName::from_static("x-sent-at");
 /// once the request was understood, whatever became of the single events: `results` says. An event that
 /// is sent again, with the same `id` and `occurred_at`, is counted once. The body may have a
 /// `Content-Encoding` of gzip, zstd, br or deflate, and has 1 MiB at most as sent and 8 MiB inflated.
-/// Web pages may post from everywhere, unless the operator or the key names the origins that may.
+/// Web pages may post from everywhere, unless the operator or the key names the origins that may. With `dry_run`
+/// the answer is the same and nothing is stored.
 #[utoipa::path(
     post,
     path = "/v1/events",
@@ -50,6 +51,8 @@ const X_SENT_AT: HeaderName = HeaderName::from_static("x-sent-at");
     params(
         ("verbose" = Option<bool>, Query,
          description = "`false`: list only what is not plainly accepted (warnings and spills are listed)."),
+        ("dry_run" = Option<bool>, Query,
+         description = "`true`: judge every event as without it, and store nothing. It costs as many tokens."),
         SentAt,
     ),
     request_body(
@@ -90,6 +93,7 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
         None => None,
         Some(value) => Some(read_time(value).ok_or(Problem::InvalidSentAt)?),
     };
+    let is_dry_run = is_dry_run(parts)?;
     app.metrics.body_bytes.increment(body.bytes.len() as u64);
 
     let mut found = read(&mut account, media, &body.bytes).await;
@@ -117,10 +121,12 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
     let children = Children::of(&parsed);
     let family = sender.family();
     let known = ask_registry(app, family, &parsed, &children).await;
-    let span = parts.extensions.get::<Span>();
+    let span = parts.extensions.get::<Span>().filter(|_| !is_dry_run);
     let send = span.map(|span| span.child("send", SpanKind::Producer));
-    let room = room_for(app, sender.id(), &parsed);
-    let mut sending = app.producer.begin(send.as_ref(), room);
+    let mut sending = (!is_dry_run).then(|| {
+        let room = room_for(app, sender.id(), &parsed);
+        app.producer.begin(send.as_ref(), room)
+    });
     let is_long = body.bytes.len() > SHORT;
     let context = Context {
         family,
@@ -128,13 +134,19 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
         known: &known,
         clocks: &clocks,
     };
-    let mut lines = send_events(&mut account, is_long, &context, parsed, &mut sending).await?;
-    let failed = wait_for_acks(app, sending).await;
+    let mut lines = send_events(&mut account, is_long, &context, parsed, sending.as_mut()).await?;
+    let failed = match sending {
+        Some(sending) => wait_for_acks(app, sending).await,
+        None => Vec::new(),
+    };
     if !failed.is_empty() {
         spill_failed(app, failed, received_at, &mut lines).await;
     }
     let tally = tally(&lines);
-    app.metrics.events(&tally);
+    match is_dry_run {
+        true => metrics::dry_run(&tally),
+        false => app.metrics.events(&tally),
+    }
 
     let totals @ (accepted, rejected, retry) = tally.totals();
     if let (Some(span), Some(send)) = (span, send) {
@@ -168,6 +180,7 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
         received_at,
         totals,
         verbose,
+        is_dry_run,
     };
     let answer = Sent {
         json: answer::write(&summary, &lines, account.reserve()),
@@ -185,6 +198,26 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
     }
     Ok(response)
 }
+
+/// Whether `?dry_run=true`. Of another word nobody can say whether its events are to be stored.
+fn is_dry_run(parts: &Parts) -> Result<bool, Problem> {
+    let pairs = parts.uri.query().unwrap_or_default().split('&');
+    let mut given = pairs.filter_map(|pair| match pair.split_once('=').unwrap_or((pair, "")) {
+        ("dry_run", value) => Some(value),
+        _ => None,
+    });
+    match (given.next(), given.next()) {
+        (None, _) | (Some("false"), None) => Ok(false),
+        (Some("true"), None) => Ok(true),
+        _ => Err(Problem::InvalidField(BAD_DRY_RUN)),
+    }
+}
+
+/// The parameter `dry_run` is not understood.
+pub(crate) const BAD_DRY_RUN: Invalid = Invalid {
+    pointer: Cow::Borrowed("/dry_run"),
+    message: "must be true or false, once; nothing of this request was taken",
+};
 
 /// Reserves room in the producer's queue, one record for each valid event, if that is within the sender's share.
 fn room_for(app: &App, sender: SenderId, parsed: &[Parsed<'_>]) -> Room {
@@ -283,14 +316,14 @@ struct Context<'p> {
     clocks: &'p Clocks,
 }
 
-/// Judges each event, and hands the records of those that may be taken to Kafka's producer. Returns what the answer
-/// says of each event, provided that Kafka acknowledges all of the records.
+/// Judges each event, and hands the records of those that may be taken to Kafka's producer, but in a dry run. Returns what
+/// the answer says of each event, provided that Kafka acknowledges all of the records.
 async fn send_events<'a>(
     account: &mut Account<'_>,
     is_long: bool,
     context: &Context<'_>,
     parsed: Vec<Parsed<'a>>,
-    sending: &mut Sending<'_>,
+    mut sending: Option<&mut Sending<'_>>,
 ) -> Result<Vec<Line<'a>>, Problem> {
     let app = account.app();
     let mut buffer = Vec::with_capacity(1 << 10);
@@ -306,6 +339,7 @@ async fn send_events<'a>(
                     let known = &context.known[context.children.of_event[index] as usize];
                     match admit(context.family, event, known) {
                         Ok(event) => {
+                            let sending = sending.as_deref_mut();
                             send_event(app, event, context.clocks, index, sending, &mut buffer)
                         }
                         Err(outcome) => Ok(outcome),
@@ -406,7 +440,7 @@ fn send_event(
     event: Admitted<'_, '_>,
     clocks: &Clocks,
     index: usize,
-    sending: &mut Sending<'_>,
+    sending: Option<&mut Sending<'_>>,
     buffer: &mut Vec<u8>,
 ) -> Result<Outcome, Problem> {
     let record = match event.into_record(clocks) {
@@ -414,6 +448,9 @@ fn send_event(
         Err(rejection) => return Ok(Outcome::Rejected(rejection)),
     };
     let (kind, child) = (record.event_type, record.child_id);
+    let Some(sending) = sending else {
+        return Ok(Outcome::Accepted(kind));
+    };
     if !app.producer.is_up() && app.spill.is_none() {
         return Ok(Outcome::Retry(kind));
     }

@@ -15,6 +15,7 @@ mod answer;
 mod audit;
 mod auth;
 mod body;
+mod client_config;
 mod clock;
 mod config;
 mod consent_schema;

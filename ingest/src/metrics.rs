@@ -13,6 +13,8 @@ rivulet_telemetry::metrics! {
     REQUEST_EVENTS: Histogram = "rivulet_ingest_request_events", Count;
     /// Events by outcome; accepted and retry by type, rejected by code
     EVENTS: Counter["outcome", "type", "code"] = "rivulet_ingest_events_total", Count;
+    /// Events of dry runs, of which nothing was stored, by outcome
+    DRY_RUN_EVENTS: Counter["outcome"] = "rivulet_ingest_dry_run_events_total", Count;
     /// Fields of events whose free text looks like personal data, by reason (email, phone, url, digits, field) and by
     /// what is done about it (allow, mask, refuse), whatever becomes of the event
     PERSONAL_DATA: Counter["reason", "policy"] = "rivulet_ingest_personal_data_total", Count;
@@ -54,6 +56,18 @@ rivulet_telemetry::metrics! {
     SPILL_DAMAGED_RECORDS: Gauge = "rivulet_ingest_spill_damaged_records", Count;
     /// 1 while the spill would take records, 0 where it or its disk is full or fails
     SPILL_HAS_ROOM: Gauge = "rivulet_ingest_spill_has_room", Count;
+}
+
+/// Counts a dry run, apart from events that are stored.
+pub(crate) fn dry_run(tally: &Tally) {
+    let (accepted, rejected, retry) = tally.totals();
+    for (outcome, events) in [
+        ("accepted", accepted),
+        ("rejected", rejected),
+        ("retry", retry),
+    ] {
+        DRY_RUN_EVENTS.with([outcome]).increment(events);
+    }
 }
 
 /// Handles for what every request touches.

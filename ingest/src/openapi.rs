@@ -7,7 +7,7 @@ use utoipa::{
 };
 
 use crate::{
-    admin, consent_schema,
+    admin, client_config, consent_schema,
     described::{RegisteredChild, RegisteredParent},
     event_schema, events,
 };
@@ -17,6 +17,7 @@ use crate::{
     info(title = "Rivulet ingest"),
     paths(
         events::post,
+        client_config::get,
         admin::put_parent,
         admin::get_parent,
         admin::delete_parent,

@@ -16,7 +16,7 @@ use rivulet_web::browsers;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 
-use crate::{admin, audit::audited, body, events, problem::Problem, state::App};
+use crate::{admin, audit::audited, body, client_config, events, problem::Problem, state::App};
 
 pub(crate) fn router(
     app: Arc<App>,
@@ -35,18 +35,23 @@ pub(crate) fn router(
     // SDKs inside web pages, from wherever these are served or from the operator's origins alone. A
     // preflight has no key: what a key allows is checked when the request itself comes, and the page can
     // read why it was refused.
-    let pages = browsers(
-        app.config.origins.iter().map(Origin::as_str),
+    let pages = |method, headers: &[HeaderName]| {
+        let origins = app.config.origins.iter().map(Origin::as_str);
+        browsers(origins, method, headers, &[])
+    };
+    let catch_panics = || CatchPanicLayer::custom(rivulet_web::panicked as fn(_) -> _);
+    let events = events.layer::<_, Infallible>(catch_panics()).layer(pages(
         Method::POST,
         &[
             header::CONTENT_TYPE,
             header::CONTENT_ENCODING,
             HeaderName::from_static("x-sent-at"),
         ],
-        &[],
-    );
-    let catch_panics = || CatchPanicLayer::custom(rivulet_web::panicked as fn(_) -> _);
-    let events = events.layer::<_, Infallible>(catch_panics()).layer(pages);
+    ));
+    let config = get(client_config::get)
+        .options(async || StatusCode::NO_CONTENT)
+        .layer::<_, Infallible>(catch_panics())
+        .layer(pages(Method::GET, &[]));
     // Whatever is below /v1/admin is audited.
     let admin = Router::new()
         .route("/v1/admin/parents/{id}", parents)
@@ -56,6 +61,7 @@ pub(crate) fn router(
         .route_layer(from_fn_with_state(Arc::clone(&app), audited));
     Router::new()
         .route("/v1/events", events)
+        .route("/v1/config", config)
         .merge(admin)
         .merge(operations.of_role(readiness))
         .merge(rivulet_web::openapi::route(document))

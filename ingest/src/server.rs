@@ -9,7 +9,7 @@ use rivulet_telemetry::{Operations, Readiness};
 use rivulet_tokens::{SourceError, Verifier};
 use rivulet_web::{Background, Limiter, Port, TaskEnded, TlsError};
 use sqlx::PgPool;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{IN_FLIGHT_BYTES, IN_FLIGHT_REQUESTS, WAITING_REQUESTS};
@@ -135,6 +135,7 @@ async fn serve_with(
         requests: Shares::new(config.port.max_connections.max(2)),
         records: Shares::new(config.queue_messages),
         turns: Turns::new(processors.saturating_sub(1)),
+        config_turns: Semaphore::new(2),
         metrics: Metrics::new(config.personal_data),
         audit: Arc::default(),
         pool,

@@ -7,6 +7,7 @@ use rivulet_registry::Registry;
 use rivulet_tokens::Verifier;
 use rivulet_web::Limiter;
 use sqlx::PgPool;
+use tokio::sync::Semaphore;
 
 use crate::metrics::OVER_SHARE;
 use crate::{
@@ -30,6 +31,8 @@ pub(crate) struct App {
     /// Records that wait for Kafka.
     pub(crate) records: Arc<Shares>,
     pub(crate) turns: Arc<Turns>,
+    /// Requests for the configuration that may ask PostgreSQL at the same time.
+    pub(crate) config_turns: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) audit: Arc<Groups>,
     pub(crate) pool: PgPool,

@@ -109,6 +109,22 @@ pub(crate) fn columns(consent: Option<&Consent>) -> Columns<'_> {
     }
 }
 
+/// Whether a family consented to `coppa`, `audio` and `analytics`; to nothing where it is not registered, or was deleted.
+///
+/// # Errors
+/// PostgreSQL failed.
+pub async fn granted(pool: &PgPool, parent: ParentId) -> Result<[bool; 3], sqlx::Error> {
+    let found: Option<(bool, bool, bool)> = sqlx::query_as(
+        "SELECT coppa, audio, analytics FROM parents WHERE id = $1 AND deleted_at IS NULL",
+    )
+    .bind(parent.uuid())
+    .fetch_optional(pool)
+    .await?;
+    Ok(found.map_or([false; 3], |(coppa, audio, analytics)| {
+        [coppa, audio, analytics]
+    }))
+}
+
 /// How many changes a page of [`history`] has, at most.
 pub const PAGE: i64 = 1_000;
 

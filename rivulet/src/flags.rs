@@ -121,6 +121,18 @@ pub(crate) struct IngestFlags {
     /// Events that such a family may send at once after a pause.
     #[arg(long, env = "RIVULET_TOKEN_BURST", default_value_t = rivulet_ingest::Config::default().token_burst)]
     token_burst: u32,
+    /// Whether clients that ask (`GET /v1/config`) are told to send events; `false` asks them to send nothing for now and to
+    /// keep what they have. It stops nobody.
+    #[arg(long, env = "RIVULET_CLIENTS_ENABLED", value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
+    clients_enabled: bool,
+    /// Seconds for which clients that ask are told to gather events before they send them, 1 to 3600.
+    #[arg(
+        long,
+        env = "RIVULET_FLUSH_INTERVAL",
+        value_name = "SECONDS",
+        default_value_t = rivulet_ingest::Config::default().flush_interval.as_secs()
+    )]
+    flush_interval: u64,
     /// An origin whose pages may post events, such as https://app.example, several separated by
     /// commas; everybody's without it.
     #[arg(
@@ -179,6 +191,8 @@ impl IngestFlags {
             tokens: port.tokens()?,
             token_rate: self.token_rate,
             token_burst: self.token_burst,
+            clients_enabled: self.clients_enabled,
+            flush_interval: Duration::from_secs(self.flush_interval),
             origins: self.origins.clone(),
             registry: port.registry(),
             spill: self.spill_dir.clone().map(|dir| SpillConfig {

@@ -6,6 +6,7 @@ mod accept;
 mod audit;
 mod common;
 mod consents;
+mod developers;
 mod families;
 mod free_text;
 mod inputs;
