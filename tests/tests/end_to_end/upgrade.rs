@@ -10,7 +10,6 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "tests/sabotage runs it, on a build that can write the next version"]
 async fn records_of_the_next_version_are_counted_beside_ours() {
     let _turn = crate::turn::of(module_path!());
     let (rivulet, ours) = Rivulet::running(&[], ["ingest", "aggregate", "sink"])
