@@ -4,6 +4,8 @@
 //! PostgreSQL, and every ClickHouse statement is idempotent.
 
 mod clickhouse;
+pub mod logins;
+pub mod passwords;
 pub mod retention;
 
 pub use self::clickhouse::clickhouse;

@@ -77,6 +77,20 @@ impl TestBed {
         })
     }
 
+    /// A pool whose connections have what a role of PostgreSQL has and no more.
+    pub fn pool_as(&self, role: &'static str, connections: u32) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(connections)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    let become_it = format!("SET SESSION AUTHORIZATION {role}");
+                    let become_it = sqlx::raw_sql(sqlx::AssertSqlSafe(become_it));
+                    become_it.execute(connection).await.map(drop)
+                })
+            })
+            .connect_lazy_with((*self.pool.connect_options()).clone())
+    }
+
     /// A link to the database, and a pool that goes through it.
     ///
     /// # Errors
@@ -90,7 +104,13 @@ impl TestBed {
         Ok((link, pool.connect_lazy_with(options)))
     }
 
-    /// The variables that point a `rivulet` at it.
+    /// The variables by which a `rivulet` command gets at a database of this PostgreSQL with the login of its own, which
+    /// `rivulet migrate` has made. `database_url` is what the owner logs in by.
+    pub fn login(&self, command: &str, database_url: &str) -> Vec<(&'static str, String)> {
+        self.stack.logins.environment(command, database_url)
+    }
+
+    /// The variables that point a `rivulet` at it, as the owner of the database.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let (cluster, database) = (&self.cluster, &self.clickhouse_database);
         let prefix = &cluster.topic_prefix;
