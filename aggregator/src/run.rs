@@ -108,8 +108,5 @@ async fn housekeeping(pool: &PgPool, config: &Config) -> std::convert::Infallibl
         if let Err(error) = store::retention::sweep(pool, Utc::now()).await {
             tracing::warn!(%error, "rollups that are too old could not be deleted, trying again later");
         }
-        if let Err(error) = rivulet_quarantine::expire(pool, Utc::now()).await {
-            tracing::warn!(%error, "quarantined records that are too old could not be deleted, trying again later");
-        }
     }
 }

@@ -33,13 +33,15 @@ mod work;
 pub use metrics::METRICS;
 pub use request::{NotErased, Requested, Subject, request, request_any};
 pub use status::{Status, StoreStatus, status};
-pub use work::{carry_on, clean_restored, erase_withdrawn, without_spill, work};
+pub use work::{
+    carry_on, clean_restored, erase_withdrawn, tell_oldest, without_spill, work,
+};
 
 /// The stores that an erasure cleans.
 #[derive(Clone)]
 pub struct Stores {
-    /// The registry, the rollups, the quarantine, and what is known of erasures. Its login owns the tables: it writes
-    /// their files anew.
+    /// The registry, the rollups, the quarantine, and what is known of erasures. Its login is the operator's, or owns the
+    /// tables.
     pub pool: sqlx::PgPool,
     /// The history.
     pub clickhouse: ::clickhouse::Client,
@@ -65,6 +67,12 @@ pub enum Error {
     /// Kafka is out of reach.
     #[error("Kafka: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
+    /// Only who carries erasures on erases those again who were put back.
+    #[error(
+        "PostgreSQL was put back to a state from before {0} were erased; waiting until a process with the login \
+         rivulet_operator has erased them again"
+    )]
+    PutBack(i64),
     /// The reading thread ended.
     #[error("the reading thread ended: {0}")]
     Thread(#[from] tokio::task::JoinError),

@@ -167,6 +167,25 @@ pub async fn replay(pool: &PgPool, cluster: &Cluster) -> Result<u64, Error> {
     Ok(again)
 }
 
+/// Of those who are in the log, how many have no tombstone.
+async fn put_back(pool: &PgPool, cluster: &Cluster) -> Result<i64, Error> {
+    let logged: Vec<Logged> = read(cluster).await?.into_values().collect();
+    let mut found = 0;
+    for logged in logged.chunks(ASKED_AT_ONCE) {
+        let of_chunk: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM unnest($1::text[], $2::text[]) AS logged (kind, sha256)
+             WHERE NOT EXISTS (SELECT FROM tombstones t
+                               WHERE t.kind = logged.kind AND t.sha256 = decode(logged.sha256, 'hex'))",
+        )
+        .bind(logged.iter().map(|one| &*one.kind).collect::<Vec<_>>())
+        .bind(logged.iter().map(|one| &*one.sha256).collect::<Vec<_>>())
+        .fetch_one(pool)
+        .await?;
+        found += of_chunk;
+    }
+    Ok(found)
+}
+
 /// Every column with the id of a child or of a parent, by which those are found who were put back.
 const KNOWN: &str = "
     SELECT 'parent', id FROM parents UNION SELECT 'parent', parent_id FROM children
@@ -247,7 +266,7 @@ async fn missing(pool: &PgPool, logged: &[Logged]) -> Result<u64, Error> {
 
 /// Has everybody erased again whom PostgreSQL has forgotten ([`replay`]): at once, which ends `replayed`, and for ever
 /// after that, whenever the newest tombstone is older than one that this process has seen. A consumer begins when
-/// `replayed` has ended.
+/// `replayed` has ended. A login that may not erase waits until another process has done it.
 pub async fn keep(pool: PgPool, cluster: Cluster, replayed: CancellationToken) -> Infallible {
     let mut seen = None;
     loop {
@@ -267,13 +286,24 @@ pub async fn keep(pool: PgPool, cluster: Cluster, replayed: CancellationToken) -
     }
 }
 
-/// Returns the number of the newest tombstone.
+/// Returns the number of the newest tombstone. Where nobody is to be erased again, any login may say so.
 async fn look(pool: &PgPool, cluster: &Cluster, seen: Option<i64>) -> Result<i64, Error> {
     let newest = newest(pool).await?;
     if seen.is_some_and(|seen| newest >= seen) {
         return Ok(newest);
     }
-    replay(pool, cluster).await?;
+    let may_erase: bool =
+        sqlx::query_scalar("SELECT has_table_privilege('erasure_rewrites', 'INSERT')")
+            .fetch_one(pool)
+            .await?;
+    if may_erase {
+        replay(pool, cluster).await?;
+    } else {
+        match put_back(pool, cluster).await? {
+            0 => {}
+            subjects => return Err(Error::PutBack(subjects)),
+        }
+    }
     Ok(self::newest(pool).await?)
 }
 

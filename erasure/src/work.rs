@@ -22,6 +22,9 @@ use crate::{
 /// How often it is looked whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How often their age is told where others carry them on.
+const TELL_EVERY: Duration = Duration::from_secs(15);
+
 /// Erasures that are carried on together: their subjects go in one mutation.
 const TOGETHER: i64 = 100;
 
@@ -77,10 +80,22 @@ pub async fn carry_on(stores: Stores) -> Infallible {
             }
             Err(_) => {}
         }
-        if let Ok(seconds) = oldest(&stores.pool).await {
-            metrics::OLDEST_SECONDS.set(seconds);
-        }
+        tell_metric(&stores.pool).await;
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Tells how old the oldest erasure is that is not done, for ever, where others carry them on.
+pub async fn tell_oldest(pool: PgPool) -> Infallible {
+    loop {
+        tell_metric(&pool).await;
+        tokio::time::sleep(TELL_EVERY).await;
+    }
+}
+
+async fn tell_metric(pool: &PgPool) {
+    if let Ok(seconds) = oldest(pool).await {
+        metrics::OLDEST_SECONDS.set(seconds);
     }
 }
 

@@ -1,6 +1,10 @@
 //! Taking records out of quarantine, with a line in `quarantine_actions` for each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use rivulet_auditlog::{Action as Audited, Entry, record};
@@ -97,6 +101,19 @@ pub async fn discard(
         if found < chunk.unsigned_abs() || left == 0 {
             return Ok(outcome);
         }
+    }
+}
+
+/// How often it is looked for what is too old.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// Drops what is too old ([`expire`]), for ever.
+pub async fn keep_expiring(pool: PgPool) -> Infallible {
+    loop {
+        if let Err(error) = expire(&pool, Utc::now()).await {
+            tracing::warn!(%error, "quarantined records that are too old could not be deleted, trying again later");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -14,7 +14,7 @@ mod pauses;
 mod replay;
 mod selection;
 
-pub use actions::{Outcome, discard, expire};
+pub use actions::{Outcome, discard, expire, keep_expiring};
 pub use breaker::{Breaker, READINESS_CHECK, Share};
 pub use entries::{Count, Details, Entry, count, list, show};
 pub use metrics::METRICS;

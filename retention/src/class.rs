@@ -166,7 +166,7 @@ impl Class {
                 "PostgreSQL `event_seen` (partitions) and `consumer_ledger` by `aggregate`, `withheld_seen` by `sink`; \
                  behind what was consumed, not behind the clock"
             }
-            Self::Quarantine => "PostgreSQL `quarantine`, by `aggregate`",
+            Self::Quarantine => "PostgreSQL `quarantine`, by `sink`",
             Self::Consents => "PostgreSQL `consent_changes`, `children`, `parents`, by `sink`",
             Self::Audit => {
                 "PostgreSQL `audit_log` (whole months) and `quarantine_actions`, by `sink`"

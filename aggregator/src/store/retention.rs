@@ -84,22 +84,13 @@ async fn drop_months(
     table: &'static str,
     cut: NaiveDate,
 ) -> Result<u64, sqlx::Error> {
-    let names: Vec<String> = sqlx::query_scalar("SELECT name FROM partitions_before($1, $2)")
-        .bind(table)
-        .bind(cut)
-        .fetch_all(pool)
-        .await?;
-    for name in &names {
-        let mut transaction = pool.begin().await?;
-        partitions::hold(&mut transaction).await?;
-        sqlx::raw_sql(AssertSqlSafe(format!("DROP TABLE IF EXISTS {name}")))
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
+    let mut months = 0;
+    while partitions::drop_month_before(pool, table, cut).await? {
+        months += 1;
         EXPIRED_PARTITIONS.with([table]).increment(1);
         tokio::time::sleep(PAUSE).await;
     }
-    Ok(names.len() as u64)
+    Ok(months)
 }
 
 /// Deletes the rows of a table that are too old, or makes streaks shorter, in windows of children. Returns how many.

@@ -39,7 +39,8 @@ impl Instance {
         let task = tokio::spawn(run(
             config,
             bed.cluster.clone(),
-            bed.pool.clone(),
+            // What the aggregator's own login may do is enough.
+            bed.pool_as("rivulet_aggregate", 8),
             readiness.clone(),
             shutdown.clone(),
         ));

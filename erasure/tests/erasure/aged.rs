@@ -73,7 +73,9 @@ async fn consents_go_with_the_family_when_it_was_deleted_long_ago() {
         ),
     )
     .await;
-    expire(pool, Utc::now(), None).await.unwrap();
+    expire(&bed.pool_as("rivulet_operator", 8), Utc::now(), None)
+        .await
+        .unwrap();
     let parents: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM parents")
         .fetch_all(pool)
         .await
@@ -95,9 +97,13 @@ async fn consents_go_with_the_family_when_it_was_deleted_long_ago() {
         0
     );
     // The clock goes on, and only who was never deleted is left.
-    expire(pool, Utc::now() + Days::new(KEPT), None)
-        .await
-        .unwrap();
+    expire(
+        &bed.pool_as("rivulet_operator", 8),
+        Utc::now() + Days::new(KEPT),
+        None,
+    )
+    .await
+    .unwrap();
     assert_eq!(number(pool, "parents").await, 1);
     assert_eq!(number(pool, "consent_changes").await, 2);
 }
@@ -130,16 +136,22 @@ async fn certificates_go_and_tombstones_stay() {
         .await
         .unwrap();
     }
-    expire(pool, Utc::now(), None).await.unwrap();
+    expire(&bed.pool_as("rivulet_operator", 8), Utc::now(), None)
+        .await
+        .unwrap();
     assert_eq!(number(pool, "erasures").await, 2);
     assert_eq!(
         number(pool, &format!("erasures WHERE id = '{old}'")).await,
         0
     );
     assert_eq!(number(pool, "erasure_stores").await, 2);
-    expire(pool, Utc::now() + Days::new(3_650), None)
-        .await
-        .unwrap();
+    expire(
+        &bed.pool_as("rivulet_operator", 8),
+        Utc::now() + Days::new(3_650),
+        None,
+    )
+    .await
+    .unwrap();
     assert_eq!(
         number(pool, &format!("erasures WHERE id = '{open}'")).await,
         1
@@ -196,7 +208,9 @@ async fn the_audit_log_goes_by_whole_months() {
     .execute(pool)
     .await
     .unwrap();
-    expire(pool, now, None).await.unwrap();
+    expire(&bed.pool_as("rivulet_operator", 8), now, None)
+        .await
+        .unwrap();
     // A month goes when all of it is too old, and no younger row with it.
     let read = "audit_log WHERE action = 'test.read'";
     assert_eq!(number(pool, read).await, 4);
@@ -208,7 +222,9 @@ async fn the_audit_log_goes_by_whole_months() {
 
     let later = now + Days::new(100);
     set_audit_clock(pool, later).await;
-    expire(pool, later, None).await.unwrap();
+    expire(&bed.pool_as("rivulet_operator", 8), later, None)
+        .await
+        .unwrap();
     assert_eq!(number(pool, read).await, 0);
     let verified = rivulet_auditlog::verify(pool, &[]).await.unwrap();
     assert!(verified.is_whole(), "{:?}", verified.findings);
@@ -277,10 +293,16 @@ async fn children_of_whom_nothing_comes_are_found_and_erased_where_the_file_says
     )
     .await;
 
-    expire(pool, Utc::now(), None).await.unwrap();
+    expire(&bed.pool_as("rivulet_operator", 8), Utc::now(), None)
+        .await
+        .unwrap();
     assert_eq!(number(pool, "erasures").await, 0, "only reported");
-    expire(pool, Utc::now(), Some(1_095)).await.unwrap();
-    expire(pool, Utc::now(), Some(1_095)).await.unwrap();
+    expire(&bed.pool_as("rivulet_operator", 8), Utc::now(), Some(1_095))
+        .await
+        .unwrap();
+    expire(&bed.pool_as("rivulet_operator", 8), Utc::now(), Some(1_095))
+        .await
+        .unwrap();
     let erased: Vec<(Uuid, String)> = sqlx::query_as(
         "SELECT s.id, e.requested_by FROM erasure_subjects s JOIN erasures e ON e.id = s.erasure_id",
     )

@@ -10,8 +10,9 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 pub(crate) struct Bed {
+    /// With the operator's login.
     pub(crate) stores: Stores,
-    _bed: TestBed,
+    pub(crate) bed: TestBed,
 }
 
 impl Bed {
@@ -26,15 +27,16 @@ impl Bed {
             .await
             .unwrap();
         let stores = Stores {
-            pool: bed.pool.clone(),
+            pool: bed.pool_as("rivulet_operator", 8),
             clickhouse: bed.clickhouse.clone(),
             cluster: bed.cluster.clone(),
         };
-        Self { stores, _bed: bed }
+        Self { stores, bed }
     }
 
+    /// The owner's.
     pub(crate) fn pool(&self) -> &PgPool {
-        &self.stores.pool
+        &self.bed.pool
     }
 
     /// A family with so many children, each with something in every table.

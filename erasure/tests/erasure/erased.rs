@@ -7,6 +7,7 @@ use rivulet_erasure::{
     NotErased, Subject, clean_restored, log, request, request_any, status, without_spill, work,
 };
 use rivulet_registry::tombstones;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::bed::Bed;
@@ -54,6 +55,75 @@ async fn it_waits_for_transactions_that_may_not_have_seen_it() {
         .await
         .unwrap();
     assert_eq!(left, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_written_anew_once_nobody_can_see_what_was_deleted() {
+    let bed = Bed::new().await;
+    let (_, children) = bed.family(2).await;
+    let file = async || -> i64 {
+        sqlx::query_scalar("SELECT pg_relation_filenode('topic_progress')::bigint")
+            .fetch_one(bed.pool())
+            .await
+            .unwrap()
+    };
+    let before = file().await;
+    // Somebody else's snapshot, which the operator's login has to know of.
+    let reader = bed.bed.pool_as("rivulet_ingest", 8);
+    let mut old = reader
+        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        .await
+        .unwrap();
+    sqlx::query("SELECT FROM parents")
+        .execute(&mut *old)
+        .await
+        .unwrap();
+    let requested = request(bed.pool(), Subject::Child(children[0]), "a test")
+        .await
+        .unwrap();
+    work(&bed.stores).await.unwrap();
+    let waiting = status(bed.pool(), requested.erasure_id).await.unwrap();
+    let waiting = waiting.unwrap().waits_for.unwrap();
+    assert!(waiting.contains("topic_progress"), "{waiting}");
+    assert_eq!((file().await, bed.rows().await.0), (before, 2));
+    old.rollback().await.unwrap();
+    bed.finish(requested.erasure_id).await;
+    assert_ne!(file().await, before);
+    let marked: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_index WHERE indisclustered")
+        .fetch_one(bed.pool())
+        .await
+        .unwrap();
+    assert_eq!(marked, 0, "a CLUSTER of all tables is still as it was");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_may_not_erase_waits_until_another_has_erased_those_who_were_put_back() {
+    let bed = Bed::new().await;
+    let (parent, _) = bed.family(1).await;
+    let backup = bed.back_up().await;
+    let erased = request(bed.pool(), Subject::Parent(parent), "a test")
+        .await
+        .unwrap();
+    bed.finish(erased.erasure_id).await;
+    bed.put_back_postgres(&backup).await;
+    let replayed = CancellationToken::new();
+    let cluster = bed.stores.cluster.clone();
+    let keep = log::keep(
+        bed.bed.pool_as("rivulet_aggregate", 8),
+        cluster.clone(),
+        replayed.clone(),
+    );
+    let keep = tokio::spawn(keep);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(
+        !replayed.is_cancelled(),
+        "it begins with somebody who was erased"
+    );
+    assert_eq!(log::replay(&bed.stores.pool, &cluster).await.unwrap(), 2);
+    tokio::time::timeout(Duration::from_secs(10), replayed.cancelled())
+        .await
+        .unwrap();
+    keep.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,7 +69,7 @@ impl Server {
         create_topics(&bed.cluster, &TopicPlan::default())
             .await
             .unwrap();
-        let (cluster, pool) = (bed.cluster.clone(), bed.pool.clone());
+        let (cluster, pool) = (bed.cluster.clone(), bed.pool_as("rivulet_ingest", 8));
         Self::on(bed, config, cluster, pool).await
     }
 

@@ -108,7 +108,8 @@ impl Bed {
         let task = tokio::spawn(rivulet_sinks::run(
             config,
             self.test.cluster.clone(),
-            self.test.pool.clone(),
+            // What the sink's own login may do is enough.
+            self.test.pool_as("rivulet_sink", 8),
             client.clone(),
             readiness.clone(),
             shutdown.clone(),

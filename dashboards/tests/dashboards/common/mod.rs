@@ -19,7 +19,7 @@ use rivulet_sandbox::TestBed;
 use rivulet_telemetry::Metrics;
 use rivulet_tokens::{Secret, mint};
 use serde_json::Value;
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::PgPool;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -59,11 +59,7 @@ impl Api {
             .await
             .unwrap();
         // One for requests; the registry listens on another, and reads keys now and then.
-        let pool = PgPoolOptions::new()
-            .max_connections(3)
-            .connect(&bed.database_url)
-            .await
-            .unwrap();
+        let pool = bed.pool_as("rivulet_api", 3);
         let tokens = rivulet_tokens::Config {
             secrets: Secret::lines(SECRET),
             audience: "parents".to_owned(),
