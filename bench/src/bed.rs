@@ -14,8 +14,7 @@ use crate::{events::Author, process};
 /// A migrated bed with its topics.
 pub(crate) async fn make() -> Result<TestBed> {
     let bed = TestBed::new().await;
-    rivulet_migrations::postgres(&bed.pool).await?;
-    rivulet_migrations::clickhouse(&bed.clickhouse, &bed.clickhouse_database).await?;
+    process::command(&["migrate"], &bed.environment()).await?;
     // Roles start only on topics that keep records for as long as retention.toml says.
     rivulet_kafka::create_topics(&bed.cluster, &TopicPlan::default()).await?;
     Ok(bed)

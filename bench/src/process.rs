@@ -3,7 +3,7 @@
 use std::{process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use rivulet_sandbox::{Role, sibling};
+use rivulet_sandbox::{Role, Stack, sibling};
 use tokio::process::Command;
 
 /// User and system time of a process with all its threads; `None` if there is no such process here.
@@ -16,8 +16,20 @@ pub(crate) fn cpu(pid: u32) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
+/// The environment with the command's own login to PostgreSQL, as in production.
+fn with_login<'e>(command: &str, env: &[(&'e str, String)]) -> Result<Vec<(&'e str, String)>> {
+    let mut env = env.to_vec();
+    let url = env.iter().rfind(|(name, _)| *name == "DATABASE_URL");
+    if let Some((_, url)) = url {
+        let logins = Stack::for_tests()?.logins;
+        env.extend(logins.environment(command, url));
+    }
+    Ok(env)
+}
+
 /// Runs a `rivulet` command to its end and returns what it printed, trimmed.
 pub(crate) async fn command(args: &[&str], env: &[(&str, String)]) -> Result<String> {
+    let env = with_login(args.first().copied().unwrap_or_default(), env)?;
     let output = Command::new(sibling("rivulet")?)
         .args(args)
         .envs(env.iter().map(|(name, value)| (name, value)))
@@ -40,7 +52,8 @@ pub(crate) async fn key(name: &str, scope: &str, env: &[(&str, String)]) -> Resu
 
 /// Starts `rivulet <role>` listening on a free port.
 pub(crate) fn start(role: &'static str, env: &[(&'static str, String)]) -> Result<Role> {
-    let env = [&[("RIVULET_LOG", "warn".to_owned())], env].concat();
+    let env = with_login(role, env)?;
+    let env = [&[("RIVULET_LOG", "warn".to_owned())], &env[..]].concat();
     Role::start(sibling("rivulet")?, role, &env, None)
 }
 

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use rivulet_telemetry::LogFormat;
 use rivulet_zones::{Release, Rules};
+use sqlx::error::DatabaseError;
 
 /// Streaming analytics and telemetry for children's learning apps.
 ///
@@ -171,5 +172,34 @@ fn explain(error: &anyhow::Error) -> String {
             text.push_str(&cause);
         }
     }
+    if let Some(advice) = advice(error) {
+        text.push_str("; ");
+        text.push_str(advice);
+    }
     text
+}
+
+/// What to do where PostgreSQL refuses the login, or what it asks for.
+fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    let code = error.chain().find_map(|cause| {
+        let refused = match cause.downcast_ref::<sqlx::Error>() {
+            Some(error) => error.as_database_error()?,
+            None => &**cause.downcast_ref::<Box<dyn DatabaseError>>()?,
+        };
+        Some(refused.code()?.into_owned())
+    });
+    match code?.as_str() {
+        // insufficient_privilege
+        "42501" => Some(
+            "this login of PostgreSQL may not do that: the password of the one that may goes into the environment \
+             (RIVULET_OPERATOR_PASSWORD, or RIVULET_AUDITOR_PASSWORD for the audit log), and `rivulet check-config` says \
+             what the roles' logins lack",
+        ),
+        // invalid_password, invalid_authorization_specification
+        "28P01" | "28000" => Some(
+            "`rivulet migrate` gives the logins of Rivulet's the passwords that are in its environment, such as \
+             RIVULET_INGEST_PASSWORD: they must be the same here",
+        ),
+        _ => None,
+    }
 }

@@ -5,7 +5,10 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use rivulet_kafka::Cluster;
-use rivulet_migrations::retention::{clickhouse_drift, postgres_drift};
+use rivulet_migrations::{
+    logins::{self, Login},
+    retention::{clickhouse_drift, postgres_drift},
+};
 use rivulet_retention::{Class, Drift, Policy};
 use sqlx::PgPool;
 
@@ -66,6 +69,8 @@ pub(crate) fn agreed(
 pub(crate) struct Kept {
     pub(crate) policy: Policy,
     pub(crate) pool: PgPool,
+    /// Whose work the pool's login does.
+    pub(crate) login: Login,
     pub(crate) kafka: Option<Cluster>,
     /// The client, and the database of the history.
     pub(crate) clickhouse: Option<(clickhouse::Client, String)>,
@@ -90,16 +95,13 @@ impl Kept {
     /// Waits until the stores answer.
     ///
     /// # Errors
-    /// A store differs from the file.
+    /// A store differs from the file, or the login to PostgreSQL lacks what the role needs.
     pub(crate) async fn check(&self) -> anyhow::Result<()> {
         let mut told = false;
         loop {
-            match self.drifts().await {
-                Ok(drifts) if drifts.is_empty() => return Ok(()),
-                Ok(drifts) => {
-                    let each: Vec<_> = drifts.iter().map(ToString::to_string).collect();
-                    bail!("{}", each.join("; "));
-                }
+            match self.objection().await {
+                Ok(None) => return Ok(()),
+                Ok(Some(objection)) => bail!("{objection}"),
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
                         let error = crate::explain(&error);
@@ -112,6 +114,16 @@ impl Kept {
                 }
             }
         }
+    }
+
+    /// Why the role cannot begin, if the stores answer.
+    async fn objection(&self) -> anyhow::Result<Option<String>> {
+        if let Some(lacks) = logins::lacks(&self.pool, self.login).await? {
+            return Ok(Some(lacks));
+        }
+        let drifts = self.drifts().await?;
+        let each: Vec<_> = drifts.iter().map(ToString::to_string).collect();
+        Ok((!each.is_empty()).then(|| each.join("; ")))
     }
 
     /// Ends the process where a store differs from the file, beside a role that starts before the stores answer.

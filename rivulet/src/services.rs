@@ -1,12 +1,16 @@
 //! Where the services are: the flags that several subcommands share.
 
-use std::{path::PathBuf, time::Duration};
+use std::{env::VarError, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use log::LevelFilter;
 use rivulet_audit::Stores;
 use rivulet_kafka::Cluster;
+use rivulet_migrations::{
+    logins::Login,
+    passwords::{Weak, check_password},
+};
 use rivulet_retention::{Class, Policy};
 use sqlx::{
     ConnectOptions as _, PgPool,
@@ -23,33 +27,74 @@ use crate::{
 /// PostgreSQL.
 #[derive(Args, Clone)]
 pub(crate) struct Postgres {
-    /// PostgreSQL, `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
+    /// PostgreSQL, `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. Where the environment has the password of a login of
+    /// Rivulet's, such as RIVULET_INGEST_PASSWORD, that one's work is done as rivulet_ingest, and nothing is done by the
+    /// login that stands here.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: String,
 }
 
 impl Postgres {
-    /// A pool that connects when it is first used, so that a role can start before its database.
-    pub(crate) fn pool(&self, name: &str, connections: u32) -> anyhow::Result<PgPool> {
+    /// A pool for the work of a login, that connects when it is first used, so that a role can start before its database.
+    /// As that login where its password is given, else as DATABASE_URL says.
+    pub(crate) fn pool(
+        &self,
+        login: Login,
+        name: &str,
+        connections: u32,
+    ) -> anyhow::Result<PgPool> {
+        let options = self.options()?;
+        let options = match password(login)? {
+            Some(password) => options.username(login.role()).password(&password),
+            None => options,
+        };
+        Ok(open(options, name, connections))
+    }
+
+    /// The same for the owner of the tables, as DATABASE_URL says.
+    pub(crate) fn pool_of_owner(&self, name: &str, connections: u32) -> anyhow::Result<PgPool> {
+        Ok(open(self.options()?, name, connections))
+    }
+
+    fn options(&self) -> anyhow::Result<PgConnectOptions> {
         let options: PgConnectOptions = self
             .database_url
             .parse()
             .context("DATABASE_URL is no PostgreSQL URL")?;
         check_sslmode(&options)?;
-        let options = options
-            .application_name(&format!("rivulet {name}"))
-            // Batches run for milliseconds: a statement this old holds locks for nobody.
-            .options([
-                ("statement_timeout", "60s"),
-                ("idle_in_transaction_session_timeout", "60s"),
-            ])
-            // With the whole statement, each time it is slow. Histograms tell of that already.
-            .log_slow_statements(LevelFilter::Off, Duration::ZERO);
-        Ok(PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_lazy_with(options))
+        Ok(options)
     }
+}
+
+fn open(options: PgConnectOptions, name: &str, connections: u32) -> PgPool {
+    let options = options
+        .application_name(&format!("rivulet {name}"))
+        // Batches run for milliseconds: a statement this old holds locks for nobody.
+        .options([
+            ("statement_timeout", "60s"),
+            ("idle_in_transaction_session_timeout", "60s"),
+        ])
+        // With the whole statement, each time it is slow. Histograms tell of that already.
+        .log_slow_statements(LevelFilter::Off, Duration::ZERO);
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_lazy_with(options)
+}
+
+/// The password of a login, if the environment has it. No flag: everybody on the machine could read it.
+///
+/// # Errors
+/// It is one that PostgreSQL is not to be given.
+pub(crate) fn password(login: Login) -> anyhow::Result<Option<String>> {
+    let variable = login.variable();
+    let password = match std::env::var(variable) {
+        Ok(password) => password,
+        Err(VarError::NotPresent) => return Ok(None),
+        Err(VarError::NotUnicode(_)) => bail!("{variable} {}", Weak::Odd),
+    };
+    check_password(&password).map_err(|weak| anyhow!("{variable} {weak}"))?;
+    Ok(Some(password))
 }
 
 /// The driver's default, `prefer`, goes on in plain text with whoever says that he has no TLS, and
@@ -287,7 +332,7 @@ impl Services {
     pub(crate) fn stores(&self) -> anyhow::Result<Stores> {
         Ok(Stores {
             cluster: self.kafka.cluster()?,
-            pool: self.postgres.pool("verify", 2)?,
+            pool: self.postgres.pool(Login::Operator, "verify", 2)?,
             clickhouse: self.clickhouse.client()?,
         })
     }
@@ -300,7 +345,7 @@ impl Services {
     ) -> anyhow::Result<rivulet_erasure::Stores> {
         Ok(rivulet_erasure::Stores {
             cluster: self.kafka.cluster()?,
-            pool: self.postgres.pool(name, connections)?,
+            pool: self.postgres.pool(Login::Operator, name, connections)?,
             clickhouse: self.clickhouse.client()?,
         })
     }

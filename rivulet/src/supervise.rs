@@ -150,7 +150,7 @@ impl Roles {
 }
 
 /// Ends only with the process, anywhere in `part`.
-pub(crate) async fn until_shutdown(
+async fn until_shutdown(
     shutdown: CancellationToken,
     part: impl Future<Output = Infallible>,
 ) -> anyhow::Result<()> {

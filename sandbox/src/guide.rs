@@ -11,8 +11,8 @@ use crate::{
     home::{Home, ParentToken, Visitor},
     postgres::psql,
     roles::{
-        Canary, Roles, Simulator, TOKEN_LIFETIME, api_url, canary_url, environment, fill_history,
-        ingest_url, keys, rivulet, token,
+        Canary, Roles, Simulator, TOKEN_LIFETIME, api_url, canary_url, fill_history, ingest_url,
+        keys, rivulet, shell, token,
     },
     sandbox::{Sandbox, say},
     stack::Stack,
@@ -68,7 +68,7 @@ impl Sandbox {
     /// # Errors
     /// When nothing was brought up yet.
     pub fn environment(&self) -> Result<String> {
-        let mut lines = environment(&self.home)?;
+        let mut lines = shell(&self.home)?;
         let state = self.home.state();
         if let Some(keys) = state.keys {
             lines.extend([

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{ports, process::Process};
+use crate::{logins::LOGINS, ports, process::Process};
 
 /// The user that servers run as when we are root: `initdb` refuses root, and the others need it
 /// no more than PostgreSQL does.
@@ -96,6 +96,8 @@ pub(crate) struct State {
     /// Brought up by `up`, so to be left running when a test run ends.
     pub(crate) kept: bool,
     pub(crate) password: String,
+    /// The passwords of Rivulet's logins to our own PostgreSQL, by what the login is for.
+    pub(crate) logins: BTreeMap<String, String>,
     pub(crate) ports: BTreeMap<String, u16>,
     pub(crate) daemons: BTreeMap<String, Record>,
     /// Services that the user named and this checkout therefore does not run: name to address.
@@ -222,6 +224,16 @@ impl Home {
         self.update(|state| {
             if state.password.is_empty() {
                 state.password = Uuid::new_v4().simple().to_string();
+            }
+        })
+    }
+
+    /// Sees to it that there is a password for each of Rivulet's logins.
+    pub(crate) fn make_logins(&self) -> Result<()> {
+        self.update(|state| {
+            for login in LOGINS {
+                let made = || Uuid::new_v4().simple().to_string();
+                state.logins.entry(login.to_owned()).or_insert_with(made);
             }
         })
     }

@@ -13,6 +13,7 @@ mod home;
 mod kafka;
 mod leftovers;
 mod link;
+mod logins;
 mod ports;
 mod postgres;
 mod process;
@@ -27,6 +28,7 @@ mod tls;
 pub mod tools;
 
 pub use link::{Link, Mode};
+pub use logins::Logins;
 pub use program::sibling;
 pub use role::Role;
 pub use sandbox::Sandbox;

@@ -11,6 +11,7 @@ use crate::{
     daemon::{Daemon, Server},
     home::{Home, Keys},
     program::{run, sibling},
+    service::Service,
     stack::Stack,
 };
 
@@ -43,7 +44,7 @@ impl Server for Roles {
             let port = home.port(name).unwrap_or_default();
             format!("127.0.0.1:{port}")
         };
-        let mut env = environment(home)?;
+        let mut env = environment(home, "all")?;
         env.push(("RIVULET_LISTEN", listen("ingest")));
         env.push(("RIVULET_AGGREGATE_LISTEN", listen("aggregate")));
         env.push(("RIVULET_SINK_LISTEN", listen("sink")));
@@ -98,7 +99,7 @@ impl Server for Canary {
 
     async fn daemon(home: &Home) -> Result<Daemon> {
         let port = home.port("canary").unwrap_or_default();
-        let mut env = environment(home)?;
+        let mut env = environment(home, "canary")?;
         env.extend(simulation(home)?);
         env.push(("RIVULET_CANARY_LISTEN", format!("127.0.0.1:{port}")));
         Ok(Daemon {
@@ -145,9 +146,24 @@ pub(crate) fn fill_history(home: &Home) -> Result<()> {
     home.update(|state| state.history_filled = true)
 }
 
-/// What every `rivulet` command reads.
-pub(crate) fn environment(home: &Home) -> Result<Vec<(&'static str, String)>> {
+/// What a `rivulet` command reads, with the login to PostgreSQL that is its own.
+pub(crate) fn environment(home: &Home, command: &str) -> Result<Vec<(&'static str, String)>> {
     let stack = Stack::of(home)?;
+    let mut environment = services(home, &stack);
+    environment.retain(|(name, _)| *name != Service::Postgres.variable());
+    environment.extend(stack.logins.environment(command, &stack.database_url));
+    Ok(environment)
+}
+
+/// What a shell reads: the owner's login, for `psql`, and the passwords that an operator's commands take.
+pub(crate) fn shell(home: &Home) -> Result<Vec<(&'static str, String)>> {
+    let stack = Stack::of(home)?;
+    let mut environment = services(home, &stack);
+    environment.extend(stack.logins.passwords(&["operator", "auditor"]));
+    Ok(environment)
+}
+
+fn services(home: &Home, stack: &Stack) -> Vec<(&'static str, String)> {
     let mut environment = stack
         .variables()
         .map(|(name, value)| (name, value.to_owned()))
@@ -162,7 +178,7 @@ pub(crate) fn environment(home: &Home) -> Result<Vec<(&'static str, String)>> {
             ("RIVULET_TOKEN_MAX_LIFETIME", TOKEN_LIFETIME.to_string()),
         ]);
     }
-    Ok(environment)
+    environment
 }
 
 pub(crate) fn ingest_url(home: &Home) -> Result<String> {
@@ -185,7 +201,8 @@ fn url(home: &Home, role: &str) -> Result<String> {
 /// Runs one `rivulet` command to its end and returns what it printed.
 pub(crate) fn rivulet(home: &Home, args: &[&str]) -> Result<String> {
     let mut command = Command::new(sibling("rivulet")?);
-    command.args(args).envs(environment(home)?);
+    let name = args.first().copied().unwrap_or_default();
+    command.args(args).envs(environment(home, name)?);
     run(command).with_context(|| format!("rivulet {}", args.join(" ")))
 }
 
@@ -194,8 +211,8 @@ pub(crate) fn token(home: &Home, parent: &str, seconds: &str) -> Result<String> 
     let mut command = Command::new(sibling("rivulet")?);
     command
         .args(["keys", "token", "--parent", parent, "--ttl", seconds])
-        .envs(environment(home)?)
-        .env_remove("DATABASE_URL");
+        .envs(environment(home, "keys")?)
+        .env_remove(Service::Postgres.variable());
     let token = run(command).context("rivulet keys token")?;
     Ok(token.trim().to_owned())
 }

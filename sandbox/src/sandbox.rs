@@ -56,6 +56,9 @@ impl Sandbox {
                 .collect();
         })?;
         let own = |service| !external.contains_key(&service);
+        if own(Service::Postgres) {
+            self.home.make_logins()?;
+        }
         let postgres = self.inspect::<Postgres>(own(Service::Postgres)).await?;
         let kafka = self.inspect::<Kafka>(own(Service::Kafka)).await?;
         let clickhouse = self.inspect::<Clickhouse>(own(Service::Clickhouse)).await?;

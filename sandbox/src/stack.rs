@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, env};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{clickhouse::client, home::Home, service::Service};
+use crate::{clickhouse::client, home::Home, logins::Logins, service::Service};
 
 /// The addresses of the three services.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Stack {
     pub kafka_brokers: String,
     /// ClickHouse's HTTP interface, as a URL.
     pub clickhouse_url: String,
+    /// Rivulet's logins to PostgreSQL.
+    pub logins: Logins,
 }
 
 /// Set by `./dev test --external`: the tests may use services that are not the checkout's own.
@@ -39,17 +41,28 @@ impl Stack {
             Some(address) => Ok(address.clone()),
             None => service.address(&home),
         };
-        Self::at(address)
+        let logins = match external.contains_key(&Service::Postgres) {
+            true => Logins::default(),
+            false => Logins(home.state().logins),
+        };
+        Self::at(address, logins)
     }
 
     /// Where `home`'s services are.
     pub(crate) fn of(home: &Home) -> Result<Self> {
         let down = "the services are not up: `./dev up --services`";
-        Self::at(|service| service.address(home).context(down))
+        let state = home.state();
+        // They belong to the whole cluster: in somebody else's, others may have them.
+        let logins = match state.external.contains_key(Service::Postgres.name()) {
+            true => Logins::default(),
+            false => Logins(state.logins),
+        };
+        Self::at(|service| service.address(home).context(down), logins)
     }
 
-    fn at(address: impl Fn(Service) -> Result<String>) -> Result<Self> {
+    fn at(address: impl Fn(Service) -> Result<String>, logins: Logins) -> Result<Self> {
         Ok(Self {
+            logins,
             database_url: address(Service::Postgres)?,
             kafka_brokers: address(Service::Kafka)?,
             clickhouse_url: address(Service::Clickhouse)?,

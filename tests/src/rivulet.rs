@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use rivulet_sandbox::{Role, TestBed, sibling};
+use rivulet_sandbox::{Role, Service, TestBed, sibling};
 use rivulet_simulator::Config;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -72,6 +72,13 @@ impl Rivulet {
         Ok((this, roles))
     }
 
+    /// The login to PostgreSQL of this command, at the address that all are given.
+    fn login(&self, command: &str) -> Vec<(&'static str, String)> {
+        let is_url = |(name, _): &&(&str, String)| *name == Service::Postgres.variable();
+        let url = self.env.iter().rfind(is_url);
+        url.map_or_else(Vec::new, |(_, url)| self.bed.login(command, url))
+    }
+
     async fn key(&self, scope: &str) -> Result<String> {
         self.command(&["keys", "create", "--name", scope, "--scope", scope])
             .await
@@ -98,9 +105,15 @@ impl Rivulet {
     /// It cannot be started.
     pub async fn output(&self, args: &[&str]) -> Result<Output> {
         let mut command = Command::new(sibling("rivulet")?);
+        let login = self.login(args.first().copied().unwrap_or_default());
         command
             .args(args)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .envs(
+                self.env
+                    .iter()
+                    .chain(&login)
+                    .map(|(name, value)| (name, value)),
+            )
             .stdin(Stdio::null());
         Ok(command.output().await?)
     }
@@ -133,11 +146,12 @@ impl Rivulet {
 
     fn launch(&self, name: &'static str, env: &[(&'static str, String)]) -> Result<Role> {
         let number = self.logs.fetch_add(1, Ordering::Relaxed);
-        let env = [&self.env, env].concat();
-        let program = match std::env::var_os(OTHER_RELEASE) {
-            Some(other) if number % 2 == 1 => other.into(),
-            _ => sibling("rivulet")?,
+        let (program, login) = match std::env::var_os(OTHER_RELEASE) {
+            // It may be from before there were logins.
+            Some(other) if number % 2 == 1 => (other.into(), Vec::new()),
+            _ => (sibling("rivulet")?, self.login(name)),
         };
+        let env = [&self.env, &login, env].concat();
         let log = self.path(&format!("{name}.{number}.log"));
         Role::start(program, name, &env, Some(log))
     }

@@ -6,6 +6,7 @@ use anyhow::ensure;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use rivulet_auditlog::{Action, Filter, NotedHead, Row, Subject, Verified};
+use rivulet_migrations::logins::Login;
 use uuid::Uuid;
 
 use super::{quarantine::printable, verify::Unbalanced};
@@ -103,7 +104,7 @@ fn action(word: &str) -> Result<String, String> {
 
 impl Audit {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let pool = self.postgres.pool("audit", 2)?;
+        let pool = self.postgres.pool(Login::Auditor, "audit", 2)?;
         match self.command {
             Command::List(list) => {
                 let (filter, limit, json) = list.filter()?;

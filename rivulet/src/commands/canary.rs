@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use rivulet_canary::CHECK;
+use rivulet_migrations::logins::Login;
 use rivulet_telemetry::Readiness;
 
 use crate::{
@@ -59,7 +60,7 @@ impl Canary {
         let canary = rivulet_canary::Canary::new(
             &self.endpoint.url()?,
             self.endpoint.key()?,
-            self.postgres.pool("canary", 2)?,
+            self.postgres.pool(Login::Operator, "canary", 2)?,
             self.clickhouse.client()?,
             Duration::from_secs(self.patience),
         );

@@ -3,12 +3,13 @@
 use anyhow::bail;
 use chrono::{NaiveDate, Utc};
 use clap::Args;
+use rivulet_migrations::logins::{self, Login};
 use rivulet_zones::Release;
 
 use super::roles::{Aggregate, All, Each, Ingest, Sink};
 use crate::{
     retention::Kept,
-    services::{ClickHouse, Postgres},
+    services::{ClickHouse, Postgres, password},
 };
 
 /// Older rules of time zones are worth a warning: IANA publishes some every few months.
@@ -57,11 +58,15 @@ impl CheckConfig {
         tell("client tokens", tokens(&ingest).await);
         tell("tracing", tracing());
         tell("PostgreSQL", postgres(&sink.services.postgres).await);
+        tell(
+            "PostgreSQL's logins",
+            of_logins(&sink.services.postgres).await,
+        );
         tell("Kafka", kafka(&aggregate).await);
         tell("ClickHouse", clickhouse(&sink.services.clickhouse).await);
         tell("retention", retention(&aggregate, &sink).await);
         if failures > 0 {
-            bail!("{failures} of 9 checks failed");
+            bail!("{failures} of 10 checks failed");
         }
         Ok(())
     }
@@ -81,9 +86,35 @@ async fn tokens(ingest: &Ingest) -> anyhow::Result<String> {
 }
 
 async fn postgres(postgres: &Postgres) -> anyhow::Result<String> {
-    let pool = postgres.pool("check-config", 1)?;
+    let pool = postgres.pool(Login::Sink, "check-config", 1)?;
     rivulet_migrations::check_postgres(&pool).await?;
     Ok("answers, and its schema is up to date".to_owned())
+}
+
+/// With passwords, each login must do its work. Without, DATABASE_URL's must do that of one: it may be that one's own.
+async fn of_logins(postgres: &Postgres) -> anyhow::Result<String> {
+    let (mut able, mut unable, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    for login in [
+        Login::Ingest,
+        Login::Aggregate,
+        Login::Sink,
+        Login::Api,
+        Login::Operator,
+    ] {
+        let pool = postgres.pool(login, "check-config", 1)?;
+        match logins::lacks(&pool, login).await? {
+            None => able.push(login.role()),
+            Some(lacks) if password(login)?.is_some() => wrong.push(lacks),
+            Some(lacks) => unable.push(lacks),
+        }
+    }
+    if able.is_empty() && wrong.is_empty() {
+        wrong.extend(unable.into_iter().next());
+    }
+    if wrong.is_empty() {
+        return Ok(format!("here is what these need: {}", able.join(", ")));
+    }
+    bail!("{}", wrong.join("; "))
 }
 
 async fn kafka(aggregate: &Aggregate) -> anyhow::Result<String> {
@@ -105,7 +136,11 @@ async fn retention(aggregate: &Aggregate, sink: &Sink) -> anyhow::Result<String>
     let clickhouse = &sink.services.clickhouse;
     let kept = Kept {
         policy: sink.retention.policy()?,
-        pool: sink.services.postgres.pool("check-config", 1)?,
+        pool: sink
+            .services
+            .postgres
+            .pool(Login::Sink, "check-config", 1)?,
+        login: Login::Sink,
         kafka: Some(aggregate.kafka.cluster()?),
         clickhouse: Some((clickhouse.client()?, clickhouse.clickhouse_database.clone())),
     };

@@ -11,6 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use rivulet_auditlog::{Action, Entry, record_now};
 use rivulet_export::{Pace, Stores, Subject};
+use rivulet_migrations::logins::Login;
 use tempfile::NamedTempFile;
 use uuid::Uuid;
 
@@ -64,7 +65,7 @@ impl Export {
             (None, None) => bail!("nobody is named"),
         };
         let stores = Stores {
-            pool: self.postgres.pool("export", 2)?,
+            pool: self.postgres.pool(Login::Operator, "export", 2)?,
             history: self.clickhouse.client()?,
         };
         // Beside it, so that it is there whole or not at all, and readable by nobody else at any time.

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use rivulet_auditlog::{Action as Audited, Entry, record_now};
 use rivulet_events::{EventType, ParentId};
+use rivulet_migrations::logins::Login;
 use rivulet_registry::keys::{self, Limits, Origin, Scope};
 use uuid::Uuid;
 
@@ -98,7 +99,7 @@ impl Keys {
             postgres
                 .as_ref()
                 .context("DATABASE_URL is not set")?
-                .pool("keys", 1)
+                .pool(Login::Operator, "keys", 1)
         };
         match self.action {
             Action::Create {
@@ -150,7 +151,7 @@ impl Keys {
                     Some(postgres) => {
                         let made = Entry::done(Audited::TokensMake).parent(parent);
                         let made = made.detail("ttl_s", ttl.as_secs());
-                        record_now(&postgres.pool("keys", 1)?, made).await?;
+                        record_now(&postgres.pool(Login::Operator, "keys", 1)?, made).await?;
                     }
                     None => eprintln!(
                         "rivulet: DATABASE_URL is not set, so the audit log does not tell of this token"

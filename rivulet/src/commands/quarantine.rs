@@ -9,6 +9,7 @@ use std::{
 use anyhow::ensure;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
+use rivulet_migrations::logins::Login;
 use rivulet_quarantine::{Count, Details, Entry, Outcome, Replay, Selection};
 use rivulet_retention::Class;
 use sqlx::PgPool;
@@ -161,7 +162,7 @@ impl Acting {
 
 impl Quarantine {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let pool = self.postgres.pool("quarantine", 2)?;
+        let pool = self.postgres.pool(Login::Operator, "quarantine", 2)?;
         match self.action {
             Action::List {
                 filter,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use rivulet_migrations::logins::Login;
 
 use crate::services::Postgres;
 
@@ -28,7 +29,7 @@ enum Action {
 
 impl Registry {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let pool = self.postgres.pool("registry", 1)?;
+        let pool = self.postgres.pool(Login::Operator, "registry", 1)?;
         let Action::Import { file } = self.action;
         let imported = if file.as_os_str() == "-" {
             let input = tokio::io::BufReader::new(tokio::io::stdin());

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 use rivulet_kafka::Cluster;
+use rivulet_migrations::logins::{self, Login};
 use rivulet_retention::InactiveThen;
 use rivulet_telemetry::{Metrics, Operations, Readiness};
 use rivulet_web::openapi::OpenApi;
@@ -15,8 +17,8 @@ use crate::{
     flags::{AggregateFlags, ApiFlags, ConsumerFlags, IngestFlags, SinkFlags},
     port::PortFlags,
     retention::{Kept, RetentionFlags},
-    services::{Kafka, OptionalClickHouse, Postgres, Services, SpillAge},
-    supervise::{Roles, bind, spawn_listener, spawn_operations, until_shutdown},
+    services::{Kafka, OptionalClickHouse, Postgres, Services, SpillAge, password},
+    supervise::{Roles, bind, spawn_listener, spawn_operations},
 };
 
 /// Takes events over HTTP and makes them durable in Kafka.
@@ -114,11 +116,12 @@ fn document() -> OpenApi {
     rivulet_dashboards::openapi().merge_from(rivulet_ingest::openapi())
 }
 
-/// What a role compares with the retention file: PostgreSQL at least.
-fn kept(retention: &RetentionFlags, postgres: &Postgres) -> anyhow::Result<Kept> {
+/// What a role compares with the retention file: PostgreSQL at least, with the login of its work.
+fn kept(retention: &RetentionFlags, postgres: &Postgres, login: Login) -> anyhow::Result<Kept> {
     Ok(Kept {
         policy: retention.policy()?,
-        pool: postgres.pool("retention", 1)?,
+        pool: postgres.pool(login, "retention", 1)?,
+        login,
         kafka: None,
         clickhouse: None,
     })
@@ -174,7 +177,8 @@ impl Ingest {
         config.validate()?;
         let listener = bind(&self.flags.listen).await?;
         tracing::info!(address = %listener.local_addr()?, "ingest listens");
-        let (cluster, pool) = (self.kafka.cluster()?, self.postgres.pool("ingest", 8)?);
+        let cluster = self.kafka.cluster()?;
+        let pool = self.postgres.pool(Login::Ingest, "ingest", 8)?;
         // Not waited for: what it takes of somebody who was erased is dropped by the consumers.
         keep_erasures(roles, "ingest's log of erasures", &pool, &cluster);
         let role = rivulet_ingest::serve(
@@ -186,7 +190,7 @@ impl Ingest {
             roles.shutdown.clone(),
         );
         roles.spawn("ingest", async { Ok(role.await?) });
-        kept(&self.retention, &self.postgres)?.watch(roles, "ingest's retention");
+        kept(&self.retention, &self.postgres, Login::Ingest)?.watch(roles, "ingest's retention");
         Ok(())
     }
 }
@@ -209,10 +213,11 @@ impl Aggregate {
         let readiness = Readiness::new("aggregate", &checks);
         let (name, listen) = ("aggregate's operations", &self.flags.aggregate_listen);
         spawn_operations(roles, name, listen, &readiness, metrics).await?;
-        let (cluster, pool) = (self.kafka.cluster()?, self.postgres.pool("aggregate", 6)?);
+        let cluster = self.kafka.cluster()?;
+        let pool = self.postgres.pool(Login::Aggregate, "aggregate", 6)?;
         let kept = Kept {
             kafka: Some(cluster.clone()),
-            ..kept(&self.retention, &self.postgres)?
+            ..kept(&self.retention, &self.postgres, Login::Aggregate)?
         };
         let replayed = keep_erasures(roles, "aggregate's log of erasures", &pool, &cluster);
         let shutdown = roles.shutdown.clone();
@@ -240,21 +245,21 @@ impl Sink {
         let (name, listen) = ("sink's operations", &self.flags.sink_listen);
         spawn_operations(roles, name, listen, &readiness, metrics).await?;
         let (services, clickhouse) = (&self.services, &self.services.clickhouse);
-        let (cluster, pool) = (
-            services.kafka.cluster()?,
-            services.postgres.pool("sink", 8)?,
-        );
+        let cluster = services.kafka.cluster()?;
+        let pool = services.postgres.pool(Login::Sink, "sink", 8)?;
         let kept = Kept {
             kafka: Some(cluster.clone()),
             clickhouse: Some((clickhouse.client()?, clickhouse.clickhouse_database.clone())),
-            ..kept(&self.retention, &services.postgres)?
+            ..kept(&self.retention, &services.postgres, Login::Sink)?
         };
         let policy = kept.policy.clone();
-        let replayed = keep_erasures(roles, "sink's log of erasures", &pool, &cluster);
+        // It has every store that an erasure cleans, so it does that too where it has the login for it.
+        let stores = services.erasure_stores("erasures", 4)?;
+        let replayed = keep_erasures(roles, "sink's log of erasures", &stores.pool, &cluster);
         let role = rivulet_sinks::run(
             self.flags.config(&self.consumers, &policy),
             cluster,
-            pool,
+            pool.clone(),
             clickhouse.client()?,
             readiness,
             roles.shutdown.clone(),
@@ -266,17 +271,65 @@ impl Sink {
             Ok(())
         };
         roles.spawn_after("sink", begin, async { Ok(role.await?) });
-        // It has every store that an erasure cleans.
-        let stores = services.erasure_stores("erasures", 3)?;
-        let inactive = policy
-            .inactive
-            .filter(|inactive| inactive.then == InactiveThen::Erase);
-        let days = inactive.map(|inactive| inactive.after.days());
-        let aged = rivulet_erasure::aged::keep_up(stores.pool.clone(), days);
-        let aged = until_shutdown(roles.shutdown.clone(), aged);
-        roles.spawn_after("retention", async move { kept.check().await }, aged);
-        roles.spawn_until_shutdown("erasures", rivulet_erasure::carry_on(stores));
+        let operate = Operate {
+            stores,
+            is_given: password(Login::Operator)?.is_some(),
+            kept,
+        };
+        let shutdown = roles.shutdown.clone();
+        roles.spawn("erasures and retention", async move {
+            let ended = shutdown.run_until_cancelled(operate.run(pool)).await;
+            ended.unwrap_or(Ok(()))
+        });
         Ok(())
+    }
+}
+
+/// How long to wait before PostgreSQL is asked again what a login may.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// What the operator's login does by itself: carries erasures on, and deletes what is too old of the registry, of erasures,
+/// of the audit log and of the quarantine.
+struct Operate {
+    stores: rivulet_erasure::Stores,
+    /// Whether this process was told to.
+    is_given: bool,
+    kept: Kept,
+}
+
+impl Operate {
+    /// Where the process has no login for it, others do it: then this tells how old the oldest erasure is, by `sink`.
+    async fn run(self, sink: PgPool) -> anyhow::Result<()> {
+        loop {
+            match logins::lacks(&self.stores.pool, Login::Operator).await {
+                Ok(None) => break,
+                Ok(Some(lacks)) if self.is_given => bail!("{lacks}"),
+                Ok(Some(_)) => {
+                    tracing::info!(
+                        "erasures, and what is too old of the registry, are left to another process: this one has not \
+                         the login rivulet_operator (RIVULET_OPERATOR_PASSWORD)"
+                    );
+                    match rivulet_erasure::tell_oldest(sink).await {}
+                }
+                // That PostgreSQL does not answer is told by the role.
+                Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+            }
+        }
+        let inactive = self.kept.policy.inactive;
+        let inactive = inactive.filter(|inactive| inactive.then == InactiveThen::Erase);
+        let days = inactive.map(|inactive| inactive.after.days());
+        let pool = &self.stores.pool;
+        let retention = async {
+            self.kept.check().await?;
+            tokio::select! {
+                never = rivulet_erasure::aged::keep_up(pool.clone(), days) => match never {},
+                never = rivulet_quarantine::keep_expiring(pool.clone()) => match never {},
+            }
+        };
+        tokio::select! {
+            failed = retention => failed,
+            never = rivulet_erasure::carry_on(self.stores.clone()) => match never {},
+        }
     }
 }
 
@@ -301,11 +354,11 @@ impl Api {
         config.validate()?;
         let listener = bind(&self.flags.api_listen).await?;
         tracing::info!(address = %listener.local_addr()?, "the read API listens");
-        let pool = self.postgres.pool("api", 8)?;
+        let pool = self.postgres.pool(Login::Api, "api", 8)?;
         let shutdown = roles.shutdown.clone();
         let role = rivulet_dashboards::serve(config, pool, listener, operations, shutdown);
         roles.spawn("api", async { Ok(role.await?) });
-        kept(&self.retention, &self.postgres)?.watch(roles, "api's retention");
+        kept(&self.retention, &self.postgres, Login::Api)?.watch(roles, "api's retention");
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use anyhow::ensure;
 use clap::{Args, Subcommand};
 use rivulet_consumer::Adopted;
 use rivulet_kafka::TopicPlan;
+use rivulet_migrations::logins::Login;
 use rivulet_retention::Class;
 
 use crate::{
@@ -51,7 +52,7 @@ impl Adopt {
         let topics = self
             .topic
             .map_or_else(|| cluster.topics().to_vec(), |topic| vec![topic]);
-        let pool = self.postgres.pool("topics", 1)?;
+        let pool = self.postgres.pool(Login::Operator, "topics", 1)?;
         let adopted = rivulet_consumer::adopt(&cluster, &pool, &topics, self.write).await?;
         for Adopted {
             consumer,

@@ -1,4 +1,4 @@
-//! The command, and what is written down of it: settings, metrics, alerts, the composition. Only `tls` and
+//! The command, and what is written down of it: settings, metrics, alerts, the composition. Only `tls`, `logins` and
 //! `export` need services.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
@@ -9,4 +9,5 @@ mod compose;
 mod dependencies;
 mod export;
 mod keys;
+mod logins;
 mod tls;

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use clickhouse::Client;
 use rivulet_events::EventType;
+use rivulet_migrations::logins::Login;
 use rivulet_retention::{Class, Drift, Inactive, Policy};
 use serde::{Serialize, Serializer};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
@@ -179,7 +180,7 @@ pub(super) async fn make(
     services: &Services,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Plan> {
-    let pool = services.postgres.pool("retention", 2)?;
+    let pool = services.postgres.pool(Login::Operator, "retention", 2)?;
     let (client, database) = (
         services.clickhouse.client()?,
         &services.clickhouse.clickhouse_database,
@@ -222,6 +223,7 @@ pub(super) async fn make(
     let kept = Kept {
         policy,
         pool,
+        login: Login::Operator,
         kafka: Some(cluster),
         clickhouse: Some((client, database.clone())),
     };
@@ -365,13 +367,14 @@ async fn oldest_of_months(
     table: &str,
     age: &str,
 ) -> Result<Option<NaiveDate>, sqlx::Error> {
-    let months: Vec<String> =
-        sqlx::query_scalar("SELECT name FROM partitions_before($1, '9999-01-01')")
+    let ends: Vec<NaiveDate> =
+        sqlx::query_scalar("SELECT ends FROM partitions_before($1, '9999-01-01') ORDER BY ends")
             .bind(table)
             .fetch_all(&mut *conn)
             .await?;
-    for month in months {
-        if let Some(day) = oldest(conn, &month, age, "true").await? {
+    for end in ends {
+        // Not by the month's own name, which the operator's login may not read.
+        if let Some(day) = oldest(conn, table, age, &format!("{age} < '{end}'")).await? {
             return Ok(Some(day));
         }
     }
