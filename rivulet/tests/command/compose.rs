@@ -190,6 +190,79 @@ fn it_holds_no_secret() {
 }
 
 #[test]
+fn each_service_has_the_password_of_its_own_login_and_no_other() {
+    let compose = compose();
+    for (name, service) in services(&compose) {
+        let environment = service["environment"].as_object().into_iter().flatten();
+        let given: BTreeSet<_> = environment
+            .clone()
+            .filter_map(|(variable, _)| {
+                let login = variable
+                    .strip_prefix("RIVULET_")?
+                    .strip_suffix("_PASSWORD")?;
+                Some(login.to_lowercase())
+            })
+            .collect();
+        let given: Vec<_> = given.iter().map(String::as_str).collect();
+        let wanted = match name.as_str() {
+            "migrate" => &[
+                "aggregate",
+                "api",
+                "auditor",
+                "boards",
+                "ingest",
+                "operator",
+                "sink",
+            ][..],
+            "sink" => &["operator", "sink"],
+            "verify" | "canary" => &["operator"],
+            "grafana" => &["boards"],
+            role @ ("ingest" | "aggregate" | "api") => &[role][..],
+            _ => &[],
+        };
+        assert_eq!(given, wanted, "{name}");
+        // The owner's is for whoever migrates.
+        let is_owner = environment
+            .clone()
+            .any(|(_, value)| value.to_string().contains("${POSTGRES_PASSWORD"));
+        assert_eq!(
+            is_owner,
+            ["postgres", "migrate"].contains(&name.as_str()),
+            "{name}"
+        );
+    }
+    // What has to be in .env, its head comment makes.
+    let text = include_str!("../../../docker-compose.yml");
+    let made = "for name in POSTGRES CLICKHOUSE GRAFANA RIVULET_{INGEST,AGGREGATE,SINK,API,BOARDS,OPERATOR,AUDITOR}";
+    assert!(text.contains(made));
+    for part in text.split("${").skip(1) {
+        let (variable, rest) = part.split_once([':', '}']).unwrap();
+        let known = [
+            "POSTGRES",
+            "CLICKHOUSE",
+            "GRAFANA",
+            "RIVULET_INGEST",
+            "RIVULET_AGGREGATE",
+        ]
+        .into_iter()
+        .chain([
+            "RIVULET_SINK",
+            "RIVULET_API",
+            "RIVULET_BOARDS",
+            "RIVULET_OPERATOR",
+            "RIVULET_AUDITOR",
+        ]);
+        let is_made = known
+            .map(|name| format!("{name}_PASSWORD"))
+            .any(|name| name == variable);
+        assert!(
+            is_made || rest.starts_with('-') || variable == "name",
+            "{variable} is not made"
+        );
+    }
+}
+
+#[test]
 fn the_roles_are_commands_of_this_binary() {
     let compose = compose();
     let roles: Vec<_> = services(&compose)
