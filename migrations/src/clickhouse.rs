@@ -27,6 +27,9 @@ const FILES: &[&str] = &[
 /// Two nodes that replace a view at the same moment may meet; the loser repeats its statement.
 const ATTEMPTS: u32 = 5;
 
+/// The roles of ClickHouse's users, in the same form.
+const ROLES: &str = include_str!("../clickhouse/roles.sql");
+
 /// Brings the ClickHouse database up to date, creating it if it is not there.
 ///
 /// The client's own database is not used, so it need not exist.
@@ -56,6 +59,36 @@ pub async fn clickhouse(client: &clickhouse::Client, database: &str) -> Result<(
         run(&client, &statement).await?;
     }
     Ok(())
+}
+
+/// Makes the roles that users of this database may be given, where ClickHouse keeps roles and the client's user may make
+/// them. Says why it made none.
+///
+/// # Errors
+/// ClickHouse does not answer.
+pub async fn clickhouse_roles(
+    client: &clickhouse::Client,
+    database: &str,
+) -> Result<Option<String>, Error> {
+    let client = client.clone().with_database("system");
+    let places: u64 = client
+        .query("SELECT count() FROM user_directories WHERE type != 'users_xml'")
+        .fetch_one()
+        .await?;
+    if places == 0 {
+        return Ok(Some("this one keeps none".to_owned()));
+    }
+    let database = quote(database);
+    for statement in statements(ROLES) {
+        match run(&client, &statement.replace("{database}", &database)).await {
+            Ok(()) => {}
+            Err(Error::ClickHouse(clickhouse::error::Error::BadResponse(refused))) => {
+                return Ok(Some(refused));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// All statements, in order. A view that a later file replaces is made by the earlier one only where there is
@@ -165,6 +198,33 @@ mod tests {
             "-- a; comment;\nSELECT ';' AS x;\n\n-- another\nSELECT\n  -- inside\n  2;\n-- end\n";
         let cut: Vec<_> = statements(file).collect();
         assert_eq!(cut, ["SELECT ';' AS x", "SELECT\n  2"]);
+    }
+
+    #[test]
+    fn a_role_may_be_made_twice_and_is_granted_what_there_is() {
+        let all = all_statements();
+        let there = |name: &str| {
+            all.iter().any(|statement| {
+                let head = statement.lines().next().unwrap_or_default();
+                head.starts_with("CREATE ") && head.contains(&format!("{{database}}.{name}"))
+            })
+        };
+        for statement in statements(ROLES) {
+            if statement.starts_with("CREATE ROLE IF NOT EXISTS rivulet_") {
+                continue;
+            }
+            let (_, rest) = statement.split_once(" ON ").unwrap();
+            let (on, role) = rest.split_once(" TO ").unwrap();
+            assert!(
+                statement.starts_with("GRANT ") && role.starts_with("rivulet_"),
+                "{statement}"
+            );
+            match on.strip_prefix("{database}.") {
+                Some("*") => {}
+                Some(table) => assert!(there(table), "{statement}"),
+                None => assert!(on == "*.*" || on.starts_with("system."), "{statement}"),
+            }
+        }
     }
 
     #[test]

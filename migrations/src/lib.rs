@@ -8,7 +8,7 @@ pub mod logins;
 pub mod passwords;
 pub mod retention;
 
-pub use self::clickhouse::clickhouse;
+pub use self::clickhouse::{clickhouse, clickhouse_roles};
 
 /// Why a schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]

@@ -44,6 +44,9 @@ impl Migrate {
         let database = &self.clickhouse.clickhouse_database;
         rivulet_migrations::clickhouse(&client, database).await?;
         println!("ClickHouse is up to date");
+        if let Some(why) = rivulet_migrations::clickhouse_roles(&client, database).await? {
+            println!("ClickHouse got no roles for its users: {why}");
+        }
         // ClickHouse first: what was cut short there is done again as long as PostgreSQL differs.
         let differs = !retention::postgres_drift(&pool, &policy).await?.is_empty();
         if retention::clickhouse(&client, database, &policy, differs).await? {
