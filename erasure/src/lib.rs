@@ -33,9 +33,7 @@ mod work;
 pub use metrics::METRICS;
 pub use request::{NotErased, Requested, Subject, request, request_any};
 pub use status::{Status, StoreStatus, status};
-pub use work::{
-    carry_on, clean_restored, erase_withdrawn, tell_oldest, without_spill, work,
-};
+pub use work::{carry_on, clean_restored, erase_withdrawn, tell_oldest, without_spill, work};
 
 /// The stores that an erasure cleans.
 #[derive(Clone)]

@@ -28,7 +28,7 @@ GRANT SHOW TABLES, SHOW COLUMNS ON {database}.* TO rivulet_operator;
 GRANT INSERT ON {database}.erased_to TO rivulet_operator;
 GRANT ALTER DELETE, ALTER SETTINGS ON {database}.events TO rivulet_operator;
 GRANT ALTER UPDATE(parent_id) ON {database}.events TO rivulet_operator;
-GRANT ALTER DELETE, ALTER SETTINGS ON {database}.child_day_rollup TO rivulet_operator;
+GRANT INSERT, ALTER DELETE, ALTER SETTINGS ON {database}.child_day_rollup TO rivulet_operator;
 GRANT SYSTEM SYNC FILE CACHE ON *.* TO rivulet_operator;
 GRANT SELECT ON system.columns TO rivulet_operator;
 GRANT SELECT ON system.mutations TO rivulet_operator;

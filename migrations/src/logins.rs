@@ -229,6 +229,25 @@ const TABLES: &[(&str, &[(Login, &str)])] = &[
         ],
     ),
     (
+        "revocation_state",
+        &[
+            (Ingest, "SELECT"),
+            (Aggregate, "SELECT"),
+            (Sink, "SELECT"),
+            (Api, "SELECT"),
+            (Operator, "SELECT"),
+        ],
+    ),
+    (
+        "revocations",
+        &[
+            (Ingest, "SELECT"),
+            (Aggregate, "SELECT"),
+            (Sink, "SELECT"),
+            (Operator, "SELECT, UPDATE (clickhouse_at), DELETE"),
+        ],
+    ),
+    (
         "spills",
         &[
             (Ingest, "SELECT, INSERT, UPDATE"),
@@ -280,8 +299,16 @@ const FUNCTIONS: &[(&str, &[Login])] = &[
     ("audit_month(timestamptz)", &[]),
     ("drop_month_before(text, date)", &[Aggregate]),
     ("drop_seen_before(date)", &[Aggregate]),
+    (
+        "end_revocations(uuid, bigint, boolean, boolean, boolean)",
+        &[],
+    ),
+    ("end_revocations_of_moved()", &[]),
     ("make_partition(text, date)", &[Aggregate, Operator]),
+    ("number_revocation()", &[]),
+    ("revoke_or_grant()", &[]),
     ("rewrite_erased(regclass)", &[Operator]),
+    ("settle_revocations(uuid)", &[Ingest, Operator]),
 ];
 
 /// A privilege that a login needs.

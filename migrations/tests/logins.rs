@@ -453,6 +453,18 @@ const DONE: &[(Login, &str)] = &[
         "SELECT FROM withheld_seen; SELECT FROM quarantine_actions; SELECT FROM learning_analytics",
     ),
     (
+        Ingest,
+        "UPDATE parents SET coppa = false; SELECT settle_revocations(id) FROM children; SELECT FROM revocations",
+    ),
+    (
+        Operator,
+        "DELETE FROM revocations; UPDATE revocations SET clickhouse_at = now(); SELECT settle_revocations(id) FROM children",
+    ),
+    (
+        Sink,
+        "SELECT number FROM revocation_state; SELECT FROM revocations",
+    ),
+    (
         Auditor,
         "SELECT FROM audit_log; SELECT FROM audit_head; SELECT FROM audit_intake",
     ),
