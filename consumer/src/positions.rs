@@ -46,7 +46,8 @@ pub enum Error {
 }
 
 /// Locks the rows in the order of their key (two instances may want the same ones in a different
-/// order), compares, and sets. A row that somebody else holds is waited for and compared anew.
+/// order), compares, and sets. A row that somebody else holds is waited for and compared anew. Every table is reached by a
+/// key, also the one with a single row: callers may have scans switched off.
 macro_rules! compare_and_set {
     (set: $set:literal, only_if: $only_if:literal) => {
         concat!(
@@ -67,7 +68,7 @@ macro_rules! compare_and_set {
             WHERE p.consumer = $1 AND p.topic = held.topic AND p.partition = held.partition
                 AND p.topic_incarnation = held.incarnation AND p.next_offset = held.expected AND ",
             $only_if,
-            " RETURNING p.topic, p.partition, (SELECT coalesce(max(number), 0) FROM tombstones), (SELECT number FROM revocation_state)"
+            " RETURNING p.topic, p.partition, (SELECT coalesce(max(number), 0) FROM tombstones), (SELECT number FROM revocation_state WHERE is_only)"
         )
     };
 }
@@ -80,7 +81,7 @@ const ADVANCE: &str = compare_and_set!(
 );
 const BEGIN_RANGE: &str = compare_and_set!(
     set: "pending_end = held.next, pending_tombstone = (SELECT coalesce(max(number), 0) FROM tombstones),
-          pending_revocation = (SELECT number FROM revocation_state)",
+          pending_revocation = (SELECT number FROM revocation_state WHERE is_only)",
     only_if: "p.pending_end IS NULL"
 );
 const FINISH_RANGE: &str = compare_and_set!(

@@ -274,3 +274,53 @@ async fn a_copy_that_another_transaction_is_counting_costs_one_more_attempt() {
     assert!(counted.events.is_empty());
     assert!(stored(&bed.pool).await.is_empty());
 }
+
+/// A scan that there is no way around has a penalty for which PostgreSQL compiles the statement, for longer than a batch takes.
+#[tokio::test]
+async fn a_transaction_scans_no_table() {
+    let bed = database().await;
+    let scans = async || -> Vec<(String, i64)> {
+        sqlx::query_as(
+            "SELECT relname::text, seq_scan FROM pg_stat_user_tables
+             WHERE schemaname = 'public' AND relname NOT LIKE 'audit%' ORDER BY 1",
+        )
+        .fetch_all(&bed.pool)
+        .await
+        .unwrap()
+    };
+    // One connection, so that its counts can be asked for.
+    let pool = sqlx::postgres::PgPoolOptions::new()
+        .max_connections(1)
+        .connect_with((*bed.pool.connect_options()).clone())
+        .await
+        .unwrap();
+    let mut store = Store::new(pool.clone());
+    let flush = async || {
+        let flush = sqlx::query("SELECT pg_stat_force_next_flush()");
+        flush.execute(&pool).await.unwrap();
+        sqlx::query("SELECT 1").execute(&pool).await.unwrap();
+    };
+    let mut batches = batches(&crate::common::some_events(60), 20).into_iter();
+    // Whatever is made for the first batch.
+    commit(&mut store, batches.next().unwrap()).await.unwrap();
+    flush().await;
+    let before = scans().await;
+    for batch in batches {
+        commit(&mut store, batch).await.unwrap();
+    }
+    flush().await;
+    let positions =
+        "SELECT idx_scan > 0 FROM pg_stat_user_tables WHERE relname = 'kafka_positions'";
+    let counted = sqlx::query_scalar::<_, bool>(positions);
+    assert!(counted.fetch_one(&bed.pool).await.unwrap());
+    let after = scans().await;
+    let scanned: Vec<_> = after
+        .iter()
+        .filter(|(table, scans)| {
+            before
+                .iter()
+                .any(|(name, was)| name == table && was < scans)
+        })
+        .collect();
+    assert!(scanned.is_empty(), "{scanned:?}");
+}
