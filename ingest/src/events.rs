@@ -41,18 +41,19 @@ const X_SENT_AT: HeaderName = HeaderName::from_static("x-sent-at");
 /// once the request was understood, whatever became of the single events: `results` says. An event that
 /// is sent again, with the same `id` and `occurred_at`, is counted once. The body may have a
 /// `Content-Encoding` of gzip, zstd, br or deflate, and has 1 MiB at most as sent and 8 MiB inflated.
-/// Web pages may post from everywhere, unless the operator or the key names the origins that may. With `dry_run`
-/// the answer is the same and nothing is stored.
+/// Web pages may post from everywhere, unless the operator or the key names the origins that may.
+///
+/// With the query `dry_run=true` every event is judged as without it, the answer is the same, and nothing is stored. It
+/// costs as many tokens.
 #[utoipa::path(
     post,
     path = "/v1/events",
     operation_id = "post_events",
     tag = "events",
+    // `dry_run` is for people: a further parameter would change the signature of clients that are generated.
     params(
         ("verbose" = Option<bool>, Query,
          description = "`false`: list only what is not plainly accepted (warnings and spills are listed)."),
-        ("dry_run" = Option<bool>, Query,
-         description = "`true`: judge every event as without it, and store nothing. It costs as many tokens."),
         SentAt,
     ),
     request_body(
