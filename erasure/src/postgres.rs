@@ -108,7 +108,7 @@ pub(crate) async fn remove_quarantined(
         .execute(&mut *conn)
         .await?;
     let by = format!("erasure {erasure}");
-    let rows = drop_quarantined(conn, &subjects.all(), "true", &by).await?;
+    let rows = drop_quarantined(conn, &subjects.all(), Which::All, &by).await?;
     if rows > 0 {
         rewrite_later(conn, "quarantine").await?;
     }
@@ -117,16 +117,33 @@ pub(crate) async fn remove_quarantined(
     Ok(transaction.commit().await?)
 }
 
+/// Which quarantined records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Which<'a> {
+    /// Every one.
+    All,
+    /// Of this topic.
+    OfTopic(&'a str),
+    /// That this consumer set aside.
+    OfConsumer(&'a str),
+}
+
 /// Takes out of quarantine, of the records that `which` says, those that name these ids. Returns how many.
 pub(crate) async fn drop_quarantined(
     conn: &mut PgConnection,
     ids: &[Uuid],
-    which: &'static str,
+    which: Which<'_>,
     by: &str,
 ) -> Result<u64, Error> {
+    let (topic, consumer) = match which {
+        Which::All => (None, None),
+        Which::OfTopic(topic) => (Some(topic), None),
+        Which::OfConsumer(consumer) => (None, Some(consumer)),
+    };
     let done = sqlx::query(AssertSqlSafe(format!(
         "WITH gone AS (
-             DELETE FROM quarantine WHERE {which} AND {NAMES_SUBJECT} RETURNING *
+             DELETE FROM quarantine
+             WHERE coalesce(topic = $3, true) AND coalesce(consumer = $4, true) AND {NAMES_SUBJECT} RETURNING *
          )
          INSERT INTO quarantine_actions
              (consumer, topic, partition, kafka_offset, topic_incarnation, code, action, acted_by)
@@ -137,6 +154,8 @@ pub(crate) async fn drop_quarantined(
     )))
     .bind(ids)
     .bind(by)
+    .bind(topic)
+    .bind(consumer)
     .execute(conn)
     .await?;
     Ok(done.rows_affected())

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use rivulet_auditlog::{Action, Entry, record};
+use rivulet_events::EventType;
 use rivulet_registry::revocations::settle;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -16,7 +17,8 @@ use uuid::Uuid;
 use crate::{
     Error, Stores,
     clickhouse::{self, Withdrawn},
-    postgres, told,
+    postgres::{self, Which},
+    told,
 };
 
 /// Withdrawals of one round: their children go in one mutation.
@@ -62,12 +64,15 @@ pub(crate) async fn clean_history(stores: &Stores) -> Result<(), Error> {
     let Some(newest) = due.iter().map(|due| due.number).max() else {
         return Ok(());
     };
+    // Before its account is brought up to these: a ClickHouse that was put back may have others, withdrawn before.
+    clean_restored(stores).await?;
+    let account = clickhouse::cleaned_to(&stores.clickhouse).await?.revocation;
     if !told::blocks(pool, 0, newest).await?.is_empty() {
         // The sink brings them to their end, and the next round comes soon.
         return Ok(());
     }
     let events = clickhouse::remove_withdrawn(&stores.clickhouse, &by_what(&due)).await?;
-    let records = remove_quarantined(pool, &due).await?;
+    let records = remove_quarantined(stores, &due).await?;
     let ids: Vec<i64> = due.iter().map(|due| due.id).collect();
     let mut transaction = pool.begin().await?;
     sqlx::query("UPDATE revocations SET clickhouse_at = now() WHERE id = ANY($1)")
@@ -85,7 +90,12 @@ pub(crate) async fn clean_history(stores: &Stores) -> Result<(), Error> {
         record(&mut transaction, entry).await?;
     }
     transaction.commit().await?;
-    clickhouse::set_cleaned_to(&stores.clickhouse, 0, newest).await?;
+    // It was put back meanwhile where it knows of less: then the next look cleans it.
+    if clickhouse::cleaned_to(&stores.clickhouse).await?.revocation >= account
+        && let Some(done) = done_up_to(pool).await?
+    {
+        clickhouse::set_cleaned_to(&stores.clickhouse, 0, done).await?;
+    }
     tracing::info!(
         withdrawals = due.len(),
         events,
@@ -98,14 +108,11 @@ pub(crate) async fn clean_history(stores: &Stores) -> Result<(), Error> {
 /// Cleans a ClickHouse that was put back to a state from before a withdrawal that was done.
 pub(crate) async fn clean_restored(stores: &Stores) -> Result<(), Error> {
     let (pool, client) = (&stores.pool, &stores.clickhouse);
-    let newest: Option<i64> = sqlx::query_scalar(
-        "SELECT max(number) FROM revocations WHERE erases AND clickhouse_at IS NOT NULL",
-    )
-    .fetch_one(pool)
-    .await?;
-    let Some(newest) = newest else { return Ok(()) };
+    let Some(done) = done_up_to(pool).await? else {
+        return Ok(());
+    };
     let cleaned_to = clickhouse::cleaned_to(client).await?.revocation;
-    if cleaned_to >= newest {
+    if cleaned_to >= done {
         return Ok(());
     }
     let due: Vec<Due> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
@@ -113,7 +120,7 @@ pub(crate) async fn clean_restored(stores: &Stores) -> Result<(), Error> {
          WHERE erases AND clickhouse_at IS NOT NULL AND number > $1 AND number <= $2"
     )))
     .bind(cleaned_to)
-    .bind(newest)
+    .bind(done)
     .fetch_all(pool)
     .await?;
     let events = clickhouse::remove_withdrawn(client, &by_what(&due)).await?;
@@ -123,7 +130,17 @@ pub(crate) async fn clean_restored(stores: &Stores) -> Result<(), Error> {
             "ClickHouse was put back to a state from before consents were withdrawn; what was stored on them is erased again"
         );
     }
-    clickhouse::set_cleaned_to(client, 0, newest).await
+    clickhouse::set_cleaned_to(client, 0, done).await
+}
+
+/// Up to which number all withdrawals are out of the history. They are not done in the order of their numbers.
+async fn done_up_to(pool: &PgPool) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT max(number) FROM revocations WHERE erases AND clickhouse_at IS NOT NULL AND number < ALL
+             (SELECT number FROM revocations WHERE erases AND clickhouse_at IS NULL AND number IS NOT NULL)",
+    )
+    .fetch_one(pool)
+    .await
 }
 
 fn by_what(due: &[Due]) -> BTreeMap<Withdrawn, Vec<[u8; 32]>> {
@@ -140,12 +157,13 @@ fn by_what(due: &[Due]) -> BTreeMap<Withdrawn, Vec<[u8; 32]>> {
 }
 
 /// Takes out of quarantine what names the children, as far as the consent was for it. Replayed later it would be dropped.
-async fn remove_quarantined(pool: &PgPool, due: &[Due]) -> Result<u64, Error> {
+async fn remove_quarantined(stores: &Stores, due: &[Due]) -> Result<u64, Error> {
+    let speech = stores.cluster.topic(EventType::Speech);
     let mut removed = 0;
-    for (consent, records) in [
-        ("coppa", "true"),
-        ("audio", "topic = 'rivulet.speech'"),
-        ("analytics", "consumer = 'history'"),
+    for (consent, which) in [
+        ("coppa", Which::All),
+        ("audio", Which::OfTopic(&speech)),
+        ("analytics", Which::OfConsumer("history")),
     ] {
         let of = due
             .iter()
@@ -154,9 +172,9 @@ async fn remove_quarantined(pool: &PgPool, due: &[Due]) -> Result<u64, Error> {
         if children.is_empty() {
             continue;
         }
-        let mut transaction = pool.begin().await?;
+        let mut transaction = stores.pool.begin().await?;
         let by = format!("withdrawal of {consent}");
-        removed += postgres::drop_quarantined(&mut transaction, &children, records, &by).await?;
+        removed += postgres::drop_quarantined(&mut transaction, &children, which, &by).await?;
         transaction.commit().await?;
     }
     Ok(removed)

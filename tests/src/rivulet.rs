@@ -233,4 +233,23 @@ impl Rivulet {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
+
+    /// Waits until what was stored on consents that were withdrawn is out of every store.
+    ///
+    /// # Errors
+    /// It takes too long.
+    pub async fn withdrawals_are_done(&self) -> Result<()> {
+        const LEFT: &str = "SELECT count(*) FROM revocations WHERE erases AND (postgres_at IS NULL OR clickhouse_at IS NULL)";
+        let began = Instant::now();
+        loop {
+            let left: i64 = sqlx::query_scalar(LEFT).fetch_one(&self.bed.pool).await?;
+            if left == 0 {
+                return Ok(());
+            }
+            if began.elapsed() > SETTLE_WITHIN {
+                bail!("{left} withdrawals are not done");
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
 }

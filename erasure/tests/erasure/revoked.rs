@@ -2,6 +2,7 @@
 
 use rivulet_auditlog::{Filter, list};
 use rivulet_erasure::{clean_restored, erase_withdrawn, work};
+use rivulet_events::EventType;
 use uuid::Uuid;
 
 use crate::bed::Bed;
@@ -34,18 +35,30 @@ async fn child(bed: &Bed, consents: &str) -> Uuid {
     for statement in [
         "INSERT INTO parents (id, timezone, coppa, audio, analytics) VALUES ($1, 'UTC', true, true, true)",
         "INSERT INTO children (id, parent_id, age_group) VALUES ($1, $1, 'wonder_cubs')",
-        "INSERT INTO quarantine (consumer, topic, partition, kafka_offset, topic_incarnation, code, detail, record)
-         SELECT 'history', topic, 0, 7, 'c/' || $1, 'malformed_record', 'cut off', convert_to($1::text, 'UTF8')
-         FROM unnest(ARRAY['rivulet.speech', 'rivulet.session']) AS topic",
     ] {
         let query = sqlx::query(statement).bind(id);
         query.execute(bed.pool()).await.unwrap();
     }
+    sqlx::query(
+        "INSERT INTO quarantine (consumer, topic, partition, kafka_offset, topic_incarnation, code, detail, record)
+         SELECT 'history', topic, 0, 7, 'c/' || $1, 'malformed_record', 'cut off', convert_to($1::text, 'UTF8')
+         FROM unnest($2::text[]) AS topic",
+    )
+    .bind(id)
+    .bind(topics(bed).to_vec())
+    .execute(bed.pool())
+    .await
+    .unwrap();
     put_back(bed, id).await;
     for consent in consents.split_terminator(' ') {
         set(bed, id, consent, false).await;
     }
     id
+}
+
+/// Of speech and of sessions.
+fn topics(bed: &Bed) -> [String; 2] {
+    [EventType::Speech, EventType::Session].map(|kind| bed.stores.cluster.topic(kind))
 }
 
 async fn put_back(bed: &Bed, child: Uuid) {
@@ -108,10 +121,11 @@ async fn each_consent_takes_what_was_stored_on_it() {
         "3: speech later",
     ];
     assert_eq!(history(&bed, &children).await, left);
+    let [speech, session] = topics(&bed);
     let mut in_quarantine = vec![
-        format!("{} rivulet.session", children[1]),
-        format!("{} rivulet.session", children[3]),
-        format!("{} rivulet.speech", children[3]),
+        format!("{} {session}", children[1]),
+        format!("{} {session}", children[3]),
+        format!("{} {speech}", children[3]),
     ];
     in_quarantine.sort();
     let mut found = quarantined(&bed).await;
@@ -155,6 +169,21 @@ async fn each_consent_takes_what_was_stored_on_it() {
     put_back(&bed, children[0]).await;
     assert!(clean_restored(&bed.stores).await.unwrap());
     assert!(history(&bed, &children).await.len() > expected.len());
+}
+
+/// The ClickHouse that was put back is not looked at before the next withdrawal is done: that must not hide what it has again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_withdrawal_hides_none_that_was_put_back() {
+    let bed = Bed::new().await;
+    let first = child(&bed, "analytics").await;
+    assert!(erase_withdrawn(&bed.stores, true).await.unwrap());
+    put_back(&bed, first).await;
+    let empty = bed.stores.clickhouse.query_raw("TRUNCATE TABLE erased_to");
+    empty.execute().await.unwrap();
+    let second = child(&bed, "analytics").await;
+    assert!(erase_withdrawn(&bed.stores, true).await.unwrap());
+    assert!(clean_restored(&bed.stores).await.unwrap());
+    assert_eq!(history(&bed, &[first, second]).await, [""; 0]);
 }
 
 /// The sink has a block on its way that was formed before.

@@ -204,7 +204,7 @@ impl Campaign {
         for (parent, consents) in self.gone.withdrawn.clone() {
             self.withdraw(parent, consents).await;
         }
-        self.withdrawals_are_done().await;
+        self.rivulet.withdrawals_are_done().await.unwrap();
         println!(
             "  {} children erased, {} consents withdrawn ({:.1} s until the last is done)",
             self.gone.erased.len(),
@@ -299,19 +299,6 @@ impl Campaign {
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-    }
-
-    /// Waits until what was stored on withdrawn consents is gone.
-    async fn withdrawals_are_done(&self) {
-        let left = "SELECT count(*) FROM revocations WHERE erases AND (postgres_at IS NULL OR clickhouse_at IS NULL)";
-        for _ in 0..600 {
-            let left = sqlx::query_scalar::<_, i64>(left);
-            if left.fetch_one(&self.rivulet.bed.pool).await.unwrap() == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-        panic!("withdrawals are not done");
     }
 
     /// Of the second ingest node, with the admin's key. `null` where there is no answer.

@@ -1,7 +1,7 @@
 //! A consent that is withdrawn: what is on its way is not stored, what was stored goes, and what is taken when it is given
 //! again is all there.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use chrono::{SecondsFormat, Utc};
 use reqwest::{Method, StatusCode};
@@ -129,18 +129,6 @@ impl World {
         stored
     }
 
-    async fn withdrawals_are_done(&self) {
-        let left = "SELECT count(*) FROM revocations WHERE erases AND (postgres_at IS NULL OR clickhouse_at IS NULL)";
-        for _ in 0..600 {
-            let left = sqlx::query_scalar::<_, i64>(left);
-            if left.fetch_one(&self.rivulet.bed.pool).await.unwrap() == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("withdrawals are not done");
-    }
-
     /// Rivulet's own judgement of itself.
     async fn is_in_order(&self) -> String {
         self.rivulet.command(&["rebuild", "--all"]).await.unwrap();
@@ -177,7 +165,7 @@ async fn what_a_withdrawn_consent_was_for_is_nowhere_and_what_is_taken_again_is_
         role.ready().await.unwrap();
     }
     world.rivulet.settle().await.unwrap();
-    world.withdrawals_are_done().await;
+    world.rivulet.withdrawals_are_done().await.unwrap();
     let withdrawn = BTreeMap::from([
         ("coppa", [0; 6]),
         ("audio", [2, 0, 0, 2, 2, 1]),
@@ -214,7 +202,7 @@ async fn what_a_withdrawn_consent_was_for_is_nowhere_and_what_is_taken_again_is_
     sink.launch().unwrap();
     sink.ready().await.unwrap();
     world.rivulet.settle().await.unwrap();
-    world.withdrawals_are_done().await;
+    world.rivulet.withdrawals_are_done().await.unwrap();
     let once_more = BTreeMap::from([
         ("coppa", [2, 1, 0, 2, 2, 1]),
         ("audio", [6, 1, 0, 6, 6, 1]),
