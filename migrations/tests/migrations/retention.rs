@@ -1,5 +1,4 @@
 //! How long the databases keep what, on real ones: brought to the file, compared with it, and obeyed.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
 use chrono::NaiveDate;
 use rivulet_migrations::retention::{
@@ -8,7 +7,7 @@ use rivulet_migrations::retention::{
 use rivulet_retention::{Class, Policy};
 use rivulet_sandbox::TestBed;
 
-const FILE: &str = include_str!("../../retention.toml");
+const FILE: &str = include_str!("../../../retention.toml");
 
 /// The default with another time for one class.
 fn file(class: &str, keep: &str) -> Policy {
