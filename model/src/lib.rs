@@ -49,7 +49,7 @@ pub enum Protection {
     Tombstones,
     /// `tombstones::HOLD`: a transaction holds before it looks.
     HoldFirst,
-    /// `told::transactions`: an erasure waits for who held when it began.
+    /// `tombstones::holders_end`: an erasure waits for who held when it began.
     WaitForHolders,
     /// `told::blocks`: and for the blocks that were begun before.
     WaitForBlocks,
