@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use zip::ZipArchive;
 
-use crate::common::{Api, Family, today};
+use crate::common::{Api, Family, PARTS_OF_SPEECH, today};
 
 /// Reads a zip with Python's own modules, and takes the guard of CSV away as schema.json says.
 const READER: &str = r#"
@@ -302,7 +302,10 @@ async fn an_export_has_every_row_of_every_table() {
         assert_eq!((lines.len(), rows.len()), (2, 2), "{file}");
         for (line, row) in lines.iter().zip(&rows) {
             let (line, row) = (line.as_object().unwrap(), row.as_object().unwrap());
-            let names: BTreeMap<_, _> = row.iter().collect();
+            let names: BTreeMap<_, _> = row
+                .iter()
+                .filter(|(name, _)| !PARTS_OF_SPEECH.contains(&name.as_str()))
+                .collect();
             assert_eq!(
                 line.keys().collect::<Vec<_>>(),
                 names.keys().copied().collect::<Vec<_>>(),

@@ -26,6 +26,14 @@ use uuid::Uuid;
 
 const SECRET: &str = "a secret of more than thirty-two bytes";
 
+/// What a daily row has of speech a second time, to take it out again: nobody is shown that.
+pub const PARTS_OF_SPEECH: [&str; 4] = [
+    "speech_qualifying_events",
+    "speech_withheld_events",
+    "other_first_event_at",
+    "other_last_event_at",
+];
+
 pub struct Api {
     pub bed: TestBed,
     /// What the role reads with: every request meets the connection of the one before.
