@@ -1,6 +1,9 @@
 //! Finds the events in a request's body, without reading them.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use chrono::DateTime;
 use serde::{
@@ -12,7 +15,7 @@ use serde_json::value::RawValue;
 /// Written by some editors and platforms at the start of a text; no part of it.
 pub const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// How many members the body's own object may have. Only two of them mean something, but all are remembered, to notice
+/// How many members the body's own object may have. Only three of them mean something, but all are remembered, to notice
 /// one that is given twice.
 const MEMBERS: usize = 1_000;
 
@@ -21,6 +24,8 @@ const MEMBERS: usize = 1_000;
 pub struct Batch<'a> {
     /// The device's clock at this attempt, Unix milliseconds.
     pub sent_at: Option<i64>,
+    /// What the client says that it lost, as JSON that nobody has looked into: see [`lost`].
+    pub dropped: Option<&'a str>,
     /// In the order of the request.
     pub events: Vec<&'a str>,
 }
@@ -84,8 +89,38 @@ pub fn json(body: &str, max_events: usize) -> Result<Batch<'_>, BatchError> {
     };
     Ok(Batch {
         sent_at,
+        dropped: seen.dropped.map(RawValue::get),
         events: seen.events.ok_or(BatchError::MissingEvents)?,
     })
+}
+
+/// Why an SDK drops an event that the server never had; what it calls otherwise is `other`.
+pub const REASONS: [&str; 7] = [
+    "overflow",
+    "expired",
+    "consent",
+    "too_large",
+    "disk",
+    "damaged",
+    "other",
+];
+
+/// Events that a client says it lost, by the index of the reason in [`REASONS`]. It is nothing but a number for operators, so what
+/// cannot be read is left out, and no request can claim more than a million of a reason.
+#[must_use]
+pub fn lost(dropped: &str) -> [u64; REASONS.len()] {
+    let mut lost = [0; REASONS.len()];
+    // Longer than all reasons with their numbers.
+    if dropped.len() > 1_000 {
+        return lost;
+    }
+    let counts: HashMap<String, u64> = serde_json::from_str(dropped).unwrap_or_default();
+    for (reason, count) in counts {
+        let known = REASONS.iter().position(|known| *known == reason);
+        let total: &mut u64 = &mut lost[known.unwrap_or(REASONS.len() - 1)];
+        *total = (*total + count.min(1_000_000)).min(1_000_000);
+    }
+    lost
 }
 
 /// Reads one event a line; blank lines are skipped.
@@ -126,6 +161,7 @@ struct Seen<'a> {
     max_events: usize,
     too_many: bool,
     sent_at: Option<&'a RawValue>,
+    dropped: Option<&'a RawValue>,
     events: Option<Vec<&'a str>>,
 }
 
@@ -150,6 +186,7 @@ impl<'de> Visitor<'de> for BodySeed<'_, 'de> {
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "sent_at" => self.0.sent_at = Some(map.next_value()?),
+                "dropped" => self.0.dropped = Some(map.next_value()?),
                 "events" => self.0.events = map.next_value_seed(EventsSeed(self.0))?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;

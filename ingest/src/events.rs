@@ -27,7 +27,7 @@ use crate::{
     open_request::{OpenRequest, ReceivedRequest},
     problem::Problem,
     producer::{Failed, Room, Sending},
-    reading::{in_steps, is_doubtful, read},
+    reading::{Read, in_steps, is_doubtful, read},
     sender::SenderId,
     shares::Reservation,
     state::App,
@@ -111,7 +111,11 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
         account.work(is_long, repair).await?;
         found = read(&mut account, media, &body.bytes).await;
     }
-    let (body_sent_at, parsed) = found?;
+    let Read {
+        sent_at: body_sent_at,
+        dropped,
+        events: parsed,
+    } = found?;
     app.metrics.request_events.record(parsed.len() as f64);
     app.metrics.personal_data(&parsed);
     sender.may_post(&parsed)?;
@@ -167,6 +171,10 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
             "nothing could be stored now; send the same request again",
             app.config.retry_after,
         ));
+    }
+    // A client that gets another answer than 200 says it again.
+    if let Some(dropped) = dropped.filter(|_| !is_dry_run) {
+        metrics::lost(dropped);
     }
     let request_id = parts
         .extensions

@@ -1,7 +1,7 @@
 //! What this role counts. No label tells one child, key or address from another.
 
 use rivulet_events::{
-    Code, EventType, Parsed,
+    Code, EventType, Parsed, batch,
     free_text::{Policy, Reason},
 };
 use rivulet_telemetry::{Counter, Histogram};
@@ -15,6 +15,9 @@ rivulet_telemetry::metrics! {
     EVENTS: Counter["outcome", "type", "code"] = "rivulet_ingest_events_total", Count;
     /// Events of dry runs, of which nothing was stored, by outcome
     DRY_RUN_EVENTS: Counter["outcome"] = "rivulet_ingest_dry_run_events_total", Count;
+    /// Events that client SDKs say they lost before they could send them, by reason (overflow, expired, consent,
+    /// too_large, disk, damaged, other). Nobody can check what a client says
+    CLIENT_DROPPED_EVENTS: Counter["reason"] = "rivulet_ingest_client_dropped_events_total", Count;
     /// Fields of events whose free text looks like personal data, by reason (email, phone, url, digits, field) and by
     /// what is done about it (allow, mask, refuse), whatever becomes of the event
     PERSONAL_DATA: Counter["reason", "policy"] = "rivulet_ingest_personal_data_total", Count;
@@ -67,6 +70,15 @@ pub(crate) fn dry_run(tally: &Tally) {
         ("retry", retry),
     ] {
         DRY_RUN_EVENTS.with([outcome]).increment(events);
+    }
+}
+
+/// Counts what a client says that it lost.
+pub(crate) fn lost(dropped: &str) {
+    for (reason, count) in batch::REASONS.into_iter().zip(batch::lost(dropped)) {
+        if count > 0 {
+            CLIENT_DROPPED_EVENTS.with([reason]).increment(count);
+        }
     }
 }
 

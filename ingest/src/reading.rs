@@ -21,7 +21,16 @@ const STEP: usize = 16 << 10;
 /// The events of a body, as text.
 struct Found<'a> {
     sent_at: Option<i64>,
+    dropped: Option<&'a str>,
     events: Vec<Result<&'a str, InvalidUtf8>>,
+}
+
+/// A body that was read.
+pub(crate) struct Read<'a> {
+    pub(crate) sent_at: Option<i64>,
+    /// What the client says that it lost, for [`batch::lost`].
+    pub(crate) dropped: Option<&'a str>,
+    pub(crate) events: Vec<Parsed<'a>>,
 }
 
 /// Finds the events in a body, pays for them, and reads each by itself.
@@ -29,7 +38,7 @@ pub(crate) async fn read<'a>(
     account: &mut Account<'_>,
     media: Media,
     body: &'a [u8],
-) -> Result<(Option<i64>, Vec<Parsed<'a>>), Problem> {
+) -> Result<Read<'a>, Problem> {
     let config = &account.app().config;
     let limits = parse::Limits {
         max_bytes: config.max_event_bytes,
@@ -38,7 +47,11 @@ pub(crate) async fn read<'a>(
     };
     let is_long = body.len() > SHORT;
     let find = || find(media, body, config.max_events);
-    let Found { sent_at, events } = match is_long {
+    let Found {
+        sent_at,
+        dropped,
+        events,
+    } = match is_long {
         true => account.work(true, |_: &Slice| Poll::Ready(find())).await?,
         // This costs less than the token that every request pays, so its CPU time is not measured.
         false => find(),
@@ -63,7 +76,11 @@ pub(crate) async fn read<'a>(
         })
     };
     account.work(is_long, parse).await?;
-    Ok((sent_at, parsed))
+    Ok(Read {
+        sent_at,
+        dropped,
+        events: parsed,
+    })
 }
 
 fn find(media: Media, body: &[u8], max_events: usize) -> Result<Found<'_>, Problem> {
@@ -74,11 +91,13 @@ fn find(media: Media, body: &[u8], max_events: usize) -> Result<Found<'_>, Probl
             let batch = batch::json(text, max_events)?;
             Found {
                 sent_at: batch.sent_at,
+                dropped: batch.dropped,
                 events: batch.events.into_iter().map(Ok).collect(),
             }
         }
         Media::Ndjson => Found {
             sent_at: None,
+            dropped: None,
             events: batch::ndjson(body, max_events)?,
         },
     })
@@ -106,9 +125,9 @@ pub(crate) fn in_steps<T>(
 }
 
 /// Whether the body should be repaired and read once more, because the parser may have been wrong.
-pub(crate) fn is_doubtful(read: &Result<(Option<i64>, Vec<Parsed<'_>>), Problem>) -> bool {
+pub(crate) fn is_doubtful(read: &Result<Read<'_>, Problem>) -> bool {
     match read {
-        Ok((_, parsed)) => parsed.iter().any(|parsed| parsed.doubtful),
+        Ok(read) => read.events.iter().any(|parsed| parsed.doubtful),
         Err(problem) => matches!(problem, Problem::InvalidBody(_)),
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, NaiveDate};
 use rivulet_events::{
     ChildId, Clocks, Code, ConsentVersion, Consented, DecodeError, EventType, Identity, ParentId,
-    Record, Registration, batch, data::AgeGroup, ids::RESET_CLOCK_DAY, parse,
+    Record, Registration, data::AgeGroup, ids::RESET_CLOCK_DAY, parse,
 };
 use rivulet_zones::Zone;
 use uuid::Uuid;
@@ -489,83 +489,5 @@ fn ids_of_people_do_not_print() {
     assert_eq!(
         format!("{:?} {:?}", ChildId::new(id), ParentId::new(id)),
         "ChildId(redacted) ParentId(redacted)"
-    );
-}
-
-#[test]
-fn bodies_are_split_without_reading_events() {
-    use batch::BatchError::{InvalidBody, InvalidSentAt, MissingEvents, TooManyEvents};
-    let body =
-        r#" {"sent_at": "2026-05-04T12:00:00Z", "more": [1], "events": [ {"a":1}, 5 ,{"b":{}}]} "#;
-    let batch = batch::json(body, 3).unwrap();
-    assert_eq!(batch.sent_at, Some(ms("2026-05-04T12:00:00Z")));
-    assert_eq!(batch.events, [r#"{"a":1}"#, "5", r#"{"b":{}}"#]);
-    assert_eq!(batch::json(body, 2).unwrap_err(), TooManyEvents(2));
-    assert!(
-        batch::json(r#"{"events":[]}"#, 1)
-            .unwrap()
-            .events
-            .is_empty()
-    );
-    for body in [
-        "{}",
-        r#"{"events":null}"#,
-        r#"{"sent_at":"2026-05-04T12:00:00Z"}"#,
-    ] {
-        assert_eq!(batch::json(body, 1).unwrap_err(), MissingEvents, "{body}");
-    }
-    for sent_at in ["5", "\"yesterday\"", "\"\"", "{}"] {
-        let body = format!(r#"{{"events":[],"sent_at":{sent_at}}}"#);
-        assert_eq!(batch::json(&body, 1).unwrap_err(), InvalidSentAt, "{body}");
-    }
-    assert_eq!(
-        batch::json(r#"{"events":[],"sent_at":null}"#, 1)
-            .unwrap()
-            .sent_at,
-        None
-    );
-    for body in [
-        "",
-        "5",
-        "[]",
-        "[{}]",
-        r#"{"events":{}}"#,
-        r#"{"events":"secret"}"#,
-        r#"{"events":[1}"#,
-        r#"{"events":[]}x"#,
-        r#"{"events":[],"events":[]}"#,
-        r#"{"x":1,"x":1,"events":[]}"#,
-    ] {
-        let error = batch::json(body, 9).unwrap_err();
-        assert!(
-            matches!(&error, InvalidBody(text) if !text.contains("secret")),
-            "{body} {error:?}"
-        );
-    }
-    // Nor does a body hold more than it has events.
-    let keys = |count: usize| -> String { (0..count).map(|n| format!("\"{n}\":0,")).collect() };
-    let few = format!("{{{}\"events\":[]}}", keys(999));
-    assert!(batch::json(&few, 9).unwrap().events.is_empty());
-    let many = format!("{{{}\"events\":[]}}", keys(1_000));
-    let error = batch::json(&many, 9).unwrap_err();
-    assert!(matches!(error, InvalidBody(_)), "{error:?}");
-    // Deep and endless bodies cost no stack and no time.
-    let deep = format!(
-        r#"{{"events":[{}{}]}}"#,
-        "[".repeat(10_000),
-        "]".repeat(10_000)
-    );
-    assert_eq!(batch::json(&deep, 9).unwrap().events.len(), 1);
-    let many = format!(r#"{{"events":[{}1]}}"#, "1,".repeat(1_000_000));
-    assert_eq!(batch::json(&many, 1000).unwrap_err(), TooManyEvents(1000));
-
-    let lines = batch::ndjson(b"{\"a\":1}\r\n\n  \n{\"b\":\xff}\n{\"c\":3}", 3).unwrap();
-    assert_eq!(
-        lines,
-        [Ok("{\"a\":1}"), Err(batch::InvalidUtf8), Ok("{\"c\":3}")]
-    );
-    assert_eq!(
-        batch::ndjson(b"1\n2\n3\n4", 3).unwrap_err(),
-        TooManyEvents(3)
     );
 }

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on should say so"
 )]
 
+mod batch;
 mod checking;
 mod event_time;
 mod free_text;

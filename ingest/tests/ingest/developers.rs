@@ -207,3 +207,38 @@ async fn an_sdk_is_told_how_to_send_and_what_the_family_consents_to() {
     assert!(headers.contains_key("retry-after"));
     server.stop().await.unwrap();
 }
+
+/// It is a number for operators, by reason; a request that is to be sent again says it again, and a dry run tells of nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_lost_is_counted_once_and_costs_no_event() {
+    let server = Server::start().await;
+    let lost = async |reason: &str| {
+        let name = format!(r#"rivulet_ingest_client_dropped_events_total{{reason="{reason}"}} "#);
+        let metrics = server.client.get(server.url("/metrics")).send().await;
+        let metrics = metrics.unwrap().text().await.unwrap();
+        let counted = metrics.lines().find_map(|line| line.strip_prefix(&name));
+        counted.map_or(0, |counted| counted.parse::<u64>().unwrap())
+    };
+    let post = async |query: &str, body: Value| {
+        let url = server.url(&format!("/v1/events{query}"));
+        let request = server.client.post(url).bearer_auth(&server.ingest_key);
+        request.json(&body).send().await.unwrap().status()
+    };
+    let (before, disk_before) = (lost("overflow").await, lost("disk").await);
+    let dropped = json!({"overflow": 31, "disk": 7});
+    let events = [server.event()];
+    let bad = json!({"dropped": dropped, "events": 5});
+    assert_eq!(post("", bad).await, StatusCode::BAD_REQUEST);
+    let good = json!({"dropped": dropped, "events": events});
+    assert_eq!(post("?dry_run=true", good.clone()).await, StatusCode::OK);
+    assert_eq!(lost("overflow").await, before);
+    assert_eq!(post("", good).await, StatusCode::OK);
+    assert_eq!(
+        (lost("overflow").await, lost("disk").await),
+        (before + 31, disk_before + 7)
+    );
+    let nonsense = json!({"dropped": "much", "events": events});
+    assert_eq!(post("", nonsense).await, StatusCode::OK);
+    assert_eq!(stored(&server.cluster).len(), 2);
+    server.stop().await.unwrap();
+}
