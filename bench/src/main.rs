@@ -24,6 +24,7 @@ mod plain;
 mod process;
 mod report;
 mod row;
+mod sdk;
 mod sink;
 mod spill;
 mod streams;
@@ -59,6 +60,7 @@ enum What {
     Sink,
     Latency,
     Api,
+    Sdk,
     /// How long an erasure takes: four minutes.
     Erase,
     /// What others notice while one does its worst: five minutes.
@@ -97,6 +99,9 @@ async fn main() -> Result<()> {
     }
     if wanted(What::Api) {
         api::run(&mut report).await?;
+    }
+    if wanted(What::Sdk) {
+        sdk::run(&mut report)?;
     }
     if wanted(What::Erase) {
         erase::run(&mut report).await?;

@@ -1,14 +1,14 @@
 //! One round of the canary, and rounds for ever.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use chrono::Utc;
-use reqwest::StatusCode;
+use parking_lot::Mutex;
 use rivulet_events::{EventType, data::AgeGroup};
 use rivulet_registry::{consents::Consents, families};
+use rivulet_sdk::{Client, Clock, Config, Device, Failed, Http, Observer, Platform, Rejected};
 use rivulet_telemetry::Readiness;
 use rivulet_zones::Zone;
-use serde::Deserialize;
 use sqlx::{PgPool, postgres::PgBindIterExt as _};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -27,7 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The canary: a small app of its own that can also read both stores.
 pub struct Canary {
-    http: reqwest::Client,
+    http: Arc<Http>,
     url: String,
     key: String,
     pool: PgPool,
@@ -77,8 +77,8 @@ pub enum Failure {
     #[error("its family cannot be registered: {0}")]
     Unregistered(#[from] families::Error),
     /// There was no answer that can be understood.
-    #[error("ingest gave no answer: {}", causes(.0))]
-    Unanswered(#[from] reqwest::Error),
+    #[error("ingest gave no answer: {0}")]
+    Unanswered(String),
     /// The request as a whole, or some events, were not accepted.
     #[error("ingest did not accept its events: {0}")]
     Refused(String),
@@ -120,55 +120,50 @@ impl fmt::Display for Missing {
     }
 }
 
-/// reqwest's own text leaves out why.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+/// A clock that stands still, at a time.
+struct Still(i64);
+
+impl Clock for Still {
+    fn wall_ms(&self) -> i64 {
+        self.0
     }
-    text
+
+    fn monotonic_ms(&self) -> i64 {
+        0
+    }
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    results: Vec<EventResult>,
-}
+/// The codes of events that were refused.
+#[derive(Default)]
+struct Refusals(Mutex<BTreeSet<String>>);
 
-#[derive(Deserialize)]
-struct EventResult {
-    outcome: String,
-    code: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-struct Problem {
-    code: Option<String>,
+impl Observer for Refusals {
+    fn rejected(&self, rejected: &Rejected) {
+        self.0.lock().insert(rejected.code.clone());
+    }
 }
 
 impl Canary {
     /// Posts to the server at `url` with an API key of scope `ingest`, and looks for what became of it in
     /// these stores, each for `patience` at most.
     ///
-    /// # Errors
-    /// No HTTP client can be made: there are no trusted authorities on this machine.
+    #[must_use]
     pub fn new(
         url: &str,
         key: String,
         pool: PgPool,
         clickhouse: clickhouse::Client,
         patience: Duration,
-    ) -> Result<Self, reqwest::Error> {
-        Ok(Self {
-            http: reqwest::Client::builder().timeout(ANSWER_WITHIN).build()?,
-            url: format!("{}/v1/events", url.trim_end_matches('/')),
+    ) -> Self {
+        Self {
+            http: Arc::new(Http::new(ANSWER_WITHIN)),
+            url: url.to_owned(),
             key,
             pool,
             clickhouse,
             patience,
             registered: false,
-        })
+        }
     }
 
     /// Sends events and waits for them.
@@ -180,13 +175,11 @@ impl Canary {
             self.register().await?;
             self.registered = true;
         }
-        let batch = Batch::new(Utc::now());
         let sent = Instant::now();
-        if let Err(failure) = self.post(&batch).await {
-            // The family is missing after the registry was restored from a backup.
-            self.registered = false;
-            return Err(failure);
-        }
+        let posted = self.post().await;
+        // The family is missing after the registry was restored from a backup.
+        self.registered = posted.is_ok();
+        let batch = posted?;
         let answer = sent.elapsed();
         let (rollups, history) = tokio::join!(
             self.wait(sent, || self.counted(&batch)),
@@ -236,27 +229,46 @@ impl Canary {
         families::put_child(&self.pool, CHILD, PARENT, AgeGroup::CuriousExplorers).await
     }
 
-    async fn post(&self, batch: &Batch) -> Result<(), Failure> {
-        let request = self.http.post(&self.url).bearer_auth(&self.key);
-        let answer = request.json(&batch.body).send().await?;
-        let status = answer.status();
-        if status != StatusCode::OK {
-            let problem: Problem = answer.json().await.unwrap_or_default();
-            let code = problem.code.unwrap_or_else(|| "no code".to_owned());
-            return Err(Failure::Refused(format!("{status}, {code}")));
-        }
-        let answer: Answer = answer.json().await?;
-        let others: BTreeSet<_> = answer
-            .results
+    /// With the SDK that apps have. Each round has a client of its own: what one could not send is not sent by the next.
+    async fn post(&self) -> Result<Batch, Failure> {
+        let refusals = Arc::new(Refusals::default());
+        let transport = Arc::clone(&self.http) as _;
+        let config = Config {
+            dir: None,
+            background: false,
+            device: Device {
+                id: Some("canary".to_owned()),
+                platform: Some(Platform::Other),
+                app_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            },
+            observer: Arc::clone(&refusals) as _,
+            clock: Arc::new(Still(Utc::now().timestamp_millis())),
+            ..Config::with(&*self.url, &*self.key, "", transport)
+        };
+        let send = move || {
+            let client = Client::open(config).map_err(|error| error.to_string())?;
+            let batch = Batch::told(&client).map_err(|error| error.to_string())?;
+            Ok((batch, client.send()))
+        };
+        let sent = tokio::task::spawn_blocking(send).await;
+        let (batch, progress) = sent
+            .unwrap_or_else(|error| Err(error.to_string()))
+            .map_err(Failure::Refused)?;
+        let codes = refusals
+            .0
+            .lock()
             .iter()
-            .filter(|result| result.outcome != "accepted")
-            .map(|result| result.code.as_deref().unwrap_or(&result.outcome))
-            .collect();
-        if answer.results.len() == batch.ids.len() && others.is_empty() {
-            return Ok(());
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        match (progress.stopped, progress.failed) {
+            (Some(why), _) => Err(Failure::Refused(why.to_string())),
+            (None, Some(Failed::NoAnswer(why))) => Err(Failure::Unanswered(why)),
+            (None, Some(later)) => Err(Failure::Refused(later.to_string())),
+            (None, None) if !codes.is_empty() => Err(Failure::Refused(codes)),
+            (None, None) if progress.queued > 0 => Err(Failure::Refused("retry".to_owned())),
+            (None, None) => Ok(batch),
         }
-        let others: Vec<_> = others.into_iter().collect();
-        Err(Failure::Refused(others.join(", ")))
     }
 
     /// Waits until a store has all events; returns how long after `sent` that was.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use rivulet_canary::CHECK;
 use rivulet_migrations::logins::Login;
@@ -57,13 +56,12 @@ impl Canary {
     }
 
     fn canary(&self) -> anyhow::Result<rivulet_canary::Canary> {
-        let canary = rivulet_canary::Canary::new(
+        Ok(rivulet_canary::Canary::new(
             &self.endpoint.url()?,
             self.endpoint.key()?,
             self.postgres.pool(Login::Operator, "canary", 2)?,
             self.clickhouse.client()?,
             Duration::from_secs(self.patience),
-        );
-        canary.context("no HTTPS client can be made")
+        ))
     }
 }

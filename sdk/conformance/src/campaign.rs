@@ -124,7 +124,11 @@ pub fn run(command: &[String], plan: &Plan, upstream: Option<Upstream>) -> Resul
             faults += 1;
             if rng.random_bool(0.6) {
                 let fault = on_the_way(&mut rng);
-                device.server.with(|state| state.faults.push_back(fault));
+                let of_config = rng.random_bool(0.1);
+                device.server.with(|state| match of_config {
+                    true => state.config_faults.push_back(fault),
+                    false => state.faults.push_back(fault),
+                });
             } else {
                 let what = on_device(&mut rng, is_real);
                 suffer(
@@ -140,7 +144,10 @@ pub fn run(command: &[String], plan: &Plan, upstream: Option<Upstream>) -> Resul
         }
         device.send()?;
     }
-    device.server.with(|state| state.faults.clear());
+    device.server.with(|state| {
+        state.faults.clear();
+        state.config_faults.clear();
+    });
     device.send_all()?;
     compare(&mut device, &truth, unsure, &mut outcome, is_real)?;
     Ok(outcome)

@@ -65,8 +65,10 @@ pub struct Stored {
 /// What the server knows.
 #[derive(Debug)]
 pub struct State {
-    /// What happens to the next requests, in order.
+    /// What happens to the next batches, in order.
     pub faults: VecDeque<Fault>,
+    /// What happens to the next questions for the config.
+    pub config_faults: VecDeque<Fault>,
     /// Its clock.
     pub now_ms: i64,
     /// What it answers to `GET /v1/config`; 404 where it is nothing.
@@ -132,6 +134,7 @@ impl Server {
         let url = format!("http://{}", listener.local_addr()?);
         let state = Arc::new(Mutex::new(State {
             faults: VecDeque::new(),
+            config_faults: VecDeque::new(),
             now_ms,
             config: None,
             credentials: HashSet::new(),
@@ -183,7 +186,10 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, upstream: Option<&Upstream>) 
         let fault = {
             let mut state = state.lock();
             state.requests += 1;
-            state.faults.pop_front()
+            match head.starts_with(b"POST") {
+                true => state.faults.pop_front(),
+                false => state.config_faults.pop_front(),
+            }
         };
         let cut = match &fault {
             Some(Fault::CutRequest(at)) => Some(*at as u64),

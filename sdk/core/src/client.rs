@@ -110,7 +110,10 @@ impl Client {
     /// Another client has the store; it is of a newer release, or cannot be opened; a setting is out of its range.
     pub fn open(config: Config) -> Result<Self, OpenError> {
         config.check()?;
-        let store = Store::open(&config.dir, config.bounds)?;
+        let store = match &config.dir {
+            Some(dir) => Store::open(dir, config.bounds)?,
+            None => Store::in_memory(config.bounds)?,
+        };
         let background = config.background;
         let inner = Arc::new(Inner {
             sender: Mutex::new(State::new(&config)),

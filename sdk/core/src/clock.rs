@@ -5,7 +5,7 @@
 //! times are of the same clock. So each event is stored with the [epoch](Epoch) of the clock that it was made by, a
 //! batch has events of one epoch, and it is sent with what *that* clock would read now.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A wall clock that moves by more than this against the monotonic one was set: a new epoch begins.
 const STEP_MS: i64 = 2_000;
@@ -15,35 +15,46 @@ pub trait Clock: Send + Sync {
     /// Milliseconds since 1970-01-01T00:00:00Z, as the device believes.
     fn wall_ms(&self) -> i64;
 
-    /// Milliseconds of a clock that nobody sets; from where it counts does not matter.
+    /// Milliseconds of a clock that nobody sets and that goes on while the device sleeps: otherwise a night would look
+    /// like a wall clock that was set. From where it counts does not matter.
     fn monotonic_ms(&self) -> i64;
 }
 
 /// The clocks of this device.
-#[derive(Debug)]
-pub struct SystemClock(Instant);
-
-impl Default for SystemClock {
-    fn default() -> Self {
-        Self(Instant::now())
-    }
-}
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn wall_ms(&self) -> i64 {
         // Before 1970: then the clock is wrong by so much that its very number does not matter.
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| millis(since.as_millis()))
+            .map_or(0, millis)
     }
 
+    /// What [`std::time::Instant`] reads stands still while a telephone sleeps.
+    #[cfg(unix)]
     fn monotonic_ms(&self) -> i64 {
-        millis(self.0.elapsed().as_millis())
+        use rustix::time::{ClockId, clock_gettime};
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        const COUNTS_SLEEP: ClockId = ClockId::Boottime;
+        // Of Apple's systems, where it is CLOCK_UPTIME_RAW that does not.
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        const COUNTS_SLEEP: ClockId = ClockId::Monotonic;
+        millis(Duration::try_from(clock_gettime(COUNTS_SLEEP)).unwrap_or_default())
+    }
+
+    /// Windows counts sleep.
+    #[cfg(not(unix))]
+    fn monotonic_ms(&self) -> i64 {
+        use std::{sync::OnceLock, time::Instant};
+        static BEGAN: OnceLock<Instant> = OnceLock::new();
+        millis(BEGAN.get_or_init(Instant::now).elapsed())
     }
 }
 
-fn millis(millis: u128) -> i64 {
-    i64::try_from(millis).unwrap_or(i64::MAX)
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A time during which the wall clock ran evenly.

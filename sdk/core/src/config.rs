@@ -14,8 +14,9 @@ pub struct Config {
     pub url: String,
     /// As whom to send.
     pub credential: Credential,
-    /// A directory that belongs to this client alone. It is made where it is missing.
-    pub dir: PathBuf,
+    /// A directory that belongs to this client alone. It is made where it is missing. Without one everything is in memory, and
+    /// gone with the client: for tests, and for programs that can tell everything again.
+    pub dir: Option<PathBuf>,
     /// The device, in each event.
     pub device: Device,
     /// What the queue may hold.
@@ -53,14 +54,14 @@ impl Config {
         Self {
             url: url.into(),
             credential: credential.into(),
-            dir: dir.into(),
+            dir: Some(dir.into()),
             device: Device::default(),
             bounds: Bounds::default(),
             flush_interval: Duration::from_secs(30),
             background: true,
             transport,
             observer: Arc::new(()),
-            clock: Arc::new(SystemClock::default()),
+            clock: Arc::new(SystemClock),
         }
     }
 

@@ -24,6 +24,7 @@
 mod client;
 mod clock;
 mod config;
+pub mod fake;
 mod sender;
 mod session;
 mod store;
@@ -33,7 +34,7 @@ mod wire;
 pub use client::{Client, NotStored};
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, Credential, Device, Event, Platform};
-pub use sender::{Progress, Stopped};
+pub use sender::{Failed, Progress, Stopped};
 pub use session::{Session, SessionKind};
 pub use store::{Bounds, Stats};
 #[cfg(feature = "http")]

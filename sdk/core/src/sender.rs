@@ -77,6 +77,31 @@ pub struct Progress {
     pub wait: Option<Duration>,
     /// Why nothing is sent until something is changed.
     pub stopped: Option<Stopped>,
+    /// Why the last request was in vain; nothing once one is answered.
+    pub failed: Option<Failed>,
+}
+
+/// Why a request is sent again later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// No answer came, half of one, or somebody else's.
+    NoAnswer(String),
+    /// The server cannot take it now (408, 429, 5xx).
+    Later {
+        /// Its status.
+        status: u16,
+        /// Of the problem document.
+        code: String,
+    },
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAnswer(why) => write!(f, "no answer: {why}"),
+            Self::Later { status, code } => write!(f, "{status}, {code}"),
+        }
+    }
 }
 
 /// What the sender knows of the server. All times are of the monotonic clock.
@@ -88,6 +113,7 @@ pub(crate) struct State {
     /// What the server said by `Retry-After`.
     server_until_ms: i64,
     stopped: Option<(Stopped, i64)>,
+    failed: Option<Failed>,
     batch_events: usize,
     config_due_ms: i64,
     credential: Credential,
@@ -112,6 +138,7 @@ impl State {
             not_before_ms: i64::MIN,
             server_until_ms: i64::MIN,
             stopped: None,
+            failed: None,
             batch_events: BATCH_EVENTS,
             config_due_ms: i64::MIN,
             credential: config.credential.clone(),
@@ -185,12 +212,12 @@ impl Inner {
             let now = self.clock().monotonic_ms();
             if let Some((why, until)) = &state.stopped {
                 if now < *until {
-                    break self.progress(Some(until - now), Some(why.clone()));
+                    break self.progress(&state, Some(until - now), Some(why.clone()));
                 }
                 state.stopped = None;
             }
             if now < state.waits_until() {
-                break self.progress(Some(state.waits_until() - now), None);
+                break self.progress(&state, Some(state.waits_until() - now), None);
             }
             if now >= state.config_due_ms {
                 self.ask_config(&mut state);
@@ -198,10 +225,10 @@ impl Inner {
             }
             match self.store.next(state.batch_events, BATCH_BYTES) {
                 Ok(Some(batch)) => self.send_batch(&mut state, &batch),
-                Ok(None) => break self.progress(None, None),
+                Ok(None) => break self.progress(&state, None, None),
                 Err(error) => {
                     self.say(|| format!("the store cannot be read: {error}"));
-                    break self.progress(Some(MINUTE_MS), None);
+                    break self.progress(&state, Some(MINUTE_MS), None);
                 }
             }
         };
@@ -209,12 +236,13 @@ impl Inner {
         progress
     }
 
-    fn progress(&self, wait_ms: Option<i64>, stopped: Option<Stopped>) -> Progress {
+    fn progress(&self, state: &State, wait_ms: Option<i64>, stopped: Option<Stopped>) -> Progress {
         let wait = wait_ms.map(|millis| Duration::from_millis(millis.max(0).unsigned_abs()));
         Progress {
             queued: self.store.queued(),
             wait,
             stopped,
+            failed: state.failed.clone(),
         }
     }
 
@@ -335,15 +363,10 @@ impl Inner {
         let now = self.clock().monotonic_ms();
         let response = match sent {
             Sent::Answer(response) => response,
-            Sent::Nothing(NoAnswer(why)) => {
-                self.say(|| format!("no answer: {why}"));
-                self.store.release();
-                return state.wait(now, None);
-            }
+            Sent::Nothing(NoAnswer(why)) => return self.again(state, Failed::NoAnswer(why), None),
             Sent::NoCredential => {
-                self.say(|| "the app has no credential now".to_owned());
-                self.store.release();
-                return state.wait(now, None);
+                let why = "the app has no credential now".to_owned();
+                return self.again(state, Failed::NoAnswer(why), None);
             }
         };
         let asked_to_wait = response
@@ -353,13 +376,10 @@ impl Inner {
         match response.status {
             200 => {
                 let Some(answer) = wire::answer(&response.body, events.len()) else {
-                    self.say(|| {
-                        "an answer that is not the server's: some proxy's, or half of one"
-                            .to_owned()
-                    });
-                    self.store.release();
-                    return state.wait(now, None);
+                    let why = "it is of somebody else, or half of one".to_owned();
+                    return self.again(state, Failed::NoAnswer(why), None);
                 };
+                state.failed = None;
                 if now - began < LEARN_WITHIN_MS {
                     self.learn_clock(answer.received_at - (wall + (now - began) / 2));
                 }
@@ -384,10 +404,9 @@ impl Inner {
                 self.store.release();
                 self.stop(state, Stopped::Forbidden, HOUR_MS);
             }
-            408 | 429 | 500.. => {
-                self.say(|| format!("{}, {}", response.status, wire::code(&response.body)));
-                self.store.release();
-                state.wait(now, asked_to_wait);
+            status @ (408 | 429 | 500..) => {
+                let code = wire::code(&response.body);
+                self.again(state, Failed::Later { status, code }, asked_to_wait);
             }
             status => {
                 self.store.release();
@@ -397,6 +416,14 @@ impl Inner {
                 self.stop(state, Stopped::Refused { status, code }, wait);
             }
         }
+    }
+
+    /// The batch stays, and is sent again later.
+    fn again(&self, state: &mut State, why: Failed, asked_to_wait: Option<u64>) {
+        self.say(|| why.to_string());
+        self.store.release();
+        state.failed = Some(why);
+        state.wait(self.clock().monotonic_ms(), asked_to_wait);
     }
 
     fn answered(

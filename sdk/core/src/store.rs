@@ -120,14 +120,14 @@ pub struct Stats {
 pub(crate) struct Store {
     /// Whoever changes the queue. A second connection of SQLite would have to poll for its turn.
     writer: Mutex<Writer>,
-    /// Reads and tidies up beside it.
-    reader: Mutex<Connection>,
+    /// Tidies up beside it. In memory there is nothing to tidy up.
+    tidier: Option<Mutex<Connection>>,
     bounds: Bounds,
     /// The newest epoch of an earlier process, 0 where there was none, and by how much the clock had been set by then.
     pub(crate) last_epoch_before: i64,
     pub(crate) set_before_ms: i64,
     /// Holds the lock that a second process is refused by, until it is closed or the process is gone.
-    _lock: Mutex<Connection>,
+    _lock: Option<Mutex<Connection>>,
 }
 
 struct Writer {
@@ -139,46 +139,54 @@ struct Writer {
 }
 
 impl Store {
+    /// A store that is gone with the client.
+    pub(crate) fn in_memory(bounds: Bounds) -> Result<Self, OpenError> {
+        let db = Connection::open_in_memory()?;
+        make(&db)?;
+        Self::of(db, None, None, bounds)
+    }
+
     /// Opens the store in `dir`, makes it where there is none, and puts aside one that cannot be read.
     pub(crate) fn open(dir: &Path, bounds: Bounds) -> Result<Self, OpenError> {
         fs::create_dir_all(dir).map_err(|error| OpenError::Store(error.to_string()))?;
         let lock = lock(&dir.join("rivulet.lock"))?;
         let path = dir.join("rivulet.db");
-        let (writer, reader) = match connect(&path) {
+        let (writer, tidier) = match connect(&path) {
             Err(OpenError::Damaged) => {
                 put_aside(&path).map_err(|error| OpenError::Store(error.to_string()))?;
-                let (writer, reader) = connect(&path)?;
+                let (writer, tidier) = connect(&path)?;
                 // How many events were in it nobody knows.
                 bump(&writer, &Fate::Dropped(Dropped::Damaged).counter(), 1)?;
-                (writer, reader)
+                (writer, tidier)
             }
             connected => connected?,
         };
-        let (queued, bytes) = writer.query_row(
-            "SELECT count(*), coalesce(sum(length(CAST(json AS BLOB))), 0) FROM events",
-            [],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?;
-        let (last_epoch_before, set_before_ms) = writer
-            .query_row(
-                "SELECT id, set_ms FROM epochs ORDER BY id DESC LIMIT 1",
-                [],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-            .optional()?
-            .unwrap_or_default();
+        Self::of(writer, Some(tidier), Some(lock), bounds)
+    }
+
+    fn of(
+        db: Connection,
+        tidier: Option<Connection>,
+        lock: Option<Connection>,
+        bounds: Bounds,
+    ) -> Result<Self, OpenError> {
+        let sizes = "SELECT count(*), coalesce(sum(length(CAST(json AS BLOB))), 0) FROM events";
+        let (queued, bytes) = db.query_row(sizes, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let newest = "SELECT id, set_ms FROM epochs ORDER BY id DESC LIMIT 1";
+        let newest = db.query_row(newest, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        let (last_epoch_before, set_before_ms) = newest.optional()?.unwrap_or_default();
         Ok(Self {
             last_epoch_before,
             set_before_ms,
             writer: Mutex::new(Writer {
-                db: writer,
+                db,
                 queued,
                 bytes,
                 sending_to: 0,
             }),
-            reader: Mutex::new(reader),
+            tidier: tidier.map(Mutex::new),
             bounds,
-            _lock: Mutex::new(lock),
+            _lock: lock.map(Mutex::new),
         })
     }
 
@@ -382,8 +390,8 @@ impl Store {
 
     /// What the server has not been told of yet.
     pub(crate) fn untold(&self) -> rusqlite::Result<BTreeMap<String, u64>> {
-        let reader = self.reader.lock();
-        let mut untold = reader.prepare_cached(
+        let writer = self.writer.lock();
+        let mut untold = writer.db.prepare_cached(
             "SELECT substr(name, 9), total - told FROM counts WHERE name LIKE 'dropped:%' AND total > told",
         )?;
         untold
@@ -413,8 +421,11 @@ impl Store {
 
     /// Moves what was written into the database's own file, beside those who write.
     pub(crate) fn tidy(&self) -> rusqlite::Result<()> {
-        let reader = self.reader.lock();
-        reader.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        let Some(tidier) = &self.tidier else {
+            return Ok(());
+        };
+        let tidier = tidier.lock();
+        tidier.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 }
 
@@ -429,7 +440,7 @@ fn lock(path: &Path) -> Result<Connection, OpenError> {
     Ok(lock)
 }
 
-/// The connection that writes, and the one that reads.
+/// The connection that writes, and the one that tidies up.
 fn connect(path: &Path) -> Result<(Connection, Connection), OpenError> {
     let open = || -> Result<Connection, OpenError> {
         let db = Connection::open(path)?;
@@ -438,13 +449,18 @@ fn connect(path: &Path) -> Result<(Connection, Connection), OpenError> {
         Ok(db)
     };
     let writer = open()?;
-    let version: i64 = writer.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match version {
-        0 => writer.execute_batch(&format!("BEGIN; {SCHEMA} COMMIT"))?,
-        VERSION => {}
-        newer => return Err(OpenError::Newer(newer)),
-    }
+    make(&writer)?;
     Ok((writer, open()?))
+}
+
+/// Makes the tables where there are none.
+fn make(db: &Connection) -> Result<(), OpenError> {
+    let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match version {
+        0 => Ok(db.execute_batch(&format!("BEGIN; {SCHEMA} COMMIT"))?),
+        VERSION => Ok(()),
+        newer => Err(OpenError::Newer(newer)),
+    }
 }
 
 /// Keeps one damaged store for whoever looks into it.

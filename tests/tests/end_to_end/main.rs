@@ -26,6 +26,7 @@ mod restarts;
 mod restored;
 mod retention;
 mod revoked;
+mod sdks;
 mod snippets;
 mod spill;
 mod tracing;

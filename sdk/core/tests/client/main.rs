@@ -6,5 +6,6 @@ mod answers;
 mod clocks;
 mod common;
 mod consent;
+mod fake;
 mod queue;
 mod sessions;

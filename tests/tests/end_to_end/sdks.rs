@@ -1,0 +1,78 @@
+//! What an SDK says the server has is what the parents' numbers are made of: 10 000 events of each SDK through 200 faults,
+//! kill -9 of SDK among them, against a real ingest.
+
+use std::path::PathBuf;
+
+use rivulet_conformance::{
+    campaign::{self, Plan},
+    server::Upstream,
+};
+use rivulet_sandbox::{Role, sibling};
+use rivulet_tests::Rivulet;
+use serde_json::json;
+use uuid::Uuid;
+
+/// Registers a family, and returns its children.
+async fn family(rivulet: &Rivulet, ingest: &Role) -> Vec<Uuid> {
+    let (parent, children) = (Uuid::new_v4(), [Uuid::new_v4(), Uuid::new_v4()]);
+    let client = reqwest::Client::new();
+    let put = async |path: String, body: serde_json::Value| {
+        let url = format!("http://{}/v1/admin/{path}", ingest.address);
+        let request = client.put(url).bearer_auth(&rivulet.admin_key).json(&body);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 204);
+    };
+    let consents = json!({"coppa": true, "audio": true, "analytics": true});
+    let family = json!({"timezone": "Europe/Rome", "consents": consents});
+    put(format!("parents/{parent}"), family).await;
+    for child in children {
+        let body = json!({"parent_id": parent, "age_group": "wonder_cubs"});
+        put(format!("children/{child}"), body).await;
+    }
+    children.to_vec()
+}
+
+/// Whether what PostgreSQL counted is what the SDK says was accepted.
+async fn counts_what_was_accepted(name: &str, driver: Vec<String>) {
+    let (rivulet, [ingest, _aggregate]) = Rivulet::running(&[], ["ingest", "aggregate"])
+        .await
+        .unwrap();
+    let children = family(&rivulet, &ingest).await;
+    let plan = Plan {
+        children: children.clone(),
+        ..Plan::new(7)
+    };
+    let upstream = Upstream::new(&format!("http://{}", ingest.address), &rivulet.ingest_key);
+    let ran = tokio::task::spawn_blocking(move || campaign::run(&driver, &plan, Some(upstream)));
+    let outcome = ran
+        .await
+        .unwrap()
+        .unwrap_or_else(|why| panic!("{name}: {why:#}"));
+    eprintln!("{name}: {outcome}");
+    rivulet.settle().await.unwrap();
+    let sql =
+        "SELECT coalesce(sum(events), 0)::bigint FROM daily_child_metrics WHERE child_id = ANY($1)";
+    let counted: i64 = sqlx::query_scalar(sql)
+        .bind(children)
+        .fetch_one(&rivulet.bed.pool)
+        .await
+        .unwrap();
+    assert_eq!(
+        u64::try_from(counted).unwrap(),
+        outcome.stored,
+        "{name}: {outcome}"
+    );
+    assert_eq!(outcome.lost, 0);
+    assert!(outcome.kills > 10 && outcome.sent_again > 100, "{outcome}");
+}
+
+fn driver(name: &str) -> String {
+    let path: PathBuf = sibling(name).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_core_says_is_accepted_is_counted_once() {
+    let _turn = crate::turn::of(module_path!());
+    counts_what_was_accepted("the core", vec![driver("rivulet-sdk-driver")]).await;
+}
