@@ -11,7 +11,7 @@ pub const PATH: &str = "sdk/typescript/src/events.ts";
 
 const HEAD: &str = "\
 // Written from the declarations in events/: RIVULET_UPDATE_DOCS=1 cargo test -p rivulet-builders
-import { make, type EventOptions, type RivuletEvent } from \"./event.js\";
+import { builder, type EventOptions, type RivuletEvent } from \"./event.js\";
 
 ";
 
@@ -121,25 +121,25 @@ fn builder_in(text: &mut String, builder: &Builder, common: &[Argument]) {
         let head = fields.clone() + &extends.unwrap_or_default();
         interface(text, &head, &format!("What {{@link {name}}} takes."), &own);
     }
-    let (given, options) = parameters(builder, &fields);
+    let parameters = parameters(builder, &fields);
     push(
         text,
         format_args!(
-            "/** {about} */\nexport function {name}({given}, {options}): RivuletEvent {{\n  \
-             return make(\"{kind}\", fields, options{action});\n}}\n\n"
+            "/** {about} */\nexport const {name}: ({parameters}) => RivuletEvent =\n  \
+             /* @__PURE__ */ builder(\"{kind}\"{action});\n\n"
         ),
     );
 }
 
 /// A session's event belongs to a session; any other may.
-fn parameters(builder: &Builder, fields: &str) -> (String, &'static str) {
-    let given = match builder.arguments.iter().any(|argument| argument.required) {
-        true => format!("fields: {fields}"),
-        false => format!("fields: {fields} = {{}}"),
-    };
+fn parameters(builder: &Builder, fields: &str) -> String {
+    let required = builder.arguments.iter().any(|argument| argument.required);
+    let optional = if required { "" } else { "?" };
     match builder.event_type {
-        EventType::Session => (given, "options: EventOptions & { sessionId: string }"),
-        _ => (given, "options?: EventOptions"),
+        EventType::Session => {
+            format!("fields{optional}: {fields}, options: EventOptions & {{ sessionId: string }}")
+        }
+        _ => format!("fields{optional}: {fields}, options?: EventOptions"),
     }
 }
 
@@ -147,23 +147,27 @@ fn parameters(builder: &Builder, fields: &str) -> (String, &'static str) {
 fn methods(text: &mut String, builders: &[Builder]) {
     text.push_str(
         "/** A child's events: each method makes one and tracks it. */\n\
-         export abstract class Builders<Tracked> {\n  \
-         /** Tracks an event that a builder has made. */\n  abstract track(event: RivuletEvent): Tracked;\n",
+         export interface Builders<Tracked> {\n  \
+         /** Tracks an event that a builder has made. */\n  track(event: RivuletEvent): Tracked;\n",
     );
-    let session = |builder: &&Builder| builder.event_type != EventType::Session;
-    for builder in builders.iter().filter(session) {
+    let is_method = |builder: &&Builder| builder.event_type != EventType::Session;
+    let mut names = Vec::new();
+    for builder in builders.iter().filter(is_method) {
         let name = camel(builder.name);
-        let fields = fields(builder);
-        let (given, options) = parameters(builder, &fields);
+        let parameters = parameters(builder, &fields(builder));
         push(
             text,
-            format_args!(
-                "\n  /** Tracks {{@link {name}}}. */\n  {name}({given}, {options}): Tracked {{\n    \
-                 return this.track({name}(fields, options));\n  }}\n"
-            ),
+            format_args!("  /** Tracks {{@link {name}}}. */\n  {name}({parameters}): Tracked;\n"),
         );
+        names.push(name);
     }
-    text.push_str("}\n\n");
+    let names = names.join(", ");
+    push(
+        text,
+        format_args!(
+            "}}\n\n/** What makes the methods of {{@link Builders}}. */\nexport const builders = {{ {names} }};\n\n"
+        ),
+    );
 }
 
 /// The names that are not the wire's in camel case.

@@ -32,7 +32,11 @@ export function wire(fields: object): Record<string, unknown> {
   return data;
 }
 
-/** For the builders. */
-export function make(type: EventType, fields: object, options?: EventOptions, action?: object): RivuletEvent {
-  return { type, data: { ...action, ...wire(fields) }, ...options };
+/** A builder of events of a type, which is for one action of it or for all. */
+export function builder(type: EventType, action?: object) {
+  return (fields: object = {}, options?: EventOptions): RivuletEvent => ({
+    ...options,
+    type,
+    data: { ...action, ...wire(fields) },
+  });
 }

@@ -1,5 +1,5 @@
 // Written from the declarations in events/: RIVULET_UPDATE_DOCS=1 cargo test -p rivulet-builders
-import { make, type EventOptions, type RivuletEvent } from "./event.js";
+import { builder, type EventOptions, type RivuletEvent } from "./event.js";
 
 /** The types of events. */
 export type EventType = "interaction" | "message" | "speech" | "session";
@@ -59,9 +59,8 @@ export interface InteractionFields {
 }
 
 /** What a child did with an activity. This is `action` `start`. */
-export function start(fields: InteractionFields = {}, options?: EventOptions): RivuletEvent {
-  return make("interaction", fields, options, { action: "start" });
-}
+export const start: (fields?: InteractionFields, options?: EventOptions) => RivuletEvent =
+  /* @__PURE__ */ builder("interaction", { action: "start" });
 
 /** What {@link answer} takes. */
 export interface AnswerFields extends InteractionFields {
@@ -70,29 +69,24 @@ export interface AnswerFields extends InteractionFields {
 }
 
 /** What a child did with an activity. This is `action` `answer`. */
-export function answer(fields: AnswerFields, options?: EventOptions): RivuletEvent {
-  return make("interaction", fields, options, { action: "answer" });
-}
+export const answer: (fields: AnswerFields, options?: EventOptions) => RivuletEvent =
+  /* @__PURE__ */ builder("interaction", { action: "answer" });
 
 /** What a child did with an activity. This is `action` `hint`. */
-export function hint(fields: InteractionFields = {}, options?: EventOptions): RivuletEvent {
-  return make("interaction", fields, options, { action: "hint" });
-}
+export const hint: (fields?: InteractionFields, options?: EventOptions) => RivuletEvent =
+  /* @__PURE__ */ builder("interaction", { action: "hint" });
 
 /** What a child did with an activity. This is `action` `skip`. */
-export function skip(fields: InteractionFields = {}, options?: EventOptions): RivuletEvent {
-  return make("interaction", fields, options, { action: "skip" });
-}
+export const skip: (fields?: InteractionFields, options?: EventOptions) => RivuletEvent =
+  /* @__PURE__ */ builder("interaction", { action: "skip" });
 
 /** What a child did with an activity. This is `action` `view`. */
-export function view(fields: InteractionFields = {}, options?: EventOptions): RivuletEvent {
-  return make("interaction", fields, options, { action: "view" });
-}
+export const view: (fields?: InteractionFields, options?: EventOptions) => RivuletEvent =
+  /* @__PURE__ */ builder("interaction", { action: "view" });
 
 /** What a child did with an activity. This is `action` `complete`. */
-export function complete(fields: InteractionFields = {}, options?: EventOptions): RivuletEvent {
-  return make("interaction", fields, options, { action: "complete" });
-}
+export const complete: (fields?: InteractionFields, options?: EventOptions) => RivuletEvent =
+  /* @__PURE__ */ builder("interaction", { action: "complete" });
 
 /** What {@link rate} takes. */
 export interface RateFields extends InteractionFields {
@@ -101,14 +95,12 @@ export interface RateFields extends InteractionFields {
 }
 
 /** What a child did with an activity. This is `action` `rate`. */
-export function rate(fields: RateFields, options?: EventOptions): RivuletEvent {
-  return make("interaction", fields, options, { action: "rate" });
-}
+export const rate: (fields: RateFields, options?: EventOptions) => RivuletEvent =
+  /* @__PURE__ */ builder("interaction", { action: "rate" });
 
 /** What a child did with an activity. This is `action` `reward`. */
-export function reward(fields: InteractionFields = {}, options?: EventOptions): RivuletEvent {
-  return make("interaction", fields, options, { action: "reward" });
-}
+export const reward: (fields?: InteractionFields, options?: EventOptions) => RivuletEvent =
+  /* @__PURE__ */ builder("interaction", { action: "reward" });
 
 /** What {@link message} takes. */
 export interface MessageFields {
@@ -143,9 +135,8 @@ export interface MessageFields {
 }
 
 /** A turn of a conversation between a child and an assistant. */
-export function message(fields: MessageFields, options?: EventOptions): RivuletEvent {
-  return make("message", fields, options);
-}
+export const message: (fields: MessageFields, options?: EventOptions) => RivuletEvent =
+  /* @__PURE__ */ builder("message");
 
 /** What {@link speech} takes. */
 export interface SpeechFields {
@@ -176,9 +167,8 @@ export interface SpeechFields {
 }
 
 /** Metrics of a window of speech, computed on the device. Sound itself is never accepted. */
-export function speech(fields: SpeechFields, options?: EventOptions): RivuletEvent {
-  return make("speech", fields, options);
-}
+export const speech: (fields: SpeechFields, options?: EventOptions) => RivuletEvent =
+  /* @__PURE__ */ builder("speech");
 
 /** What {@link session} takes. */
 export interface SessionFields {
@@ -193,65 +183,37 @@ export interface SessionFields {
 }
 
 /** A step in a session's life. */
-export function session(fields: SessionFields, options: EventOptions & { sessionId: string }): RivuletEvent {
-  return make("session", fields, options);
-}
+export const session: (fields: SessionFields, options: EventOptions & { sessionId: string }) => RivuletEvent =
+  /* @__PURE__ */ builder("session");
 
 /** A child's events: each method makes one and tracks it. */
-export abstract class Builders<Tracked> {
+export interface Builders<Tracked> {
   /** Tracks an event that a builder has made. */
-  abstract track(event: RivuletEvent): Tracked;
-
+  track(event: RivuletEvent): Tracked;
   /** Tracks {@link start}. */
-  start(fields: InteractionFields = {}, options?: EventOptions): Tracked {
-    return this.track(start(fields, options));
-  }
-
+  start(fields?: InteractionFields, options?: EventOptions): Tracked;
   /** Tracks {@link answer}. */
-  answer(fields: AnswerFields, options?: EventOptions): Tracked {
-    return this.track(answer(fields, options));
-  }
-
+  answer(fields: AnswerFields, options?: EventOptions): Tracked;
   /** Tracks {@link hint}. */
-  hint(fields: InteractionFields = {}, options?: EventOptions): Tracked {
-    return this.track(hint(fields, options));
-  }
-
+  hint(fields?: InteractionFields, options?: EventOptions): Tracked;
   /** Tracks {@link skip}. */
-  skip(fields: InteractionFields = {}, options?: EventOptions): Tracked {
-    return this.track(skip(fields, options));
-  }
-
+  skip(fields?: InteractionFields, options?: EventOptions): Tracked;
   /** Tracks {@link view}. */
-  view(fields: InteractionFields = {}, options?: EventOptions): Tracked {
-    return this.track(view(fields, options));
-  }
-
+  view(fields?: InteractionFields, options?: EventOptions): Tracked;
   /** Tracks {@link complete}. */
-  complete(fields: InteractionFields = {}, options?: EventOptions): Tracked {
-    return this.track(complete(fields, options));
-  }
-
+  complete(fields?: InteractionFields, options?: EventOptions): Tracked;
   /** Tracks {@link rate}. */
-  rate(fields: RateFields, options?: EventOptions): Tracked {
-    return this.track(rate(fields, options));
-  }
-
+  rate(fields: RateFields, options?: EventOptions): Tracked;
   /** Tracks {@link reward}. */
-  reward(fields: InteractionFields = {}, options?: EventOptions): Tracked {
-    return this.track(reward(fields, options));
-  }
-
+  reward(fields?: InteractionFields, options?: EventOptions): Tracked;
   /** Tracks {@link message}. */
-  message(fields: MessageFields, options?: EventOptions): Tracked {
-    return this.track(message(fields, options));
-  }
-
+  message(fields: MessageFields, options?: EventOptions): Tracked;
   /** Tracks {@link speech}. */
-  speech(fields: SpeechFields, options?: EventOptions): Tracked {
-    return this.track(speech(fields, options));
-  }
+  speech(fields: SpeechFields, options?: EventOptions): Tracked;
 }
+
+/** What makes the methods of {@link Builders}. */
+export const builders = { start, answer, hint, skip, view, complete, rate, reward, message, speech };
 
 /** Fields whose names on the wire are not their names here in snake case. */
 export const RENAMED: Record<string, string> = {
