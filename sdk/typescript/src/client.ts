@@ -117,12 +117,12 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
 
   /** What waits, with what the store could not take. Where it cannot be read, what is in memory. */
   const look = async (limit: number): Promise<State & { entries: Entry[] }> => {
-    const gone = new Set([...inFlight, ...(late.remove ?? []).map(([id]) => id)]);
+    const { add = [], remove = [] } = late;
+    const gone = new Set([...inFlight, ...remove.map(([id]) => id)]);
     const stored = (await store?.read(limit && limit + gone.size).catch(() => {})) || NOTHING;
-    const add = late.add ?? [];
     return {
       ...stored,
-      queued: stored.queued + add.length,
+      queued: stored.queued + add.length - remove.length,
       counts: merge({ count: stored.counts }, { count: late.count ?? {} }).count!,
       entries: [...stored.entries, ...add].filter(({ id }) => !gone.has(id)),
     };

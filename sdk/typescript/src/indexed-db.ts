@@ -107,7 +107,7 @@ export function indexedDbStore(name: string): Store {
       })),
 
     async leads() {
-      const { locks } = navigator;
+      const locks = globalThis.navigator?.locks;
       if (!locks) return claim(LEASE);
       const hold = (): Promise<void> => {
         leads = true;
@@ -127,7 +127,7 @@ export function indexedDbStore(name: string): Store {
 
     async close() {
       release?.();
-      if (!navigator.locks) await claim(0);
+      if (!globalThis.navigator?.locks) await claim(0);
       (await connection)?.close();
     },
   };
