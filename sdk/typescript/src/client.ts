@@ -303,10 +303,11 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
       if (stopped && stopped !== "disabled" && now() >= resumeAt) stopped = null;
       if ((!stopped || stopped === "disabled") && now() >= configAt) await config();
       for (;;) {
-        const batch = await next();
-        if (!batch.length || closed || stopped || now() < waitUntil) break;
+        // Asked though there be nothing to send: a page that goes has no time to ask.
         leads = (await store?.leads?.()) ?? true;
-        if (!leads || !(await send(batch))) break;
+        if (!leads) break;
+        const batch = await next();
+        if (!batch.length || closed || stopped || now() < waitUntil || !(await send(batch))) break;
       }
     } catch (error) {
       debug("flush fails", error);
@@ -319,7 +320,8 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   /** One request while the page goes: what is under way when it is gone arrives all the same. */
   const leave = (): void => {
     if (!leads || stopped || closed || now() < waitUntil) return;
-    const entries = [...near.values()].filter(({ id }) => !inFlight.has(id));
+    // The newest first: those may not be stored yet.
+    const entries = [...near.values()].filter(({ id }) => !inFlight.has(id)).reverse();
     const batch = pick(entries, most, LEAVING_BYTES);
     if (batch.length) send(batch, true).catch(() => {});
   };
