@@ -9,7 +9,10 @@ const entries = ["index", "node", "react-native", "fake"];
 rmSync(`${root}dist`, { recursive: true, force: true });
 execFileSync("npx", ["tsc", "-p", root], { stdio: "inherit" });
 for (const name of readdirSync(`${root}dist`)) {
-  const types = readFileSync(`${root}dist/${name}`, "utf8").replace(/from "(\.\/[^"]+)\.js"/g, 'from "$1.cjs"');
+  const types = readFileSync(`${root}dist/${name}`, "utf8").replace(
+    /from "(\.\/[^"]+)\.js"/g,
+    'from "$1.cjs"',
+  );
   writeFileSync(`${root}dist/${name.replace(/\.ts$/, ".cts")}`, types);
 }
 for (const format of ["esm", "cjs"]) {

@@ -15,6 +15,9 @@ import { builder, type EventOptions, type RivuletEvent } from \"./event.js\";
 
 ";
 
+/// Characters of a line at most.
+const WIDTH: usize = 110;
+
 /// The module's text.
 #[must_use]
 pub fn module() -> String {
@@ -50,11 +53,15 @@ pub fn module() -> String {
 }
 
 fn union(text: &mut String, name: &str, about: &str, words: &[&str]) {
-    let words = words.join("\" | \"");
-    push(
-        text,
-        format_args!("/** {about} */\nexport type {name} = \"{words}\";\n\n"),
-    );
+    let line = format!("export type {name} = \"{}\";", words.join("\" | \""));
+    let lines = match line.len() > WIDTH {
+        true => format!(
+            "export type {name} =\n  | \"{}\";",
+            words.join("\"\n  | \"")
+        ),
+        false => line,
+    };
+    push(text, format_args!("/** {about} */\n{lines}\n\n"));
 }
 
 fn interface(text: &mut String, name: &str, about: &str, arguments: &[Argument]) {
@@ -65,10 +72,11 @@ fn interface(text: &mut String, name: &str, about: &str, arguments: &[Argument])
     for argument in arguments {
         let optional = if argument.required { "" } else { "?" };
         let (doc, name, kind) = (&argument.doc, camel(argument.name), kind(argument.rule));
-        push(
-            text,
-            format_args!("  /** {doc} */\n  {name}{optional}: {kind};\n"),
-        );
+        let mut doc = format!("  /** {doc} */");
+        if doc.len() > WIDTH {
+            doc = format!("  /**\n   * {}\n   */", argument.doc);
+        }
+        push(text, format_args!("{doc}\n  {name}{optional}: {kind};\n"));
     }
     text.push_str("}\n\n");
 }

@@ -1,5 +1,5 @@
-// The driver of the conformance suite: JSON lines in, one line of answer each. Nothing happens by itself: time is what
-// the suite says.
+// The driver of the conformance suite: JSON lines in, one line of answer each. Nothing happens by itself:
+// time is what the suite says.
 import { createInterface } from "node:readline";
 import { open } from "../dist/index.js";
 import { fileStore } from "../dist/node.js";
@@ -34,7 +34,11 @@ const ops = {
     return { ok: true };
   },
   async track({ child_id, type, session_id: sessionId, data }) {
-    const { id, stored, dropped } = await rivulet.track(child_id, { type, data, ...(sessionId && { sessionId }) });
+    const { id, stored, dropped } = await rivulet.track(child_id, {
+      type,
+      data,
+      ...(sessionId && { sessionId }),
+    });
     return stored ? { id } : { dropped: dropped ?? "disk" };
   },
   async send() {

@@ -17,7 +17,10 @@ const GOOD_FOR = 30 * 24 * HOUR;
 const MOST = 200;
 /** Bytes of JSON in a batch at most. */
 const BATCH_BYTES = 500_000;
-/** Bytes of the request of a page that goes, with room for what is around events: browsers let 64 KiB of them be. */
+/**
+ * Bytes of the request of a page that goes, with room for what is around events: browsers let 64 KiB of them
+ * be.
+ */
 const LEAVING_BYTES = 59_900;
 /** Events in memory at most while the store fails. */
 const UNSAVED = 1_000;
@@ -46,7 +49,8 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   const inFlight = new Set<string>();
   let leads = false;
 
-  let running: Promise<Status> | undefined;
+  let running: Promise<unknown> = Promise.resolve();
+  let flushing: Promise<Status> | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let ticking = automatic;
   let closed = false;
@@ -95,7 +99,10 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     call(options.onDropped, reason, count);
   };
 
-  /** Makes a change, after what could not be made before. False where the store fails: then it stays in memory. */
+  /**
+   * Makes a change, after what could not be made before. False where the store fails: then it stays in
+   * memory.
+   */
   const commit = async (change: Change): Promise<boolean> => {
     for (const [id] of change.remove ?? []) near.delete(id);
     await ready.catch(() => {});
@@ -142,7 +149,10 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   const purge = async (): Promise<void> => {
     await ready.catch(() => {});
     const { entries } = await look(Infinity);
-    await drop(entries.filter(({ child, type }) => consent.blocks(child, type)), "consent");
+    await drop(
+      entries.filter(({ child, type }) => consent.blocks(child, type)),
+      "consent",
+    );
   };
 
   const track = async (childId: string, event: RivuletEvent): Promise<Receipt> => {
@@ -267,7 +277,12 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   };
 
   /** Does what the results of a batch say; whether to go on with the next. */
-  const settle = async (batch: Entry[], results: any[], change: Change, retryAfter?: number): Promise<boolean> => {
+  const settle = async (
+    batch: Entry[],
+    results: any[],
+    change: Change,
+    retryAfter?: number,
+  ): Promise<boolean> => {
     const remove = change.remove!;
     let accepted = 0;
     batch.forEach(({ id, child, type }, at) => {
@@ -315,7 +330,14 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     return statusOf(await look(0));
   };
 
-  const flush = (): Promise<Status> => (running ??= run().finally(() => (running = undefined)));
+  /** A run that begins after now: one that is under way may have looked at the queue already. */
+  const flush = (): Promise<Status> =>
+    (flushing ??= running.then(() => {
+      flushing = undefined;
+      const turn = run();
+      running = turn;
+      return turn;
+    }));
 
   /** One request while the page goes: what is under way when it is gone arrives all the same. */
   const leave = (): void => {
@@ -372,7 +394,10 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     return () => listeners.delete(listener);
   };
 
-  ready.then(() => (ticking ? tick() : undefined), () => {});
+  ready.then(
+    () => (ticking ? tick() : undefined),
+    () => {},
+  );
 
   return {
     ready,
@@ -448,7 +473,11 @@ function resultsOf(body: any, batch: Entry[]): any[] | undefined {
   const fits = (result: any, at: number): boolean =>
     result.index === at &&
     result.id === batch[at]!.id &&
-    (result.outcome === "accepted" || result.outcome === "retry" || (result.outcome === "rejected" && !!result.code));
+    (result.outcome === "accepted" ||
+      result.outcome === "retry" ||
+      (result.outcome === "rejected" && !!result.code));
   const results = body?.results;
-  return attempt(() => Date.parse(body.received_at) && results.length === batch.length && results.every(fits) && results);
+  return attempt(
+    () => Date.parse(body.received_at) && results.length === batch.length && results.every(fits) && results,
+  );
 }

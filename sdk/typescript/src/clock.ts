@@ -60,5 +60,8 @@ export function randomHex(digits: number): string {
 export function newId(ms: number): string {
   const time = Math.floor(Math.max(0, ms)).toString(16).padStart(12, "0");
   const random = randomHex(18);
-  return `${time}7${random.slice(0, 3)}8${random.slice(3)}`.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+  return `${time}7${random.slice(0, 3)}8${random.slice(3)}`.replace(
+    /^(.{8})(.{4})(.{4})(.{4})/,
+    "$1-$2-$3-$4-",
+  );
 }

@@ -13,7 +13,9 @@ export function consents() {
   return {
     /** Whether consent is wanting. */
     blocks: (child: string, type: string): boolean =>
-      no("coppa") || refused.has(child) || (type === "speech" && (no("audio") || refused.has(child + " speech"))),
+      no("coppa") ||
+      refused.has(child) ||
+      (type === "speech" && (no("audio") || refused.has(child + " speech"))),
     /** The app's word. A consent that it knows of may be newer than what the server has said. */
     app(consent: Consent): void {
       Object.assign(app, consent);
@@ -26,6 +28,7 @@ export function consents() {
       heard(consent);
     },
     /** The server refused an event. */
-    refuse: (child: string, type: string): unknown => refused.add(type === "speech" ? child + " speech" : child),
+    refuse: (child: string, type: string): unknown =>
+      refused.add(type === "speech" ? child + " speech" : child),
   };
 }

@@ -2,8 +2,8 @@
 import { RENAMED, type EventType } from "./events.js";
 
 /**
- * What an app adds to an event for its analysts: at most 16 keys of at most 64 characters, strings of at most 256.
- * For ids and words from a list: what looks like personal data is masked by the server.
+ * What an app adds to an event for its analysts: at most 16 keys of at most 64 characters, strings of at most
+ * 256. For ids and words from a list: what looks like personal data is masked by the server.
  */
 export type Attributes = Record<string, string | number | boolean>;
 

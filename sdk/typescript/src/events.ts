@@ -5,7 +5,15 @@ import { builder, type EventOptions, type RivuletEvent } from "./event.js";
 export type EventType = "interaction" | "message" | "speech" | "session";
 
 /** What was done. */
-export type InteractionAction = "start" | "answer" | "hint" | "skip" | "view" | "complete" | "rate" | "reward";
+export type InteractionAction =
+  | "start"
+  | "answer"
+  | "hint"
+  | "skip"
+  | "view"
+  | "complete"
+  | "rate"
+  | "reward";
 
 /** Who spoke. */
 export type Role = "user" | "assistant" | "system";
@@ -112,7 +120,9 @@ export interface MessageFields {
   role: Role;
   /** Topic. At most 100 characters. */
   topic?: string;
-  /** The text of the turn. It is measured (characters and words) and dropped. At most 8 192 bytes of UTF-8. */
+  /**
+   * The text of the turn. It is measured (characters and words) and dropped. At most 8 192 bytes of UTF-8.
+   */
   content?: string;
   /** The turn asks something. Default false. */
   question?: boolean;

@@ -23,8 +23,8 @@ export interface FakeRivulet extends Rivulet {
   /** Forgets what was tracked. */
   clear(): void;
   /**
-   * The first event with all the fields of what a builder makes, and of this child where one is given. Throws with the
-   * events of that type and what each lacks, if there is none.
+   * The first event with all the fields of what a builder makes, and of this child where one is given. Throws
+   * with the events of that type and what each lacks, if there is none.
    */
   assertTracked(expected: RivuletEvent, childId?: string): TrackedEvent;
   /** Throws if there is such an event. */
@@ -55,7 +55,9 @@ export function fake(options: Partial<Options> = {}): FakeRivulet {
       const found = find(expected, childId);
       if (found) return found;
       const same = events.filter(({ type }) => type === expected.type);
-      const lines = same.map((event) => `  ${JSON.stringify(event.data)}: ${lacks(event, expected, childId).join(", ")}`);
+      const lines = same.map(
+        (event) => `  ${JSON.stringify(event.data)}: ${lacks(event, expected, childId).join(", ")}`,
+      );
       const seen = lines.length ? `, only:\n${lines.join("\n")}` : ` among ${events.length} events`;
       throw new Error(`no ${expected.type} with ${JSON.stringify(wanted(expected, childId))}${seen}`);
     },
@@ -67,7 +69,10 @@ export function fake(options: Partial<Options> = {}): FakeRivulet {
 }
 
 /** What an event has to have, by its path. */
-function wanted({ type, data, sessionId, attributes }: RivuletEvent, childId?: string): Record<string, unknown> {
+function wanted(
+  { type, data, sessionId, attributes }: RivuletEvent,
+  childId?: string,
+): Record<string, unknown> {
   const fields: Record<string, unknown> = { type, child_id: childId, session_id: sessionId };
   for (const [name, value] of Object.entries(data)) fields[`data.${name}`] = value;
   for (const [name, value] of Object.entries(attributes ?? {})) fields[`attributes.${name}`] = value;
@@ -83,11 +88,23 @@ function lacks(event: TrackedEvent, expected: RivuletEvent, childId?: string): s
 }
 
 async function acceptsAll(_url: string, { body, headers }: RequestInit): Promise<Response> {
-  const config = { enabled: true, max_events: 1_000, max_event_bytes: 65_536, flush_interval_s: 30, consents: null };
+  const config = {
+    enabled: true,
+    max_events: 1_000,
+    max_event_bytes: 65_536,
+    flush_interval_s: 30,
+    consents: null,
+  };
   if (!body) return Response.json(config);
   const zipped = "Content-Encoding" in (headers as object);
   const stream = new Response(body).body!;
-  const text = await new Response(zipped ? stream.pipeThrough(new DecompressionStream("gzip")) : stream).text();
-  const results = JSON.parse(text).events.map(({ id }: { id: string }, index: number) => ({ index, id, outcome: "accepted" }));
+  const text = await new Response(
+    zipped ? stream.pipeThrough(new DecompressionStream("gzip")) : stream,
+  ).text();
+  const results = JSON.parse(text).events.map(({ id }: { id: string }, index: number) => ({
+    index,
+    id,
+    outcome: "accepted",
+  }));
   return Response.json({ received_at: new Date().toISOString(), results });
 }

@@ -102,8 +102,8 @@ function write(fd: number, bytes: Buffer, position: number): void {
 }
 
 /**
- * Holds a folder until the process ends, however it ends: a socket that listens is closed by the system. Each process has
- * a socket of its own, so to remove a dead one's never removes a living one's.
+ * Holds a folder until the process ends, however it ends: a socket that listens is closed by the system. Each
+ * process has a socket of its own, so to remove a dead one's never removes a living one's.
  */
 async function lock(dir: string): Promise<() => Promise<void>> {
   const hash = createHash("sha256").update(fs.realpathSync(dir)).digest("hex").slice(0, 16);
@@ -116,7 +116,9 @@ async function lock(dir: string): Promise<() => Promise<void>> {
     const free = (): Promise<void> => new Promise((done) => server.close(() => done()));
     const listens = await new Promise<boolean>((resolve, reject) => {
       server.once("listening", () => resolve(true));
-      server.once("error", (error: NodeJS.ErrnoException) => (error.code === "EADDRINUSE" ? resolve(false) : reject(error)));
+      server.once("error", (error: NodeJS.ErrnoException) =>
+        error.code === "EADDRINUSE" ? resolve(false) : reject(error),
+      );
       server.listen(own);
     });
     server.unref();
@@ -145,8 +147,9 @@ async function othersListen(prefix: string, own: string): Promise<boolean> {
 }
 
 /**
- * Events in files of a folder, which one process has: opening it in another fails with `in_use`. An event that was tracked
- * survives the end of the process, however it ends; the end of the machine only where the system had written it.
+ * Events in files of a folder, which one process has: opening it in another fails with `in_use`. An event
+ * that was tracked survives the end of the process, however it ends; the end of the machine only where the
+ * system had written it.
  */
 export function fileStore(dir: string): Store {
   return new FileStore(dir);

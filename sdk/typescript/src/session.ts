@@ -19,8 +19,9 @@ export interface SessionOptions {
 }
 
 /**
- * A session: it has sent `start`, sends a `heartbeat` each 60 s while it is active, `pause` when the app goes to the
- * background and `resume` when it is back. Each has the active time since the one before, by the monotonic clock.
+ * A session: it has sent `start`, sends a `heartbeat` each 60 s while it is active, `pause` when the app goes
+ * to the background and `resume` when it is back. Each has the active time since the one before, by the
+ * monotonic clock.
  */
 export interface Session {
   /** Its id, a UUID: give it to the events that belong to it. */
@@ -51,7 +52,9 @@ export function startSession(
     const gap = now - since;
     since = now;
     const activeMs = active && gap <= SLEEP ? Math.round(gap) : 0;
-    await child.track(session({ ...fields, action, activeMs }, { sessionId: id, ...(attributes && { attributes }) }));
+    await child.track(
+      session({ ...fields, action, activeMs }, { sessionId: id, ...(attributes && { attributes }) }),
+    );
   };
   const run = (to: boolean): void => {
     if (ended || to === active) return;

@@ -1,5 +1,5 @@
-// Where events wait until they are answered. What changes together is one `Change`, which a store does as a whole or not
-// at all, so that counters and queue never tell two stories.
+// Where events wait until they are answered. What changes together is one `Change`, which a store does as a
+// whole or not at all, so that counters and queue never tell two stories.
 
 /** An event that waits. */
 export interface Entry {
@@ -92,7 +92,12 @@ export class Queue {
   bytes = 0;
 
   get state(): State {
-    return { queued: this.entries.size, bytes: this.bytes, counts: { ...this.counts }, offsets: { ...this.offsets } };
+    return {
+      queued: this.entries.size,
+      bytes: this.bytes,
+      counts: { ...this.counts },
+      offsets: { ...this.offsets },
+    };
   }
 
   /** A change and what it pushes out. */
@@ -101,10 +106,10 @@ export class Queue {
     const gone = new Set(remove.map(([id]) => id));
     let queued = this.entries.size;
     let bytes = this.bytes;
-    for (const entry of add) queued++, (bytes += entry.size);
+    for (const entry of add) (queued++, (bytes += entry.size));
     for (const id of gone) {
       const entry = this.entries.get(id) ?? add.find((entry) => entry.id === id);
-      if (entry) queued--, (bytes -= entry.size);
+      if (entry) (queued--, (bytes -= entry.size));
     }
     const overflow: string[] = [];
     for (const entries of [this.entries.values(), add]) {
@@ -112,7 +117,7 @@ export class Queue {
         if (queued <= maxEvents && bytes <= maxBytes) break;
         if (gone.has(entry.id)) continue;
         overflow.push(entry.id);
-        queued--, (bytes -= entry.size);
+        (queued--, (bytes -= entry.size));
       }
     }
     if (!overflow.length) return { change, overflow };

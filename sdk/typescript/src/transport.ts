@@ -43,8 +43,9 @@ export function transport(options: Options, epochs: Epochs, debug: (...words: un
         const timer = setTimeout(() => abort.abort(), options.timeoutMs ?? 30_000);
         try {
           let authorization = cached();
-          // A page that goes can wait for neither a token nor gzip: in Chromium 15 of 15 requests that are made at once
-          // arrive, and of those that are compressed before none where it navigates, 7 where it is closed.
+          // A page that goes can wait for neither a token nor gzip: in Chromium 15 of 15 requests that are
+          // made at once arrive, and of those that are compressed before none where it navigates, 7 where it
+          // is closed.
           if (!authorization && !leaving) authorization = token = await (credential as () => string)();
           if (!authorization) return;
           const json = body?.();

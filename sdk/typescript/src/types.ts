@@ -6,14 +6,14 @@ import type { Session, SessionOptions } from "./session.js";
 import type { Store } from "./store.js";
 
 /**
- * Why an event was dropped: `overflow` of the queue, `expired` after 30 days, no `consent`, `too_large`, or `disk`: it
- * could not be stored.
+ * Why an event was dropped: `overflow` of the queue, `expired` after 30 days, no `consent`, `too_large`, or
+ * `disk`: it could not be stored.
  */
 export type DropReason = "overflow" | "expired" | "consent" | "too_large" | "disk";
 
 /**
- * Why nothing is sent: the credential is `unauthorized` or `forbidden`, the server's operator has `disabled` clients,
- * or the store is `in_use` by another process.
+ * Why nothing is sent: the credential is `unauthorized` or `forbidden`, the server's operator has `disabled`
+ * clients, or the store is `in_use` by another process.
  */
 export type StopReason = "unauthorized" | "forbidden" | "disabled" | "in_use";
 
@@ -90,7 +90,10 @@ export interface Options {
   maxEvents?: number;
   /** Bytes that wait at most. Default 10 000 000. */
   maxBytes?: number;
-  /** How long a request may take, in ms. Default 30 000, at most 50 000: a tab sends for a minute by one lease. */
+  /**
+   * How long a request may take, in ms. Default 30 000, at most 50 000: a tab sends for a minute by one
+   * lease.
+   */
   timeoutMs?: number;
   /** How long {@link Rivulet.close} tries to send, in ms. Default 5 000. */
   closeMs?: number;
@@ -116,7 +119,9 @@ export interface Options {
   lifecycle?: (listener: (foreground: boolean) => void) => () => void;
 }
 
-/** A child whose events are tracked: a method for each builder, that stores what it makes and never rejects. */
+/**
+ * A child whose events are tracked: a method for each builder, that stores what it makes and never rejects.
+ */
 export interface Child extends Builders<Promise<Receipt>> {
   /** The UUID that it is registered by. */
   readonly id: string;
@@ -126,19 +131,24 @@ export interface Child extends Builders<Promise<Receipt>> {
 
 /** The way to ingest. Nothing of it throws into the app but `ready`. */
 export interface Rivulet {
-  /** The store is open. Rejects where it cannot be; its error's `code` is `in_use` where another process has it. */
+  /**
+   * The store is open. Rejects where it cannot be; its error's `code` is `in_use` where another process has
+   * it.
+   */
   readonly ready: Promise<void>;
   /** A child, by the UUID that it is registered by. */
   child(childId: string): Child;
   /** Stores an event of a child. Resolves once it would survive the end of the process; never rejects. */
   track(childId: string, event: RivuletEvent): Promise<Receipt>;
-  /** Does all that may be done now: sends until the queue is empty or something has to wait. Never rejects. */
+  /**
+   * Does all that may be done now: sends until the queue is empty or something has to wait. Never rejects.
+   */
   flush(): Promise<Status>;
   /** Sends what it can within `closeMs`, and lets the store go. What was not sent stays in it. */
   close(): Promise<void>;
   /**
-   * What the family consents to, as the app knows it. Without `coppa` what waits is purged and nothing more is taken,
-   * without `audio` no speech. What the app refuses, only the app grants again, or the next start.
+   * What the family consents to, as the app knows it. Without `coppa` what waits is purged and nothing more
+   * is taken, without `audio` no speech. What the app refuses, only the app grants again, or the next start.
    */
   setConsent(consent: Consent): Promise<void>;
   /** A new credential: goes on where the old one was refused. */
@@ -146,4 +156,3 @@ export interface Rivulet {
   /** What waits and what became of the rest, since the store was made. */
   stats(): Promise<Stats>;
 }
-

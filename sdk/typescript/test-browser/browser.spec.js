@@ -1,4 +1,5 @@
-import { CHILD, flush, sorted, stats, test, track } from "./support.js";
+import { readFileSync } from "node:fs";
+import { CHILD, KEY, flush, pages, sorted, stats, test, track } from "./support.js";
 import { expect } from "@playwright/test";
 
 test("offline, then online", async ({ page, context, site, ingest, start }) => {
@@ -10,7 +11,9 @@ test("offline, then online", async ({ page, context, site, ingest, start }) => {
   expect(ingest.posts).toEqual([]);
   await context.setOffline(false);
   await expect.poll(() => sorted(ingest.accepted)).toEqual(sorted(ids));
-  await expect.poll(() => stats(page)).toMatchObject({ queued: 0, accepted: 3, store: "indexeddb", sends: true });
+  await expect
+    .poll(() => stats(page))
+    .toMatchObject({ queued: 0, accepted: 3, store: "indexeddb", sends: true });
   expect(ingest.posts[0].headers["content-encoding"]).toBe("gzip");
 });
 
@@ -32,7 +35,12 @@ test("a full queue survives a reload", async ({ page, site, ingest, start }) => 
 });
 
 for (const locks of ["Web Locks", "a lease"]) {
-  test(`of two tabs one sends, by ${locks}, and the other goes on when it is closed`, async ({ context, site, ingest, start }) => {
+  test(`of two tabs one sends, by ${locks}, and the other goes on when it is closed`, async ({
+    context,
+    site,
+    ingest,
+    start,
+  }) => {
     if (locks === "a lease") await context.addInitScript(() => delete Navigator.prototype.locks);
     const one = await context.newPage();
     const two = await context.newPage();
@@ -59,13 +67,20 @@ for (const locks of ["Web Locks", "a lease"]) {
   });
 }
 
-test("a page that goes sends one batch of 60 kB at most, and keeps it until it is answered", async ({ page, site, ingest, start }) => {
+test("a page that goes sends one batch of 60 kB at most, and keeps it until it is answered", async ({
+  page,
+  site,
+  ingest,
+  start,
+}) => {
   await page.goto(site);
   await start(page);
   const { ids, session } = await page.evaluate(async () => {
     const session = window.child.session({ kind: "quiz" });
     const topic = "x".repeat(90);
-    const made = Array.from({ length: 198 }, () => window.child.view({ topic, subject: topic, badge: topic }));
+    const made = Array.from({ length: 198 }, () =>
+      window.child.view({ topic, subject: topic, badge: topic }),
+    );
     return { ids: (await Promise.all(made)).map(({ id }) => id), session: session.id };
   });
   expect(ingest.posts).toEqual([]);
@@ -92,7 +107,9 @@ test("an event made as the page goes is sent", async ({ page, site, ingest, star
     addEventListener("pagehide", () => window.child.complete(), { capture: true });
     location.href = "about:blank";
   });
-  await expect.poll(() => ingest.posts.flatMap(({ body }) => body.events.map(({ data }) => data.action))).toEqual(["complete"]);
+  await expect
+    .poll(() => ingest.posts.flatMap(({ body }) => body.events.map(({ data }) => data.action)))
+    .toEqual(["complete"]);
 });
 
 test("a tracer that adds its headers to fetch is not in the way", async ({ page, site, ingest, start }) => {
@@ -126,7 +143,12 @@ test("a header that no page may send loses nothing", async ({ page, site, ingest
   expect(ingest.posts).toEqual([]);
 });
 
-test("without IndexedDB events wait in memory, or in localStorage if the app says so", async ({ page, site, ingest, start }) => {
+test("without IndexedDB events wait in memory, or in localStorage if the app says so", async ({
+  page,
+  site,
+  ingest,
+  start,
+}) => {
   await page.addInitScript(() => Object.defineProperty(window, "indexedDB", { value: undefined }));
   await page.goto(site);
   await start(page);
@@ -143,4 +165,17 @@ test("without IndexedDB events wait in memory, or in localStorage if the app say
   await start(page, { local: "app" });
   await expect.poll(() => sorted(ingest.accepted)).toEqual(sorted([...ids, ...more]));
   expect(await stats(page)).toMatchObject({ queued: 0, accepted: 3 });
+});
+
+test("docs/quickstart/browser.md works as pasted", async ({ page, site, ingest }) => {
+  const text = readFileSync(new URL("../../../docs/quickstart/browser.md", import.meta.url), "utf8");
+  const given = { RIVULET_INGEST_URL: ingest.url, RIVULET_INGEST_KEY: KEY, CHILD };
+  const html = text.match(/<<END\n([^]*?)\n *END\n/)[1].replace(/\$([A-Z_]+)/g, (_, name) => given[name]);
+  expect(html.split("\n").length).toBeLessThan(40);
+  // Served in earnest: of a page that is made up here the browser lets no request go to loopback.
+  pages["/quickstart"] = html;
+  await page.goto(`${site}quickstart`);
+  await page.getByRole("button", { name: "56" }).click();
+  await expect(page.locator("pre")).toHaveText('{"accepted":2,"queued":0}');
+  expect(ingest.posts.flatMap(({ body }) => body.events.map(({ data }) => data.is_correct))).toContain(true);
 });

@@ -3,14 +3,20 @@ import { test } from "node:test";
 import { answer, memoryStore, message, session } from "../dist/index.js";
 import { CHILD, WALL, client, clocks, config, results, scripted } from "./support.js";
 
-const outcomes = (...words) => (_, index) => words[index];
+const outcomes =
+  (...words) =>
+  (_, index) =>
+    words[index];
 const rejected = (code) => ({ outcome: "rejected", code, pointer: "/data", message: "no" });
 
 test("an event is sent as it was made, and forgotten when it is accepted", async (t) => {
   const server = await scripted(t);
   const { rivulet, child } = client(t, server.url, { device: { platform: "web", appVersion: "4.12.1" } });
   const options = { sessionId: "s", attributes: { experiment: "b" } };
-  const { id, stored } = await child.answer({ correct: true, subject: "math", responseTimeMs: 2300 }, options);
+  const { id, stored } = await child.answer(
+    { correct: true, subject: "math", responseTimeMs: 2300 },
+    options,
+  );
   assert.equal(stored, true);
   assert.deepEqual(await rivulet.flush(), { queued: 0, waitMs: null, stopped: null });
   const [{ body, headers, authorization }] = server.posts;
@@ -19,16 +25,18 @@ test("an event is sent as it was made, and forgotten when it is accepted", async
   assert.equal(headers["content-encoding"], "gzip");
   assert.deepEqual(body, {
     sent_at: "2026-05-04T09:30:00.000Z",
-    events: [{
-      id,
-      type: "interaction",
-      child_id: CHILD,
-      occurred_at: "2026-05-04T09:30:00.000Z",
-      session_id: "s",
-      device: { platform: "web", app_version: "4.12.1" },
-      attributes: { experiment: "b" },
-      data: { action: "answer", is_correct: true, subject: "math", response_time_ms: 2300 },
-    }],
+    events: [
+      {
+        id,
+        type: "interaction",
+        child_id: CHILD,
+        occurred_at: "2026-05-04T09:30:00.000Z",
+        session_id: "s",
+        device: { platform: "web", app_version: "4.12.1" },
+        attributes: { experiment: "b" },
+        data: { action: "answer", is_correct: true, subject: "math", response_time_ms: 2300 },
+      },
+    ],
   });
   assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   assert.equal(parseInt(id.replace("-", "").slice(0, 12), 16), WALL);
@@ -37,18 +45,33 @@ test("an event is sent as it was made, and forgotten when it is accepted", async
 });
 
 test("each builder gives the fields of the wire", () => {
-  const fields = { conversationId: "c", sequence: 1, role: "user", question: true, freeForm: false, ahaMoment: true };
+  const fields = {
+    conversationId: "c",
+    sequence: 1,
+    role: "user",
+    question: true,
+    freeForm: false,
+    ahaMoment: true,
+  };
   assert.deepEqual(message(fields, { sessionId: "s" }), {
     type: "message",
     sessionId: "s",
     data: {
-      conversation_id: "c", sequence: 1, role: "user", is_question: true, is_free_form: false, aha_moment: true,
+      conversation_id: "c",
+      sequence: 1,
+      role: "user",
+      is_question: true,
+      is_free_form: false,
+      aha_moment: true,
     },
   });
-  assert.deepEqual(session({ action: "end", activeMs: 5 }, { sessionId: "s" }).data, { action: "end", active_ms: 5 });
+  assert.deepEqual(session({ action: "end", activeMs: 5 }, { sessionId: "s" }).data, {
+    action: "end",
+    active_ms: 5,
+  });
 });
 
-test("what is rejected is forgotten, counted and told; what is to be sent again is sent verbatim", async (t) => {
+test("what is rejected is forgotten and told; what is to be sent again is sent verbatim", async (t) => {
   const server = await scripted(t, [
     ({ events }) => [
       200,
@@ -148,7 +171,10 @@ test("a 401 asks for another token once", async (t) => {
   const { rivulet, child, clock, told } = client(t, server.url, { credential: async () => `t${++asked}` });
   await child.view();
   assert.deepEqual(await rivulet.flush(), { queued: 0, waitMs: null, stopped: null });
-  assert.deepEqual(server.posts.map((post) => post.authorization), ["Bearer t1", "Bearer t2"]);
+  assert.deepEqual(
+    server.posts.map((post) => post.authorization),
+    ["Bearer t1", "Bearer t2"],
+  );
   good[0] = "t5";
   await child.view();
   assert.deepEqual(await rivulet.flush(), { queued: 1, waitMs: 3_600_000, stopped: "unauthorized" });
@@ -162,10 +188,14 @@ test("a 401 asks for another token once", async (t) => {
   assert.deepEqual(await rivulet.flush(), { queued: 0, waitMs: null, stopped: null });
 });
 
-for (const [status, reason] of [[401, "unauthorized"], [403, "forbidden"]]) {
+for (const [status, reason] of [
+  [401, "unauthorized"],
+  [403, "forbidden"],
+]) {
   test(`${status} stops, keeps all, and a new credential goes on`, async (t) => {
     const server = await scripted(t, [
-      (body, { authorization }) => (authorization === "Bearer new" ? [200, results(body.events)] : [status, {}]),
+      (body, { authorization }) =>
+        authorization === "Bearer new" ? [200, results(body.events)] : [status, {}],
     ]);
     const { rivulet, child, told } = client(t, server.url);
     await child.view();
@@ -196,7 +226,9 @@ test("a token with less than a minute to live is not used", async (t) => {
 
 test("a function that gives no token is no answer", async (t) => {
   const server = await scripted(t);
-  const { rivulet, child } = client(t, server.url, { credential: () => Promise.reject(new Error("offline")) });
+  const { rivulet, child } = client(t, server.url, {
+    credential: () => Promise.reject(new Error("offline")),
+  });
   await child.view();
   assert.deepEqual(await rivulet.flush(), { queued: 1, waitMs: 1_000, stopped: null });
 });
@@ -235,13 +267,17 @@ test("a batch has 200 events and 500 kB at most, or what the server takes", asyn
   for (let i = 0; i < 450; i++) await child.view();
   await rivulet.flush();
   const text = "ü".repeat(4_000);
-  for (let i = 0; i < 100; i++) await child.message({ conversationId: CHILD, sequence: 1, role: "user", content: text });
+  for (let i = 0; i < 100; i++)
+    await child.message({ conversationId: CHILD, sequence: 1, role: "user", content: text });
   await rivulet.flush();
   most = 50;
   clock.pass(3_600_000);
   for (let i = 0; i < 60; i++) await child.view();
   await rivulet.flush();
-  assert.deepEqual(server.posts.map(({ body }) => body.events.length), [200, 200, 50, 60, 40, 50, 10]);
+  assert.deepEqual(
+    server.posts.map(({ body }) => body.events.length),
+    [200, 200, 50, 60, 40, 50, 10],
+  );
   for (const { text } of server.posts) assert.ok(Buffer.byteLength(text) <= 500_200);
 });
 
@@ -256,10 +292,7 @@ test("an event over the limit is dropped when it is tracked", async (t) => {
 });
 
 test("the server is told of each loss once", async (t) => {
-  const server = await scripted(t, [
-    () => [503, {}],
-    ({ events }) => [200, results(events)],
-  ]);
+  const server = await scripted(t, [() => [503, {}], ({ events }) => [200, results(events)]]);
   const { rivulet, child, clock } = client(t, server.url, { maxEvents: 3 });
   for (let i = 0; i < 5; i++) await child.view();
   const { waitMs } = await rivulet.flush();
@@ -396,8 +429,12 @@ const speech = { audioSessionId: CHILD, windowMs: 1_000 };
 
 test("speech without consent stops and purges that child's speech", async (t) => {
   const server = await scripted(t, [
-    ({ events }) => [200, results(events, ({ type }) =>
-      type === "speech" ? rejected("consent_required") : { outcome: "retry" })],
+    ({ events }) => [
+      200,
+      results(events, ({ type }) =>
+        type === "speech" ? rejected("consent_required") : { outcome: "retry" },
+      ),
+    ],
   ]);
   const { rivulet, child, told } = client(t, server.url);
   await child.speech(speech);
@@ -406,16 +443,27 @@ test("speech without consent stops and purges that child's speech", async (t) =>
   assert.equal((await child.speech(speech)).dropped, "consent");
   assert.equal((await child.view()).stored, true);
   assert.equal((await rivulet.child("another").speech(speech)).stored, true);
-  assert.deepEqual(told.rejected.map(({ code }) => code), ["consent_required"]);
+  assert.deepEqual(
+    told.rejected.map(({ code }) => code),
+    ["consent_required"],
+  );
   const { queued, dropped } = await rivulet.stats();
   assert.deepEqual({ queued, dropped }, { queued: 3, dropped: { consent: 1 } });
 });
 
 test("any other event without consent stops and purges all of that child", async (t) => {
-  const server = await scripted(t, [
-    ({ events }) => [200, results(events, ({ child_id }) =>
-      child_id === CHILD ? rejected("consent_required") : { outcome: "accepted" })],
-  ], () => [200, config({ max_events: 1 })]);
+  const server = await scripted(
+    t,
+    [
+      ({ events }) => [
+        200,
+        results(events, ({ child_id }) =>
+          child_id === CHILD ? rejected("consent_required") : { outcome: "accepted" },
+        ),
+      ],
+    ],
+    () => [200, config({ max_events: 1 })],
+  );
   const { rivulet, child } = client(t, server.url);
   await child.view();
   await child.view();
@@ -437,7 +485,10 @@ test("the family's consents stop and purge, and are asked for again", async (t) 
   await child.speech(speech);
   await child.view();
   await rivulet.flush();
-  assert.deepEqual(server.posts[0].body.events.map(({ type }) => type), ["interaction"]);
+  assert.deepEqual(
+    server.posts[0].body.events.map(({ type }) => type),
+    ["interaction"],
+  );
   assert.equal((await child.speech(speech)).dropped, "consent");
   consents = { coppa: false, audio: true, analytics: false };
   clock.pass(3_600_000);
@@ -470,7 +521,9 @@ test("a store that fails loses nothing up to 1 000 events, and throws nothing", 
   const apply = store.apply.bind(store);
   const { rivulet, child, told } = client(t, server.url, { store });
   await child.view();
-  store.apply = async () => { throw new Error("disk full"); };
+  store.apply = async () => {
+    throw new Error("disk full");
+  };
   const first = await child.view();
   assert.deepEqual(first, { id: first.id, stored: false });
   for (let i = 0; i < 1_004; i++) await child.view();
@@ -500,7 +553,9 @@ test("without any store events wait in memory", async (t) => {
 
 test("what the app gets wrong ends nothing", async (t) => {
   const server = await scripted(t, [({ events }) => [200, results(events, () => rejected("invalid_field"))]]);
-  const fails = () => { throw new Error("the app's"); };
+  const fails = () => {
+    throw new Error("the app's");
+  };
   const { rivulet, child } = client(t, server.url, { onRejected: fails, onDropped: fails, debug: fails });
   const circle = {};
   circle.circle = circle;
@@ -542,7 +597,9 @@ test("it sends by itself: at the start, each interval, when 200 are gathered, an
     assert.deepEqual(sent, sizes);
   };
   const store = memoryStore();
-  await store.apply({ add: [{ id: "a", epoch: "e", at: WALL, child: "c", type: "message", size: 2, json: '{"id":"a"}' }] });
+  await store.apply({
+    add: [{ id: "a", epoch: "e", at: WALL, child: "c", type: "message", size: 2, json: '{"id":"a"}' }],
+  });
   store.close = async () => {};
   const { rivulet, child } = client(t, "http://rivulet.invalid", { automatic: true, fetch, store });
   await sends(1);
@@ -564,10 +621,16 @@ test("a session tells its active time exactly", async (t) => {
   t.mock.timers.enable({ apis: ["setInterval"] });
   const server = await scripted(t);
   let tell;
-  const lifecycle = (listener) => { tell = listener; return () => {}; };
+  const lifecycle = (listener) => {
+    tell = listener;
+    return () => {};
+  };
   const { rivulet, child, clock } = client(t, server.url, { lifecycle });
   const session = child.session({ kind: "quiz", deviceType: "tablet", attributes: { level: 3 } });
-  const beat = (ms) => { clock.pass(ms); t.mock.timers.tick(60_000); };
+  const beat = (ms) => {
+    clock.pass(ms);
+    t.mock.timers.tick(60_000);
+  };
   beat(60_000);
   clock.pass(1_500);
   tell(false);
@@ -588,12 +651,24 @@ test("a session tells its active time exactly", async (t) => {
   beat(60_000);
   await rivulet.flush();
   const { events } = server.posts[0].body;
-  assert.deepEqual(events.map(({ data }) => [data.action, data.active_ms]), [
-    ["start", 0], ["heartbeat", 60_000], ["pause", 1_500], ["resume", 0], ["heartbeat", 0], ["pause", 10],
-    ["resume", 0], ["end", 40],
-  ]);
+  assert.deepEqual(
+    events.map(({ data }) => [data.action, data.active_ms]),
+    [
+      ["start", 0],
+      ["heartbeat", 60_000],
+      ["pause", 1_500],
+      ["resume", 0],
+      ["heartbeat", 0],
+      ["pause", 10],
+      ["resume", 0],
+      ["end", 40],
+    ],
+  );
   for (const event of events) {
     assert.equal(event.session_id, session.id);
-    assert.deepEqual([event.data.kind, event.data.device_type, event.attributes], ["quiz", "tablet", { level: 3 }]);
+    assert.deepEqual(
+      [event.data.kind, event.data.device_type, event.attributes],
+      ["quiz", "tablet", { level: 3 }],
+    );
   }
 });

@@ -11,8 +11,14 @@ test("a fake has what was tracked, at once, and says what is missing", async () 
   const event = rivulet.assertTracked(answer({ correct: true }), "c1");
   assert.deepEqual([event.data.subject, event.device], ["math", { platform: "ios" }]);
   rivulet.assertTracked(answer({ correct: true }, { attributes: { experiment: "b" } }));
-  assert.throws(() => rivulet.assertTracked(answer({ correct: false })), /data\.is_correct is true, not false/);
-  assert.throws(() => rivulet.assertTracked(hint(), "c2"), /child_id is "c1", not "c2", data\.action is "answer", not "hint"/);
+  assert.throws(
+    () => rivulet.assertTracked(answer({ correct: false })),
+    /data\.is_correct is true, not false/,
+  );
+  assert.throws(
+    () => rivulet.assertTracked(hint(), "c2"),
+    /child_id is "c1", not "c2", data\.action is "answer", not "hint"/,
+  );
   rivulet.assertNotTracked(start());
   assert.throws(() => rivulet.assertNotTracked(answer({ correct: true })), /there is such an event/);
   assert.deepEqual(await rivulet.flush(), { queued: 0, waitMs: null, stopped: null });

@@ -1,7 +1,15 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync, mkdirSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -11,7 +19,13 @@ import { CHILD, WALL, folder, results, scripted } from "./support.js";
 
 const bounds = { maxEvents: 6, maxBytes: 10_000 };
 const entry = (id, text = "") => ({
-  id, epoch: "e", at: WALL, child: CHILD, type: "interaction", size: 2 + text.length, json: `{}${text}`,
+  id,
+  epoch: "e",
+  at: WALL,
+  child: CHILD,
+  type: "interaction",
+  size: 2 + text.length,
+  json: `{}${text}`,
 });
 
 /** Random numbers that are the same each time. */
@@ -25,10 +39,13 @@ function someChange(draw, ids) {
   const pick = (list) => list[Math.floor(draw() * list.length)];
   const change = {};
   if (draw() < 0.7) {
-    change.add = Array.from({ length: 1 + Math.floor(draw() * 2) }, () => entry(`id${ids.length}`, "ü\n\"".repeat(draw() * 4)));
+    change.add = Array.from({ length: 1 + Math.floor(draw() * 2) }, () =>
+      entry(`id${ids.length}`, 'ü\n"'.repeat(draw() * 4)),
+    );
     ids.push(...change.add.map(({ id }) => id));
   }
-  if (ids.length && draw() < 0.5) change.remove = [[pick(ids), pick(["accepted", "rejected.too_old", "dropped.expired"])]];
+  if (ids.length && draw() < 0.5)
+    change.remove = [[pick(ids), pick(["accepted", "rejected.too_old", "dropped.expired"])]];
   if (draw() < 0.3) change.count = { "told.overflow": 1 };
   if (draw() < 0.3) change.offset = [pick(["e", "f"]), Math.floor(draw() * 1_000)];
   return change;
@@ -84,7 +101,10 @@ test("a line that the disk lost takes no other with it", async (t) => {
   const again = fileStore(dir);
   await again.open(bounds);
   t.after(() => again.close());
-  assert.deepEqual((await again.read(9)).entries.map(({ id }) => id), ["a", "b"]);
+  assert.deepEqual(
+    (await again.read(9)).entries.map(({ id }) => id),
+    ["a", "b"],
+  );
 });
 
 test("a journal that has grown is written anew, and says the same", async (t) => {
@@ -94,7 +114,11 @@ test("a journal that has grown is written anew, and says the same", async (t) =>
   const text = "x".repeat(20_000);
   let largest = 0;
   for (let i = 0; i < 300; i++) {
-    await store.apply({ add: [entry(`id${i}`, text)], remove: [[`id${i - 3}`, "accepted"]], offset: ["e", i] });
+    await store.apply({
+      add: [entry(`id${i}`, text)],
+      remove: [[`id${i - 3}`, "accepted"]],
+      offset: ["e", i],
+    });
     largest = Math.max(largest, statSync(join(dir, "journal.jsonl")).size);
   }
   assert.ok(largest < 1_300_000, `${largest}`);
@@ -113,7 +137,13 @@ test("an overflow and its counter are one change", async (t) => {
   await store.open({ maxEvents: 2, maxBytes: 1_000 });
   assert.deepEqual(await store.apply({ add: [entry("a"), entry("b"), entry("c")] }), ["a"]);
   // What has overflowed counts for nothing else.
-  await store.apply({ remove: [["a", "accepted"], ["b", "accepted"], ["b", "accepted"]] });
+  await store.apply({
+    remove: [
+      ["a", "accepted"],
+      ["b", "accepted"],
+      ["b", "accepted"],
+    ],
+  });
   const { queued, counts } = await store.read(0);
   assert.deepEqual({ queued, counts }, { queued: 1, counts: { "dropped.overflow": 1, accepted: 1 } });
   await store.close();
@@ -134,7 +164,10 @@ test("a write that fails changes nothing, and what comes next is whole", async (
   await store.close();
   const again = fileStore(dir);
   await again.open(bounds);
-  assert.deepEqual((await again.read(9)).entries.map(({ id }) => id), ["a", "c"]);
+  assert.deepEqual(
+    (await again.read(9)).entries.map(({ id }) => id),
+    ["a", "c"],
+  );
   await again.close();
   truncateSync(file, size);
 });
@@ -192,7 +225,12 @@ test("what was tracked survives kill -9, and so do the counters", async (t) => {
   assert.deepEqual(await third.ask("report"), { queued: 1, accepted: 1, rejected: {}, dropped: {} });
   await third.ask("send");
   assert.deepEqual(server.posts[2].body.events, server.posts[1].body.events);
-  assert.deepEqual(await third.ask("report"), { queued: 0, accepted: 1, rejected: { too_old: 1 }, dropped: {} });
+  assert.deepEqual(await third.ask("report"), {
+    queued: 0,
+    accepted: 1,
+    rejected: { too_old: 1 },
+    dropped: {},
+  });
   assert.deepEqual(await third.ask("close"), { ok: true });
 });
 

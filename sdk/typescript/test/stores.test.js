@@ -7,7 +7,15 @@ import { fileStore } from "../dist/node.js";
 import { appState, asyncStorage } from "../dist/react-native.js";
 import { CHILD, WALL, client, folder, scripted } from "./support.js";
 
-const entry = (id, size = 10) => ({ id, epoch: "e", at: WALL, child: CHILD, type: "message", size, json: `{"id":"${id}"}` });
+const entry = (id, size = 10) => ({
+  id,
+  epoch: "e",
+  at: WALL,
+  child: CHILD,
+  type: "message",
+  size,
+  json: `{"id":"${id}"}`,
+});
 
 /** AsyncStorage in memory, which may be killed after so many writes. */
 function storage(items = new Map()) {
@@ -35,15 +43,27 @@ const stores = {
 };
 
 for (const [name, make] of Object.entries(stores)) {
-  test(`${name}: a change is made as a whole, the oldest overflow, what is not there counts nothing`, async (t) => {
+  test(`${name}: the oldest overflow, and what is not there counts nothing`, async (t) => {
     const store = make(t);
     assert.equal(store.name, name);
     await store.open({ maxEvents: 3, maxBytes: 100 });
     t.after(() => store.close());
     assert.deepEqual(await store.apply({ add: [entry("1"), entry("2")], offset: ["e", 5] }), []);
-    assert.deepEqual(await store.apply({ add: [entry("3"), entry("4")], count: { "told.overflow": 2 } }), ["1"]);
-    assert.deepEqual((await store.read(2)).entries.map(({ id }) => id), ["2", "3"]);
-    await store.apply({ remove: [["2", "accepted"], ["2", "accepted"], ["1", "accepted"], ["4", "rejected.too_old"]] });
+    assert.deepEqual(await store.apply({ add: [entry("3"), entry("4")], count: { "told.overflow": 2 } }), [
+      "1",
+    ]);
+    assert.deepEqual(
+      (await store.read(2)).entries.map(({ id }) => id),
+      ["2", "3"],
+    );
+    await store.apply({
+      remove: [
+        ["2", "accepted"],
+        ["2", "accepted"],
+        ["1", "accepted"],
+        ["4", "rejected.too_old"],
+      ],
+    });
     assert.deepEqual(await store.read(9), {
       queued: 1,
       bytes: 10,
@@ -52,7 +72,14 @@ for (const [name, make] of Object.entries(stores)) {
       entries: [entry("3")],
     });
     assert.deepEqual(await store.apply({ add: [entry("5", 60), entry("6", 60)] }), ["3", "5"]);
-    await store.apply({ add: [entry("7")], remove: [["6", "accepted"], ["7", "accepted"]], offset: ["f", 6] });
+    await store.apply({
+      add: [entry("7")],
+      remove: [
+        ["6", "accepted"],
+        ["7", "accepted"],
+      ],
+      offset: ["f", 6],
+    });
     const { entries, ...empty } = await store.read(9);
     assert.deepEqual([empty.queued, empty.bytes, entries], [0, 0, []]);
     assert.deepEqual(empty.offsets, { f: 6 });
@@ -71,8 +98,18 @@ test("wherever a process with AsyncStorage ends, no event is lost and none is co
     const killed = asyncStorage(mortal);
     await killed.open({ maxEvents: 4, maxBytes: 1_000 });
     mortal.writes.left = writes;
-    const change = { add: [entry("5")], remove: [["1", "accepted"], ["2", "rejected.too_old"]], count: { "told.x": 1 } };
-    const made = await killed.apply(change).then(() => true, () => false);
+    const change = {
+      add: [entry("5")],
+      remove: [
+        ["1", "accepted"],
+        ["2", "rejected.too_old"],
+      ],
+      count: { "told.x": 1 },
+    };
+    const made = await killed.apply(change).then(
+      () => true,
+      () => false,
+    );
     const again = asyncStorage(storage(items));
     await again.open({ maxEvents: 4, maxBytes: 1_000 });
     const { entries, counts } = await again.read(9);
@@ -109,7 +146,14 @@ test("React Native's AppState is followed", () => {
   let removed = false;
   const seen = [];
   const end = appState({
-    addEventListener: (type, listener) => { change = listener; return { remove: () => { removed = true; } }; },
+    addEventListener: (type, listener) => {
+      change = listener;
+      return {
+        remove: () => {
+          removed = true;
+        },
+      };
+    },
   })((foreground) => seen.push(foreground));
   for (const state of ["inactive", "background", "active"]) change(state);
   end();
@@ -119,8 +163,15 @@ test("React Native's AppState is followed", () => {
 test("in the background of an app that is no page what waits is sent", async (t) => {
   const server = await scripted(t);
   let tell;
-  const lifecycle = (listener) => { tell = listener; return () => {}; };
-  const { rivulet, child } = client(t, server.url, { automatic: true, lifecycle, store: asyncStorage(storage()) });
+  const lifecycle = (listener) => {
+    tell = listener;
+    return () => {};
+  };
+  const { rivulet, child } = client(t, server.url, {
+    automatic: true,
+    lifecycle,
+    store: asyncStorage(storage()),
+  });
   await rivulet.flush();
   await child.view();
   tell(false);

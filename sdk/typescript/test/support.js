@@ -10,7 +10,12 @@ export const CHILD = "0197a1b2-1111-7222-8333-444444444444";
 export const WALL = Date.parse("2026-05-04T09:30:00Z");
 
 export const config = (more) => ({
-  enabled: true, max_events: 1_000, max_event_bytes: 65_536, flush_interval_s: 30, consents: null, ...more,
+  enabled: true,
+  max_events: 1_000,
+  max_event_bytes: 65_536,
+  flush_interval_s: 30,
+  consents: null,
+  ...more,
 });
 
 /** What the server says of a batch: every event accepted, or what `outcome` says of each. */
@@ -21,8 +26,8 @@ export const results = (events, outcome = () => ({ outcome: "accepted" }), recei
 });
 
 /**
- * A server whose answers are the functions in `answers`, one a POST, the last one again and again: given the body they
- * give `[status, body, headers]`, or "hang", or "break". `posts` is what came.
+ * A server whose answers are the functions in `answers`, one a POST, the last one again and again: given the
+ * body they give `[status, body, headers]`, or "hang", or "break". `posts` is what came.
  */
 export async function scripted(t, answers = [], theConfig = () => [200, config()]) {
   const posts = [];
