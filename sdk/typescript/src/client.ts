@@ -47,6 +47,8 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   /** The newest events that are known without asking the store, for a page that goes. */
   const near = new Map<string, Entry>();
   const inFlight = new Set<string>();
+  /** Of earlier runs and other tabs, as they were last read. */
+  let offsets: Record<string, number> = {};
   let leads = false;
 
   let running: Promise<unknown> = Promise.resolve();
@@ -126,7 +128,10 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   const look = async (limit: number): Promise<State & { entries: Entry[] }> => {
     const { add = [], remove = [] } = late;
     const gone = new Set([...inFlight, ...remove.map(([id]) => id)]);
-    const stored = (await store?.read(limit && limit + gone.size).catch(() => {})) || NOTHING;
+    const stored =
+      (await store?.read(limit && limit + gone.size).catch((error) => debug("store fails", error))) ||
+      NOTHING;
+    offsets = stored.offsets;
     return {
       ...stored,
       queued: stored.queued + add.length - remove.length,
@@ -148,7 +153,7 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   /** Drops what waits and has no consent. */
   const purge = async (): Promise<void> => {
     await ready.catch(() => {});
-    const { entries } = await look(Infinity);
+    const { entries } = await look(1e9);
     await drop(
       entries.filter(({ child, type }) => consent.blocks(child, type)),
       "consent",
@@ -165,8 +170,9 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     };
     const { type, sessionId, attributes, data } = event;
     if (consent.blocks(childId, type)) return refuse("consent");
-    const json = attempt(() =>
-      JSON.stringify({
+    let size = 0;
+    const json = attempt(() => {
+      const text = JSON.stringify({
         id,
         type,
         child_id: childId,
@@ -175,11 +181,12 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
         device: device && wire(device),
         attributes,
         data,
-      }),
-    );
+      });
+      // Half of a surrogate pair is escaped already.
+      size = encodeURIComponent(text).replace(/%../g, "x").length;
+      return text;
+    });
     if (!json) return refuse("disk");
-    // Half of a surrogate pair is escaped already.
-    const size = encodeURIComponent(json).replace(/%../g, "x").length;
     if (size > maxEventBytes) return refuse("too_large");
     onTracked?.(json);
     const entry: Entry = { id, epoch: epochs.now().id, at, child: childId, type, size, json };
@@ -224,7 +231,7 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   /** The oldest batch, after what has become too old. */
   const next = async (): Promise<Entry[]> => {
     for (;;) {
-      const { entries, offsets } = await look(limit);
+      const { entries } = await look(limit);
       const old = entries.filter((entry) => epochs.reads(entry.epoch, offsets) - entry.at > GOOD_FOR);
       remember(entries);
       if (!old.length) return pick(entries, limit, BATCH_BYTES);
@@ -236,7 +243,7 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   const send = async (batch: Entry[], leaving?: boolean): Promise<boolean> => {
     for (const { id } of batch) inFlight.add(id);
     try {
-      const { counts, offsets } = leaving ? NOTHING : await look(0);
+      const { counts } = leaving ? NOTHING : await look(0);
       // What was dropped and the server was not told.
       const news = named(counts, "dropped.");
       for (const reason in news) if (!(news[reason]! -= counts["told." + reason] ?? 0)) delete news[reason];
@@ -358,7 +365,7 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
 
   // The page, or what the app says of itself.
 
-  const ends: (() => void)[] = [];
+  const over = new AbortController();
   const listeners = new Set<(foreground: boolean) => void>();
   const page = typeof document === "undefined" ? undefined : document;
   let foreground = page?.visibilityState !== "hidden";
@@ -372,20 +379,18 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     if (to || !page) void flush();
     else leave();
   };
-  const on = (target: EventTarget, type: string, listener: () => void): void => {
-    target.addEventListener(type, listener);
-    ends.push(() => target.removeEventListener(type, listener));
-  };
-  if (options.lifecycle) ends.push(options.lifecycle(changed));
+  const { signal } = over;
+  if (options.lifecycle) signal.addEventListener("abort", options.lifecycle(changed));
   else if (page) {
-    on(page, "visibilitychange", () => changed(page.visibilityState !== "hidden"));
-    on(globalThis, "pagehide", () => changed(false));
+    page.addEventListener("visibilitychange", () => changed(page.visibilityState !== "hidden"), { signal });
+    addEventListener("pagehide", () => changed(false), { signal });
   }
   if (page) {
-    on(globalThis, "online", () => {
+    const online = (): void => {
       if (!serverSaysWait) waitUntil = 0;
       if (automatic) void flush();
-    });
+    };
+    addEventListener("online", online, { signal });
   }
 
   const watch = (listener: (foreground: boolean) => void): (() => void) => {
@@ -414,7 +419,7 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     async close() {
       ticking = false;
       clearTimeout(timer);
-      ends.splice(0).forEach((end) => end());
+      over.abort();
       const limit = new Promise((resolve) => (timer = setTimeout(resolve, options.closeMs ?? 5 * SECOND)));
       if (automatic) await Promise.race([flush(), limit]);
       clearTimeout(timer);

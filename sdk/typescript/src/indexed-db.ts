@@ -12,6 +12,7 @@ const done = <T>(request: IDBRequest<T>): Promise<T> =>
 
 /** Events in IndexedDB, which all tabs share and one sends. */
 export function indexedDbStore(name: string): Store {
+  const locks = globalThis.navigator?.locks;
   const tab = randomHex(16);
   let bounds: Bounds;
   let connection: Promise<IDBDatabase> | undefined;
@@ -34,7 +35,11 @@ export function indexedDbStore(name: string): Store {
       const db = await (connection ??= connect());
       const on = db.transaction(["events", "kept"], mode);
       const [result] = await Promise.all([
-        work(on.objectStore("events"), on.objectStore("kept")),
+        work(on.objectStore("events"), on.objectStore("kept")).catch((error) => {
+          // Else what it had done by then would stay.
+          on.abort();
+          throw error;
+        }),
         new Promise<void>((resolve, reject) => {
           on.oncomplete = () => resolve();
           on.onabort = () => reject(on.error);
@@ -107,7 +112,6 @@ export function indexedDbStore(name: string): Store {
       })),
 
     async leads() {
-      const locks = globalThis.navigator?.locks;
       if (!locks) return claim(LEASE);
       const hold = (): Promise<void> => {
         leads = true;
@@ -127,7 +131,7 @@ export function indexedDbStore(name: string): Store {
 
     async close() {
       release?.();
-      if (!globalThis.navigator?.locks) await claim(0);
+      if (!locks) await claim(0);
       (await connection)?.close();
     },
   };

@@ -112,6 +112,15 @@ test("an event made as the page goes is sent", async ({ page, site, ingest, star
     .toEqual(["complete"]);
 });
 
+test("a consent that is withdrawn purges what waits", async ({ page, site, ingest, start }) => {
+  await page.goto(site);
+  ingest.isDown = true;
+  await start(page);
+  await track(page, 3);
+  await page.evaluate(() => window.rivulet.setConsent({ coppa: false }));
+  expect(await stats(page)).toMatchObject({ queued: 0, dropped: { consent: 3 } });
+});
+
 test("a tracer that adds its headers to fetch is not in the way", async ({ page, site, ingest, start }) => {
   await page.goto(site);
   await page.evaluate(() => {
