@@ -25,7 +25,14 @@ const LEAVING_BYTES = 59_900;
 /** Events in memory at most while the store fails. */
 const UNSAVED = 1_000;
 
-const NOTHING: State & { entries: Entry[] } = { queued: 0, bytes: 0, counts: {}, offsets: {}, entries: [] };
+const NOTHING: State & { entries: Entry[] } = {
+  queued: 0,
+  bytes: 0,
+  set: 0,
+  counts: {},
+  offsets: {},
+  entries: [],
+};
 
 /** Opens the way to ingest. Events may be tracked at once. */
 export function open(options: Options, onTracked?: (json: string) => void): Rivulet {
@@ -87,6 +94,7 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     try {
       await wanted.open({ maxEvents, maxBytes });
       store = wanted;
+      epochs.after((await store.read(0)).set);
     } catch (error) {
       debug("no", wanted.name, error);
       if (!options.store) return;
@@ -189,8 +197,11 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     if (!json) return refuse("disk");
     if (size > maxEventBytes) return refuse("too_large");
     onTracked?.(json);
-    const entry: Entry = { id, epoch: epochs.now().id, at, child: childId, type, size, json };
+    const epoch = epochs.now();
+    const entry: Entry = { id, epoch: epoch.id, set: 0, at, child: childId, type, size, json };
     remember([entry]);
+    await ready.catch(() => {});
+    entry.set = epochs.set(epoch);
     const stored = await commit({ add: [entry] });
     if (++gathered >= most && automatic) void flush();
     return stored || late.add?.includes(entry) ? { id, stored } : { id, stored, dropped: "disk" };
@@ -232,7 +243,9 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   const next = async (): Promise<Entry[]> => {
     for (;;) {
       const { entries } = await look(limit);
-      const old = entries.filter((entry) => epochs.reads(entry.epoch, offsets) - entry.at > GOOD_FOR);
+      const old = entries.filter(
+        (entry) => epochs.reads(entry.set, offsets[entry.epoch]) - entry.at > GOOD_FOR,
+      );
       remember(entries);
       if (!old.length) return pick(entries, limit, BATCH_BYTES);
       await drop(old, "expired");
@@ -241,6 +254,14 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
 
   /** Sends a batch; whether to go on with the next. */
   const send = async (batch: Entry[], leaving?: boolean): Promise<boolean> => {
+    const [{ set, epoch: madeIn }] = batch as [Entry];
+    const newest = Math.max(...batch.map(({ at }) => at));
+    const epoch = epochs.now();
+    // An earlier clock that the server knew is of use only when it knows this one: it is asked with no event.
+    if (!leaving && offsets[madeIn] !== undefined && epoch.offset === undefined && !epoch.asked) {
+      epoch.asked = true;
+      batch = [];
+    }
     for (const { id } of batch) inFlight.add(id);
     try {
       const { counts } = leaving ? NOTHING : await look(0);
@@ -248,11 +269,13 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
       const news = named(counts, "dropped.");
       for (const reason in news) if (!(news[reason]! -= counts["told." + reason] ?? 0)) delete news[reason];
       const body = (): string => {
-        const sentAt = new Date(Math.round(epochs.reads(batch[0]!.epoch, offsets))).toISOString();
+        // Nothing is sent before it happened: then the clock was set back, and nobody saw it.
+        const sentAt = new Date(
+          Math.max(newest, Math.round(epochs.reads(set, offsets[madeIn]))),
+        ).toISOString();
         const lost = Object.keys(news).length ? `"dropped":${JSON.stringify(news)},` : "";
         return `{"sent_at":"${sentAt}",${lost}"events":[${batch.map((entry) => entry.json).join()}]}`;
       };
-      const epoch = epochs.now();
       const began = now();
       const { status, body: said, retryAfter } = (await request("/v1/events", body, leaving)) ?? {};
       const took = now() - began;

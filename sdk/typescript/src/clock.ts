@@ -14,8 +14,12 @@ export interface Epoch {
   id: string;
   /** Wall clock less monotonic clock, in ms. */
   base: number;
+  /** By how much the wall clock was set since this run began, in ms. */
+  set: number;
   /** The server's clock less this one, in ms, once it is known. */
   offset?: number;
+  /** The server was asked for it. */
+  asked?: boolean;
 }
 
 /** How far wall and monotonic clock may drift apart before the wall clock counts as set, in ms. */
@@ -26,23 +30,33 @@ export type Epochs = ReturnType<typeof epochsOf>;
 
 /** The epochs of a clock. */
 export function epochsOf({ wall, monotonic }: Clock) {
-  const own: Record<string, Epoch> = {};
+  let before = 0;
   let current: Epoch | undefined;
   const now = (): Epoch => {
     const base = wall() - monotonic();
-    if (!current || Math.abs(base - current.base) > JUMP) {
-      current = { id: randomHex(16), base };
-      own[current.id] = current;
-    }
+    const step = current ? base - current.base : 0;
+    if (!current || Math.abs(step) > JUMP)
+      current = { id: randomHex(16), base, set: (current?.set ?? 0) + step };
     return current;
   };
   return {
     /** The epoch of now. */
     now,
-    /** What the clock of an epoch reads now, in ms. `offsets` are those of other runs, by epoch. */
-    reads: (id: string, offsets: Record<string, number>): number =>
-      // Where an offset is not known the difference is NaN.
-      own[id] ? monotonic() + own[id].base : wall() + (now().offset! - offsets[id]! || 0),
+    /** By how much the clock was set in earlier runs, in ms, as far as they saw it. */
+    after(set: number): void {
+      before = set;
+    },
+    /** By how much the clock was set in all runs until an epoch of this one, in ms. */
+    set: (epoch: Epoch): number => before + epoch.set,
+    /**
+     * What the clock of an event would read now, in ms, had it not been set since: by what the server said of both
+     * clocks, `then` and now, else by what was seen.
+     */
+    reads(set: number, then: number | undefined): number {
+      const epoch = now();
+      const known = then !== undefined && epoch.offset !== undefined;
+      return wall() + (known ? epoch.offset! - then : set - before - epoch.set);
+    },
     /** The wall clock put right by what the server said, in ms. */
     corrected: (): number => wall() + (now().offset ?? 0),
   };

@@ -54,7 +54,7 @@ export function indexedDbStore(name: string): Store {
   };
 
   const stateOf = async (kept: IDBObjectStore): Promise<State> =>
-    (await done(kept.get("state"))) ?? { queued: 0, bytes: 0, counts: {}, offsets: {} };
+    (await done(kept.get("state"))) ?? { queued: 0, bytes: 0, set: 0, counts: {}, offsets: {} };
 
   /** Takes the lease for so long, in ms, unless another tab has it. */
   const claim = (ms: number): Promise<boolean> =>
@@ -88,6 +88,7 @@ export function indexedDbStore(name: string): Store {
           events.put(entry);
           state.queued++;
           state.bytes += entry.size;
+          state.set = entry.set;
         }
         for (const [id, counter] of remove) {
           const entry = await done(events.get(id));

@@ -6,6 +6,8 @@ export interface Entry {
   id: string;
   /** The epoch of the clock that it was made by. */
   epoch: string;
+  /** By how much that clock had been set until then, in ms, since events wait in this store. */
+  set: number;
   /** When it was made by that clock, in ms since 1970. */
   at: number;
   child: string;
@@ -38,6 +40,8 @@ export interface State {
   queued: number;
   bytes: number;
   counts: Record<string, number>;
+  /** `set` of the event that was added last. */
+  set: number;
   /** The server's clock less an epoch's, in ms, by epoch. */
   offsets: Record<string, number>;
 }
@@ -90,11 +94,13 @@ export class Queue {
   counts: Record<string, number> = {};
   offsets: Record<string, number> = {};
   bytes = 0;
+  set = 0;
 
   get state(): State {
     return {
       queued: this.entries.size,
       bytes: this.bytes,
+      set: this.set,
       counts: { ...this.counts },
       offsets: { ...this.offsets },
     };
@@ -145,6 +151,7 @@ export class Queue {
     Object.assign(this, this.after(change));
     for (const entry of change.add ?? []) {
       this.entries.set(entry.id, entry);
+      this.set = entry.set;
       this.bytes += entry.size;
     }
     for (const [id] of change.remove ?? []) {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { answer, memoryStore, message, session } from "../dist/index.js";
-import { CHILD, WALL, client, clocks, config, results, scripted } from "./support.js";
+import { fileStore } from "../dist/node.js";
+import { CHILD, WALL, client, clocks, config, folder, results, scripted } from "./support.js";
 
 const outcomes =
   (...words) =>
@@ -367,8 +368,10 @@ test("events of an earlier run are sent by what its clock would read now", async
   const hour = 3_600_000;
   const store = memoryStore();
   store.close = async () => {};
-  const received = [WALL + hour, WALL + 10 * hour, WALL + 10 * hour];
-  const server = await scripted(t, [({ events }) => [200, results(events, undefined, received.shift())]]);
+  const received = [WALL + hour, WALL + 10 * hour];
+  const server = await scripted(t, [
+    ({ events }) => [200, results(events, undefined, received.length > 1 ? received.shift() : received[0])],
+  ]);
   const first = client(t, server.url, { store });
   await first.child.view();
   await first.rivulet.flush();
@@ -378,21 +381,40 @@ test("events of an earlier run are sent by what its clock would read now", async
 
   const clock = clocks();
   clock.set(9.5 * hour);
-  const held = store.read;
   const second = client(t, server.url, { store, clock });
-  await second.rivulet.ready;
-  // Newer events go first, as if the store gave them so: the offset of this run is known then.
-  store.read = async (limit) => {
-    const state = await held.call(store, limit);
-    return { ...state, entries: state.entries.reverse() };
-  };
+  const { id: young } = await second.child.view();
+  await second.rivulet.flush();
+  // How far off the clock is now has to be known first.
+  const sent = server.posts.slice(1).map(({ body }) => [body.sent_at, body.events.map(({ id }) => id)]);
+  assert.deepEqual(sent.slice(1), [
+    // The server has 10 h; the clock of then was an hour behind.
+    [new Date(WALL + 9 * hour).toISOString(), [old]],
+    [new Date(WALL + 9.5 * hour).toISOString(), [young]],
+  ]);
+  assert.deepEqual(sent[0][1], []);
+});
+
+test("a clock that was set before a restart moves no event of before", async (t) => {
+  const hour = 3_600_000;
+  const server = await scripted(t);
+  const dir = folder(t);
+  const first = client(t, server.url, { store: fileStore(dir) });
+  await first.child.view();
+  first.clock.set(-9 * hour);
+  await first.child.view();
+  first.clock.set(2 * hour);
+  await first.child.view();
+  await first.rivulet.close();
+  const clock = clocks();
+  clock.set(-7 * hour + 60_000);
+  const second = client(t, server.url, { store: fileStore(dir), clock });
   await second.child.view();
   await second.rivulet.flush();
-  const [, now, then] = server.posts;
-  assert.equal(now.body.sent_at, new Date(WALL + 9.5 * hour).toISOString());
-  assert.equal(then.body.events[0].id, old);
-  // The server has 10 h; the clock of then was an hour behind.
-  assert.equal(then.body.sent_at, new Date(WALL + 9 * hour).toISOString());
+  const sent = server.posts.map(({ body }) => Date.parse(body.sent_at) - WALL);
+  assert.deepEqual(
+    sent,
+    [0, -9 * hour, -7 * hour, -7 * hour].map((ms) => ms + 60_000),
+  );
 });
 
 test("the config comes at the start and each hour; its kill switch keeps everything", async (t) => {
@@ -598,7 +620,9 @@ test("it sends by itself: at the start, each interval, when 200 are gathered, an
   };
   const store = memoryStore();
   await store.apply({
-    add: [{ id: "a", epoch: "e", at: WALL, child: "c", type: "message", size: 2, json: '{"id":"a"}' }],
+    add: [
+      { id: "a", epoch: "e", set: 0, at: WALL, child: "c", type: "message", size: 2, json: '{"id":"a"}' },
+    ],
   });
   store.close = async () => {};
   const { rivulet, child } = client(t, "http://rivulet.invalid", { automatic: true, fetch, store });

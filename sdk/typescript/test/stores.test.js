@@ -10,6 +10,7 @@ import { CHILD, WALL, client, folder, scripted } from "./support.js";
 const entry = (id, size = 10) => ({
   id,
   epoch: "e",
+  set: 0,
   at: WALL,
   child: CHILD,
   type: "message",
@@ -67,6 +68,7 @@ for (const [name, make] of Object.entries(stores)) {
     assert.deepEqual(await store.read(9), {
       queued: 1,
       bytes: 10,
+      set: 0,
       counts: { "dropped.overflow": 1, "told.overflow": 2, accepted: 1, "rejected.too_old": 1 },
       offsets: { e: 5 },
       entries: [entry("3")],
