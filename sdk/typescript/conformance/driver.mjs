@@ -17,6 +17,8 @@ const ops = {
       store: fileStore(dir),
       ...(maxEvents && { maxEvents }),
       ...(maxBytes && { maxBytes }),
+      // An event is said to be stored or to be dropped: nothing is kept in memory, which would be neither.
+      maxUnsaved: 0,
       timeoutMs: 2_000,
       automatic: false,
       clock: { wall: () => now.wall_ms, monotonic: () => now.monotonic_ms },

@@ -22,8 +22,6 @@ const BATCH_BYTES = 500_000;
  * be.
  */
 const LEAVING_BYTES = 59_900;
-/** Events in memory at most while the store fails. */
-const UNSAVED = 1_000;
 
 const NOTHING: State & { entries: Entry[] } = {
   queued: 0,
@@ -125,7 +123,8 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     } catch (error) {
       if (store) debug("store fails", error);
       late = merge(all, late);
-      const lost = late.add!.splice(0, late.add!.length - UNSAVED);
+      const lost = late.add!.splice(0, late.add!.length - (options.maxUnsaved ?? 1_000));
+      for (const { id } of lost) near.delete(id);
       late = merge(late, { count: { "dropped.disk": lost.length } });
       dropped("disk", lost.length);
       return false;
@@ -158,14 +157,13 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     dropped(reason, entries.length);
   };
 
+  const isWanting = ({ child, type }: Entry): boolean => consent.blocks(child, type);
+
   /** Drops what waits and has no consent. */
   const purge = async (): Promise<void> => {
     await ready.catch(() => {});
     const { entries } = await look(1e9);
-    await drop(
-      entries.filter(({ child, type }) => consent.blocks(child, type)),
-      "consent",
-    );
+    await drop(entries.filter(isWanting), "consent");
   };
 
   const track = async (childId: string, event: RivuletEvent): Promise<Receipt> => {
@@ -246,9 +244,15 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
       const old = entries.filter(
         (entry) => epochs.reads(entry.set, offsets[entry.epoch]) - entry.at > GOOD_FOR,
       );
+      // What was on its way into the store when the rest was purged.
+      const wanting = entries.filter(isWanting);
       remember(entries);
-      if (!old.length) return pick(entries, limit, BATCH_BYTES);
-      await drop(old, "expired");
+      if (!old.length && !wanting.length) return pick(entries, limit, BATCH_BYTES);
+      await drop(wanting, "consent");
+      await drop(
+        old.filter((entry) => !isWanting(entry)),
+        "expired",
+      );
     }
   };
 
@@ -373,7 +377,9 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   const leave = (): void => {
     if (!leads || stopped || closed || now() < waitUntil) return;
     // The newest first: those may not be stored yet.
-    const entries = [...near.values()].filter(({ id }) => !inFlight.has(id)).reverse();
+    const entries = [...near.values()]
+      .filter((entry) => !inFlight.has(entry.id) && !isWanting(entry))
+      .reverse();
     const batch = pick(entries, most, LEAVING_BYTES);
     if (batch.length) send(batch, true).catch(() => {});
   };

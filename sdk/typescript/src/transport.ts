@@ -67,7 +67,8 @@ export function transport(options: Options, epochs: Epochs, debug: (...words: un
           const said = await response.text();
           if (status === 401) {
             token = undefined;
-            if (first && !leaving && typeof credential === "function") continue;
+            // A function may have another one; a string may have been replaced meanwhile.
+            if (first && !leaving && credential !== authorization) continue;
           }
           return {
             status,

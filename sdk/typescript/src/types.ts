@@ -91,6 +91,11 @@ export interface Options {
   /** Bytes that wait at most. Default 10 000 000. */
   maxBytes?: number;
   /**
+   * Events in memory at most while the store fails, or where there is none; beyond it the oldest are dropped as
+   * `disk`. Default 1 000.
+   */
+  maxUnsaved?: number;
+  /**
    * How long a request may take, in ms. Default 30 000, at most 50 000: a tab sends for a minute by one
    * lease.
    */

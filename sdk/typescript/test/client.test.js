@@ -537,6 +537,34 @@ test("what the app refuses only the app grants", async (t) => {
   assert.equal((await child.view()).stored, true);
 });
 
+test("an event that is on its way into the store when consent is withdrawn is not sent", async (t) => {
+  const server = await scripted(t);
+  const { rivulet, child, told } = client(t, server.url);
+  await rivulet.ready;
+  const tracked = child.view();
+  await rivulet.setConsent({ coppa: false });
+  await tracked;
+  assert.equal((await rivulet.flush()).queued, 0);
+  assert.deepEqual(server.posts, []);
+  assert.deepEqual(told.dropped, [["consent", 1]]);
+});
+
+test("a credential that is replaced while the old one is refused is used at once", async (t) => {
+  let rivulet;
+  const server = await scripted(t, [
+    () => (rivulet.setCredential("new"), [401, {}]),
+    ({ events }) => [200, results(events)],
+  ]);
+  const made = client(t, server.url);
+  ({ rivulet } = made);
+  await made.child.view();
+  assert.deepEqual(await rivulet.flush(), { queued: 0, waitMs: null, stopped: null });
+  assert.deepEqual(
+    server.posts.map((post) => post.authorization),
+    ["Bearer key", "Bearer new"],
+  );
+});
+
 test("a store that fails loses nothing up to 1 000 events, and throws nothing", async (t) => {
   const server = await scripted(t);
   const store = memoryStore();
