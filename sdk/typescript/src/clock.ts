@@ -35,8 +35,9 @@ export function epochsOf({ wall, monotonic }: Clock) {
   const now = (): Epoch => {
     const base = wall() - monotonic();
     const step = current ? base - current.base : 0;
-    if (!current || Math.abs(step) > JUMP)
+    if (!current || Math.abs(step) > JUMP) {
       current = { id: randomHex(16), base, set: (current?.set ?? 0) + step };
+    }
     return current;
   };
   return {
@@ -49,8 +50,8 @@ export function epochsOf({ wall, monotonic }: Clock) {
     /** By how much the clock was set in all runs until an epoch of this one, in ms. */
     set: (epoch: Epoch): number => before + epoch.set,
     /**
-     * What the clock of an event would read now, in ms, had it not been set since: by what the server said of both
-     * clocks, `then` and now, else by what was seen.
+     * What the clock of an event would read now, in ms, had it not been set since: by what the server said of
+     * both clocks, `then` and now, else by what was seen.
      */
     reads(set: number, then: number | undefined): number {
       const epoch = now();

@@ -91,8 +91,8 @@ export interface Options {
   /** Bytes that wait at most. Default 10 000 000. */
   maxBytes?: number;
   /**
-   * Events in memory at most while the store fails, or where there is none; beyond it the oldest are dropped as
-   * `disk`. Default 1 000.
+   * Events in memory at most while the store fails, or where there is none; beyond it the oldest are dropped
+   * as `disk`. Default 1 000.
    */
   maxUnsaved?: number;
   /**
