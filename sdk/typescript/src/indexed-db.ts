@@ -18,6 +18,7 @@ export function indexedDbStore(name: string): Store {
   let connection: Promise<IDBDatabase> | undefined;
   let asked: Promise<void> | undefined;
   let leads = false;
+  let closed = false;
   let release: (() => void) | undefined;
 
   const connect = (): Promise<IDBDatabase> => {
@@ -114,16 +115,23 @@ export function indexedDbStore(name: string): Store {
 
     async leads() {
       if (!locks) return claim(LEASE);
-      const hold = (): Promise<void> => {
+      const hold = (): Promise<void> | void => {
+        // Closed while it waited for its turn.
+        if (closed) return;
         leads = true;
         return new Promise((end) => (release = end));
       };
       // The first answer says whether another tab has it; then it waits for that tab to go.
       asked ??= new Promise((answered) => {
-        void locks.request(name, { ifAvailable: true }, (lock) => {
+        const first = locks.request(name, { ifAvailable: true }, (lock) => {
           if (!lock) void locks.request(name, hold);
           answered();
           return lock && hold();
+        });
+        first.catch(() => {
+          // Locks are not allowed here: better sent twice than not at all.
+          leads = true;
+          answered();
         });
       });
       await asked;
@@ -131,6 +139,7 @@ export function indexedDbStore(name: string): Store {
     },
 
     async close() {
+      closed = true;
       release?.();
       if (!locks) await claim(0);
       (await connection)?.close();

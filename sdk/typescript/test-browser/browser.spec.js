@@ -67,6 +67,27 @@ for (const locks of ["Web Locks", "a lease"]) {
   });
 }
 
+test("a client that was closed while it waited for its turn is in nobody's way", async ({
+  page,
+  site,
+  ingest,
+  start,
+}) => {
+  await page.goto(site);
+  await start(page);
+  await page.evaluate(async (url) => {
+    const sdk = await import("/sdk.js");
+    const waits = sdk.open({ url, credential: "key" });
+    await waits.flush();
+    await waits.close();
+    await window.rivulet.close();
+  }, ingest.url);
+  await start(page);
+  const ids = await track(page, 2);
+  expect(await flush(page)).toMatchObject({ queued: 0 });
+  expect(sorted(ingest.accepted)).toEqual(sorted(ids));
+});
+
 test("a page that goes sends one batch of 60 kB at most, and keeps it until it is answered", async ({
   page,
   site,
