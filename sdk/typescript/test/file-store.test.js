@@ -73,7 +73,8 @@ test("wherever the journal is cut, the store is as after its last whole change",
       writeFileSync(join(copy, "journal.jsonl"), whole.subarray(0, cut));
       const again = fileStore(copy);
       await again.open(bounds);
-      const [, expected] = states.findLast(([end]) => end <= cut);
+      const [size, expected] = states.findLast(([end]) => end <= cut);
+      assert.equal(statSync(join(copy, "journal.jsonl")).size, size);
       assert.deepEqual(await again.read(100), expected, `seed ${seed}, cut at ${cut} of ${whole.length}`);
       if (cut % 5) {
         await again.close();
