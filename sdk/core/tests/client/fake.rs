@@ -1,6 +1,9 @@
 //! The fake that apps test with.
 
-use std::{panic::catch_unwind, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use rivulet_sdk::{Event, fake::FakeServer};
 use serde_json::json;
@@ -22,7 +25,8 @@ fn an_app_can_test_what_it_tells() {
     assert_eq!(client.send().queued, 0);
     server.assert_sent("interaction", &json!({"is_correct": true}));
     assert_eq!(server.events()[0]["child_id"], json!(CHILD));
-    let wrong = catch_unwind(|| server.assert_sent("interaction", &json!({"is_correct": false})));
+    let wrong = || server.assert_sent("interaction", &json!({"is_correct": false}));
+    let wrong = catch_unwind(AssertUnwindSafe(wrong));
     let said = *wrong.unwrap_err().downcast::<String>().unwrap();
     assert!(said.contains(r#""subject": String("math")"#), "{said}");
 }

@@ -1,0 +1,82 @@
+/** The clocks of the device. */
+export interface Clock {
+  /** The wall clock, in ms since 1970, as the user may have set it. */
+  wall(): number;
+  /** Milliseconds since any moment of this run; never set back. */
+  monotonic(): number;
+}
+
+/** The clocks that every platform has. */
+export const systemClock: Clock = { wall: () => Date.now(), monotonic: () => performance.now() };
+
+/** A time in which the wall clock was not set. Events of one batch are of one epoch. */
+export interface Epoch {
+  id: string;
+  /** Wall clock less monotonic clock, in ms. */
+  base: number;
+  /** By how much the wall clock was set since this run began, in ms. */
+  set: number;
+  /** The server's clock less this one, in ms, once it is known. */
+  offset?: number;
+  /** The server was asked for it. */
+  asked?: boolean;
+}
+
+/** How far wall and monotonic clock may drift apart before the wall clock counts as set, in ms. */
+const JUMP = 2_000;
+
+/** The epochs of this run. */
+export type Epochs = ReturnType<typeof epochsOf>;
+
+/** The epochs of a clock. */
+export function epochsOf({ wall, monotonic }: Clock) {
+  let before = 0;
+  let current: Epoch | undefined;
+  const now = (): Epoch => {
+    const base = wall() - monotonic();
+    const step = current ? base - current.base : 0;
+    if (!current || Math.abs(step) > JUMP) {
+      current = { id: randomHex(16), base, set: (current?.set ?? 0) + step };
+    }
+    return current;
+  };
+  return {
+    /** The epoch of now. */
+    now,
+    /** By how much the clock was set in earlier runs, in ms, as far as they saw it. */
+    after(set: number): void {
+      before = set;
+    },
+    /** By how much the clock was set in all runs until an epoch of this one, in ms. */
+    set: (epoch: Epoch): number => before + epoch.set,
+    /**
+     * What the clock of an event would read now, in ms, had it not been set since: by what the server said of
+     * both clocks, `then` and now, else by what was seen.
+     */
+    reads(set: number, then: number | undefined): number {
+      const epoch = now();
+      const known = then !== undefined && epoch.offset !== undefined;
+      return wall() + (known ? epoch.offset! - then : set - before - epoch.set);
+    },
+    /** The wall clock put right by what the server said, in ms. */
+    corrected: (): number => wall() + (now().offset ?? 0),
+  };
+}
+
+/** Random hexadecimal digits. */
+export function randomHex(digits: number): string {
+  // Hermes has no WebCrypto; an id has its time too.
+  const bytes = new Uint8Array(digits / 2).map(() => Math.random() * 256);
+  globalThis.crypto?.getRandomValues?.(bytes);
+  return Array.from(bytes, (byte) => (byte + 256).toString(16).slice(1)).join("");
+}
+
+/** A UUID of version 7, made at `ms` since 1970. */
+export function newId(ms: number): string {
+  const time = Math.floor(Math.max(0, ms)).toString(16).padStart(12, "0");
+  const random = randomHex(18);
+  return `${time}7${random.slice(0, 3)}8${random.slice(3)}`.replace(
+    /^(.{8})(.{4})(.{4})(.{4})/,
+    "$1-$2-$3-$4-",
+  );
+}
