@@ -94,17 +94,19 @@ pub(crate) enum Reading {
 }
 
 /// What the clock of `made_in`, in which the newest event of a batch was made at `newest_ms`, would read when the wall
-/// clock reads `wall_ms` in `now_in`. `same_run` says whether `made_in` was of this process too.
+/// clock reads `wall_ms` in `now_in`. `same_run` says whether `made_in` was of this process too, and `may_ask` whether the
+/// server can be asked.
 pub(crate) fn reading(
     wall_ms: i64,
     now_in: &Epoch,
     made_in: &Epoch,
     same_run: bool,
+    may_ask: bool,
     newest_ms: i64,
 ) -> Reading {
     let since = match (made_in.offset_ms, now_in.offset_ms) {
         (Some(then), Some(now)) if !same_run => then - now,
-        (Some(_), None) if !same_run => return Reading::AskFirst,
+        (Some(_), None) if !same_run && may_ask => return Reading::AskFirst,
         // Between two runs nothing better is known than that nobody set it.
         _ => now_in.set_ms - made_in.set_ms,
     };
@@ -136,11 +138,11 @@ mod tests {
                 ..before
             };
             assert_eq!(
-                reading(20 * HOUR, &now, &before, same_run, 0),
+                reading(20 * HOUR, &now, &before, same_run, true, 0),
                 Reading::At(10 * HOUR)
             );
             assert_eq!(
-                reading(20 * HOUR, &now, &now, same_run, 0),
+                reading(20 * HOUR, &now, &now, same_run, true, 0),
                 Reading::At(20 * HOUR)
             );
         }
@@ -151,12 +153,12 @@ mod tests {
         // Then it was two days behind, now it is right, and no client saw how that came about.
         let before = epoch(0, Some(48 * HOUR));
         assert_eq!(
-            reading(100 * HOUR, &epoch(0, None), &before, false, 0),
+            reading(100 * HOUR, &epoch(0, None), &before, false, true, 0),
             Reading::AskFirst
         );
         let now = epoch(0, Some(0));
         assert_eq!(
-            reading(100 * HOUR, &now, &before, false, 0),
+            reading(100 * HOUR, &now, &before, false, true, 0),
             Reading::At(52 * HOUR)
         );
     }
@@ -164,7 +166,7 @@ mod tests {
     #[test]
     fn nothing_is_sent_before_it_happened() {
         assert_eq!(
-            reading(5, &epoch(0, None), &epoch(0, None), false, 70),
+            reading(5, &epoch(0, None), &epoch(0, None), false, true, 70),
             Reading::At(70)
         );
     }

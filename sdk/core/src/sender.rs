@@ -118,8 +118,8 @@ pub(crate) struct State {
     config_due_ms: i64,
     credential: Credential,
     token: Option<String>,
-    /// Whether the server was asked for its time only.
-    asked_time: bool,
+    /// The base of the epoch in which the server was asked for nothing but its time.
+    asked_time: Option<i64>,
     flush_interval: Duration,
 }
 
@@ -143,7 +143,7 @@ impl State {
             config_due_ms: i64::MIN,
             credential: config.credential.clone(),
             token: None,
-            asked_time: false,
+            asked_time: None,
             flush_interval: config.flush_interval,
         }
     }
@@ -311,19 +311,14 @@ impl Inner {
             .unwrap_or(last.made_ms);
         let now_in = self.epoch();
         let same_run = batch.epoch.id > self.store.last_epoch_before;
-        let sent_ms = match reading(
-            self.clock().wall_ms(),
-            &now_in,
-            &batch.epoch,
-            same_run,
-            newest,
-        ) {
+        let may_ask = state.asked_time != Some(now_in.base_ms);
+        let wall_ms = self.clock().wall_ms();
+        let sent_ms = match reading(wall_ms, &now_in, &batch.epoch, same_run, may_ask, newest) {
             Reading::At(millis) => millis,
-            Reading::AskFirst if state.asked_time => self.clock().wall_ms().max(newest),
             Reading::AskFirst => {
-                state.asked_time = true;
+                state.asked_time = Some(now_in.base_ms);
                 self.store.release();
-                self.post(state, self.clock().wall_ms(), &BTreeMap::new(), None);
+                self.post(state, wall_ms, &BTreeMap::new(), None);
                 return;
             }
         };

@@ -261,8 +261,9 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     const [{ set, epoch: madeIn }] = batch as [Entry];
     const newest = Math.max(...batch.map(({ at }) => at));
     const epoch = epochs.now();
-    // An earlier clock that the server knew is of use only when it knows this one: it is asked with no event.
-    if (!leaving && offsets[madeIn] !== undefined && epoch.offset === undefined && !epoch.asked) {
+    // What an earlier clock would read is best told when the server knows this one: it is asked with no event.
+    const earlier = offsets[madeIn] !== undefined || set !== epochs.set(epoch);
+    if (!leaving && earlier && epoch.offset === undefined && !epoch.asked) {
       epoch.asked = true;
       batch = [];
     }

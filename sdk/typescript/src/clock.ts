@@ -25,6 +25,9 @@ export interface Epoch {
 /** How far wall and monotonic clock may drift apart before the wall clock counts as set, in ms. */
 const JUMP = 2_000;
 
+/** Nothing that waited for longer is taken, so a longer sleep need not be told from a clock that was set, in ms. */
+const NIGHTS = 30 * 86_400_000;
+
 /** The epochs of this run. */
 export type Epochs = ReturnType<typeof epochsOf>;
 
@@ -55,8 +58,13 @@ export function epochsOf({ wall, monotonic }: Clock) {
      */
     reads(set: number, then: number | undefined): number {
       const epoch = now();
-      const known = then !== undefined && epoch.offset !== undefined;
-      return wall() + (known ? epoch.offset! - then : set - before - epoch.set);
+      const offset = epoch.offset ?? 0;
+      if (then !== undefined && epoch.offset !== undefined) return wall() + offset - then;
+      const moved = before + epoch.set - set;
+      // Where the monotonic clock stands still while the device sleeps, a night looks like a clock that was set
+      // forward. Of the two it was the one by which the clock of then was less wrong.
+      const slept = moved > 0 && moved < NIGHTS && Math.abs(offset) <= Math.abs(offset + moved);
+      return wall() - (slept ? 0 : moved);
     },
     /** The wall clock put right by what the server said, in ms. */
     corrected: (): number => wall() + (now().offset ?? 0),

@@ -345,7 +345,8 @@ test("a clock that is set begins an epoch: a batch is of one, with what its cloc
   await child.view();
   clock.pass(60_000);
   await rivulet.flush();
-  const sent = server.posts.map(({ body }) => [body.sent_at, body.events.length]);
+  // Before the first it asks what time it is.
+  const sent = server.posts.slice(1).map(({ body }) => [body.sent_at, body.events.length]);
   assert.deepEqual(sent, [
     [new Date(WALL + 65_000).toISOString(), 2],
     [new Date(WALL + 65_000 + 1_999 - 86_400_000).toISOString(), 1],
@@ -402,19 +403,38 @@ test("a clock that was set before a restart moves no event of before", async (t)
   await first.child.view();
   first.clock.set(-9 * hour);
   await first.child.view();
-  first.clock.set(2 * hour);
+  first.clock.set(-2 * hour);
   await first.child.view();
   await first.rivulet.close();
   const clock = clocks();
-  clock.set(-7 * hour + 60_000);
+  clock.set(-11 * hour + 60_000);
   const second = client(t, server.url, { store: fileStore(dir), clock });
   await second.child.view();
   await second.rivulet.flush();
-  const sent = server.posts.map(({ body }) => Date.parse(body.sent_at) - WALL);
+  const sent = server.posts.slice(1).map(({ body }) => Date.parse(body.sent_at) - WALL);
   assert.deepEqual(
     sent,
-    [0, -9 * hour, -7 * hour, -7 * hour].map((ms) => ms + 60_000),
+    [0, -9 * hour, -11 * hour, -11 * hour].map((ms) => ms + 60_000),
   );
+});
+
+test("a night is told from a clock that was set forward, where the monotonic clock does not count it", async (t) => {
+  const hour = 3_600_000;
+  // For both the wall clock is eight hours on, and the other one is not: what the server says tells which it was.
+  for (const [slept, expected] of [
+    [8 * hour, 8 * hour],
+    [0, 0],
+  ]) {
+    const server = await scripted(t, [({ events }) => [200, results(events, undefined, WALL + slept + 60_000)]]);
+    const { rivulet, child, clock } = client(t, server.url);
+    await child.view();
+    clock.pass(60_000);
+    clock.set(8 * hour);
+    await child.view();
+    await rivulet.flush();
+    const [, first, second] = server.posts.map(({ body }) => Date.parse(body.sent_at) - WALL - 60_000);
+    assert.deepEqual([first, second], [expected, 8 * hour]);
+  }
 });
 
 test("the config comes at the start and each hour; its kill switch keeps everything", async (t) => {

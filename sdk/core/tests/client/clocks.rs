@@ -60,6 +60,30 @@ fn a_clock_that_was_wrong_in_an_earlier_run_is_put_right_by_what_the_server_said
     assert_eq!(client.stats().unwrap().accepted, 2);
 }
 
+/// What is known of a clock is of no use in the next epoch, nor that the server was asked in it.
+#[test]
+fn the_server_is_asked_again_after_the_clock_was_set_again() {
+    let bed = Bed::new();
+    let client = bed.open();
+    client.send();
+    for _ in 0..2 {
+        client.track(CHILD, view()).unwrap();
+        client.send();
+        client.track(CHILD, view()).unwrap();
+    }
+    drop(client);
+    bed.clocks.set_on(-50 * DAY);
+    let client = bed.restart();
+    // It asks, hears nothing that helps, and somebody sets the clock once more.
+    bed.server.will([nothing()]);
+    client.send();
+    bed.clocks.set_on(20 * DAY);
+    bed.clocks.pass(2 * SECOND);
+    *bed.server.now.lock() = Some(NOW + 2 * SECOND);
+    client.send();
+    assert_eq!(event_time(&bed), NOW);
+}
+
 #[test]
 fn a_clock_that_was_set_again_and_again_over_several_runs_without_a_network() {
     let bed = Bed::new();
