@@ -7,10 +7,12 @@
 
 pub mod check;
 mod kafka;
+mod npm;
 mod rivulet;
 mod services;
 
 pub use kafka::{Copy, first_copies, headers, raw_records};
+pub use npm::{copy_folder, npm_packages};
 pub use rivulet::Rivulet;
 pub use rivulet_sandbox::Role;
 pub use services::OwnServices;

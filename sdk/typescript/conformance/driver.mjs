@@ -21,7 +21,7 @@ const ops = {
       maxUnsaved: 0,
       timeoutMs: 2_000,
       automatic: false,
-      clock: { wall: () => now.wall_ms, monotonic: () => now.monotonic_ms },
+      clock: { wall: () => now.wall_ms, monotonic: () => now.monotonic_ms, countsSleep: true },
       debug: (line) => process.env.RIVULET_DRIVER_DEBUG && console.error(line),
     });
     try {

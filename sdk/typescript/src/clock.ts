@@ -4,6 +4,11 @@ export interface Clock {
   wall(): number;
   /** Milliseconds since any moment of this run; never set back. */
   monotonic(): number;
+  /**
+   * Whether it goes on while the device sleeps. No clock that every platform has does; then what the server says
+   * tells a night from a clock that was set forward.
+   */
+  countsSleep?: boolean;
 }
 
 /** The clocks that every platform has. */
@@ -32,7 +37,7 @@ const NIGHTS = 30 * 86_400_000;
 export type Epochs = ReturnType<typeof epochsOf>;
 
 /** The epochs of a clock. */
-export function epochsOf({ wall, monotonic }: Clock) {
+export function epochsOf({ wall, monotonic, countsSleep }: Clock) {
   let before = 0;
   let current: Epoch | undefined;
   const now = (): Epoch => {
@@ -61,9 +66,10 @@ export function epochsOf({ wall, monotonic }: Clock) {
       const offset = epoch.offset ?? 0;
       if (then !== undefined && epoch.offset !== undefined) return wall() + offset - then;
       const moved = before + epoch.set - set;
-      // Where the monotonic clock stands still while the device sleeps, a night looks like a clock that was set
-      // forward. Of the two it was the one by which the clock of then was less wrong.
-      const slept = moved > 0 && moved < NIGHTS && Math.abs(offset) <= Math.abs(offset + moved);
+      // A night looks like a clock that was set forward. Of the two it was the one by which the clock of then was
+      // less wrong.
+      const slept =
+        !countsSleep && moved > 0 && moved < NIGHTS && Math.abs(offset) <= Math.abs(offset + moved);
       return wall() - (slept ? 0 : moved);
     },
     /** The wall clock put right by what the server said, in ms. */

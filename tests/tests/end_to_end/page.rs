@@ -1,14 +1,9 @@
 //! The parents' page in a real browser: families with and without a past, a whole Rivulet behind them, and
 //! Playwright's tests in tests/page in front.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
 use reqwest::Client;
 use rivulet_sandbox::tools;
-use rivulet_tests::{Rivulet, Role};
+use rivulet_tests::{Rivulet, Role, npm_packages};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::process::Command;
@@ -83,7 +78,7 @@ async fn a_parent_and_a_browser() {
         let why = "there is no Chromium. As root on Debian: apt-get install chromium";
         return tools::missing(WHAT, why);
     };
-    let Some(tests) = packages().await else {
+    let Some(tests) = npm_packages("tests/page", "page-tests").await else {
         let why =
             "npm cannot install what tests/page needs. As root on Debian: apt-get install npm";
         return tools::missing(WHAT, why);
@@ -122,42 +117,6 @@ async fn a_parent_and_a_browser() {
         "what failed is above; pictures of it in {}",
         tests.join("failures").display()
     );
-}
-
-/// A copy of tests/page with its packages, beside everything else that was fetched and not in the tree.
-async fn packages() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-    let home = std::env::var_os("RIVULET_DEV_DIR").map_or_else(|| root.join(".dev"), PathBuf::from);
-    let dir = home.join("tools/page-tests");
-    fs::create_dir_all(&dir).ok()?;
-    // What is there of an older checkout would run too.
-    for file in fs::read_dir(&dir).ok()? {
-        let path = file.ok()?.path();
-        if path.is_file() && !path.ends_with("installed.json") {
-            fs::remove_file(path).ok()?;
-        }
-    }
-    for file in fs::read_dir(root.join("tests/page")).ok()? {
-        let file = file.ok()?;
-        if file.file_type().ok()?.is_file() {
-            fs::copy(file.path(), dir.join(file.file_name())).ok()?;
-        }
-    }
-    let (wanted, installed) = (dir.join("package-lock.json"), dir.join("installed.json"));
-    if fs::read(&wanted).ok() == fs::read(&installed).ok() {
-        return Some(dir);
-    }
-    let npm = Command::new("npm")
-        .args(["ci", "--no-audit", "--no-fund"])
-        .current_dir(&dir)
-        .env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
-        .status()
-        .await;
-    if !npm.is_ok_and(|status| status.success()) {
-        return None;
-    }
-    fs::copy(wanted, installed).ok()?;
-    Some(dir)
 }
 
 /// Makes a family as the product's backend does, with a past that ingest would no longer take.

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use rivulet_conformance::{
     campaign::{self, Plan},
+    rules,
     server::Upstream,
 };
-use rivulet_sandbox::{Role, sibling};
-use rivulet_tests::Rivulet;
+use rivulet_sandbox::{Role, sibling, tools};
+use rivulet_tests::{Rivulet, copy_folder, npm_packages};
 use serde_json::json;
+use tokio::process::Command;
 use uuid::Uuid;
 
 /// Registers a family, and returns its children.
@@ -34,9 +36,10 @@ async fn family(rivulet: &Rivulet, ingest: &Role) -> Vec<Uuid> {
 
 /// Whether what PostgreSQL counted is what the SDK says was accepted.
 async fn counts_what_was_accepted(name: &str, driver: Vec<String>) {
-    let (rivulet, [ingest, _aggregate]) = Rivulet::running(&[], ["ingest", "aggregate"])
-        .await
-        .unwrap();
+    let (rivulet, [ingest, _aggregate, _sink]) =
+        Rivulet::running(&[], ["ingest", "aggregate", "sink"])
+            .await
+            .unwrap();
     let children = family(&rivulet, &ingest).await;
     let plan = Plan {
         children: children.clone(),
@@ -75,4 +78,49 @@ fn driver(name: &str) -> String {
 async fn what_the_core_says_is_accepted_is_counted_once() {
     let _turn = crate::turn::of(module_path!());
     counts_what_was_accepted("the core", vec![driver("rivulet-sdk-driver")]).await;
+}
+
+/// Its own tests, in Node and in a real browser; the rules of the contract; and its numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_typescript_says_is_accepted_is_counted_once() {
+    let _turn = crate::turn::of(module_path!());
+    const WHAT: &str = "the SDK for TypeScript";
+    let Some(package) = npm_packages("sdk/typescript", "sdks/sdk/typescript").await else {
+        let why = "npm cannot install what it needs. As root on Debian: apt-get install npm";
+        return tools::missing(WHAT, why);
+    };
+    // Their programs are run by its tests.
+    copy_folder("docs/quickstart", "sdks/docs/quickstart").unwrap();
+    let npm = async |script: &str, chromium: Option<PathBuf>| {
+        let mut command = Command::new("npm");
+        command
+            .args(["run", script])
+            .current_dir(&package)
+            .env("NO_PROXY", "127.0.0.1")
+            .env_remove("RIVULET_INGEST_URL");
+        command.envs(chromium.map(|chromium| ("CHROMIUM", chromium)));
+        let status = command.status().await.unwrap();
+        assert!(status.success(), "`npm run {script}`: what failed is above");
+    };
+    npm("test", None).await;
+    match tools::program(&["chromium", "chromium-browser", "google-chrome"]) {
+        Some(chromium) => npm("test:browser", Some(chromium)).await,
+        None => tools::missing(WHAT, "in a browser: there is no Chromium"),
+    }
+    let driver = package.join("conformance/driver.mjs");
+    let driver = vec!["node".to_owned(), driver.to_str().unwrap().to_owned()];
+    let command = driver.clone();
+    let kept = tokio::task::spawn_blocking(move || {
+        for rule in rules::all() {
+            if let Err(why) = rule.check(&command) {
+                panic!("{}: {why:#}", rule.name);
+            }
+        }
+        for seed in 1..=3 {
+            let outcome = campaign::run(&command, &Plan::new(seed), None);
+            outcome.unwrap_or_else(|why| panic!("seed {seed}: {why:#}"));
+        }
+    });
+    kept.await.unwrap();
+    counts_what_was_accepted(WHAT, driver).await;
 }
