@@ -28,6 +28,7 @@ mod retention;
 mod revoked;
 mod snippets;
 mod spill;
+mod tail;
 mod tracing;
 mod turn;
 mod upgrade;
