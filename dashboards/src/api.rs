@@ -25,7 +25,7 @@ use crate::{
     cursor::{self, FOREIGN, Position},
     date_range::{self, DateRange},
     described::{Conditional, OfChild, Refusals, Unchanged},
-    docs, export, families, learning, live, page,
+    docs, export, families, inspect, learning, live, page,
     problem::Problem,
     rows,
     streak::{self, Streak},
@@ -40,7 +40,12 @@ pub(crate) fn router(
     docs: bool,
     origins: &[Origin],
 ) -> Router {
-    let router = Router::new()
+    let mut router = Router::new();
+    if app.inspect.is_some() {
+        router = router.route("/v1/inspect", get(inspect::watch));
+    }
+    let is_inspected = app.inspect.is_some();
+    let router = router
         .route("/v1/children/{id}/daily", get(daily))
         .route("/v1/children/{id}/learning", get(learning::learning))
         .route("/v1/children/{id}/streak", get(streak))
@@ -59,6 +64,10 @@ pub(crate) fn router(
         .merge(rivulet_web::openapi::route(document));
     let router = match docs {
         true => router.merge(docs::routes()),
+        false => router,
+    };
+    let router = match is_inspected {
+        true => router.merge(page::inspect()),
         false => router,
     };
     let router = router
@@ -108,6 +117,9 @@ pub(crate) fn route(path: &str) -> &'static str {
         "/healthz" | "/readyz" | "/metrics" => return "operations",
         "/" => return "page",
         path if path.starts_with("/page/") => return "page",
+        "/v1/inspect" => return "inspect",
+        "/inspect" => return "page",
+        path if path.starts_with("/inspect/") => return "page",
         "/openapi.json" | "/docs" => return "docs",
         path if path.starts_with("/docs/") => return "docs",
         path => match path.strip_prefix("/v1/families/") {

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::{
     export::Exports,
     feed::Feeds,
+    inspect::Inspect,
     problem::Problem,
     reading::Reading,
     share::Shares,
@@ -39,6 +40,8 @@ pub(crate) struct App {
     pub(crate) shares: Shares,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) exports: Exports,
+    /// What arrives, where that is shown.
+    pub(crate) inspect: Option<Inspect>,
     /// A permit for each live stream.
     pub(crate) listeners: Arc<Semaphore>,
     /// Who read what of whom.

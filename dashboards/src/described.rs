@@ -10,7 +10,7 @@ use utoipa::{
 };
 use uuid::Uuid;
 
-use crate::problem::Problem;
+use crate::{inspect::NEEDS_ADMIN, problem::Problem};
 
 /// The path's id, of a child.
 #[derive(IntoParams)]
@@ -83,5 +83,29 @@ impl IntoResponses for Refusals {
         ];
         let answers = problems.into_iter().map(Problem::into_response);
         refusals(answers.chain([rivulet_web::internal()]))
+    }
+}
+
+/// Why somebody is not shown what arrives.
+pub(crate) struct InspectRefusals;
+
+impl IntoResponses for InspectRefusals {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let problems = [
+            Problem::InvalidParameter(
+                "outcome must be accepted, rejected, retry or refused".into(),
+            ),
+            Problem::Unauthorized(None),
+            NEEDS_ADMIN,
+            Problem::NotFound("there is nothing at this path"),
+            Problem::RateLimited(Throttled {
+                limit: 10_000,
+                remaining: 0,
+                wait: Duration::from_secs(1),
+                reset: Duration::from_secs(4),
+            }),
+            Problem::Unavailable("too many listen here already"),
+        ];
+        refusals(problems.into_iter().map(Problem::into_response))
     }
 }

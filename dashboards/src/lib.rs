@@ -17,6 +17,7 @@ mod exported;
 mod families;
 mod feed;
 mod folder;
+mod inspect;
 mod learning;
 mod listen;
 mod live;

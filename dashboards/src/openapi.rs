@@ -7,7 +7,7 @@ use utoipa::{
 };
 
 use crate::{
-    answers, api, export, families, learning, live,
+    answers, api, export, families, inspect, learning, live,
     rows::{ChildOfFamily, Day, Topic, Week},
     streak::Streak,
     topics,
@@ -31,6 +31,7 @@ use crate::{
         export::export,
         families::family,
         live::family,
+        inspect::watch,
     ),
     components(schemas(
         answers::Daily,

@@ -17,6 +17,7 @@ use crate::{
     app::App,
     export::Exports,
     feed::Feeds,
+    inspect::{Inspect, MOST_NODES},
     listen::listen,
     openapi,
     share::Shares,
@@ -52,6 +53,8 @@ pub struct Config {
     pub document: Option<OpenApi>,
     /// Whether the page to try it is served at `/docs/`.
     pub docs: bool,
+    /// Where the ingest nodes are of which `/inspect/` shows what arrives; without one there is no such page.
+    pub inspect: Vec<String>,
     /// How often it is written to the audit log who read what of whom.
     pub audit_every: Duration,
     /// How long requests are still taken after the role said that it is not ready.
@@ -70,6 +73,7 @@ impl Default for Config {
             origins: Vec::new(),
             document: None,
             docs: true,
+            inspect: Vec::new(),
             audit_every: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(1),
         }
@@ -91,6 +95,9 @@ pub enum Error {
     /// The file with the keys of parents' tokens is not good.
     #[error(transparent)]
     Tokens(#[from] SourceError),
+    /// The ingest nodes of `/inspect/` cannot be asked.
+    #[error("{0}")]
+    Inspect(String),
     /// The certificate of the HTTP port cannot be served.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -113,6 +120,29 @@ impl Config {
         }
         if let Some(tokens) = &self.tokens {
             tokens.validate()?;
+        }
+        self.validate_inspect().map_err(Error::Inspect)
+    }
+
+    fn validate_inspect(&self) -> Result<(), String> {
+        if self.inspect.len() > MOST_NODES {
+            return Err(format!(
+                "RIVULET_INSPECT_INGEST names {} nodes: {MOST_NODES} at most, because each viewer of /inspect/ has a \
+                 connection to every one",
+                self.inspect.len()
+            ));
+        }
+        let mut known = Vec::new();
+        for text in &self.inspect {
+            let node = rivulet_inspect::node(text).map_err(|bad| {
+                format!("RIVULET_INSPECT_INGEST: {bad}; /inspect/ would show nothing of that node")
+            })?;
+            if known.contains(&node) {
+                return Err(format!(
+                    "RIVULET_INSPECT_INGEST names {node} twice: /inspect/ would show each of its events twice"
+                ));
+            }
+            known.push(node);
         }
         Ok(())
     }
@@ -170,6 +200,17 @@ async fn serve_with(
     background.spawn("the registry", work);
     // Each stream is a connection. The rest of the connections is for requests.
     let listeners = config.port.max_connections * 3 / 4;
+    let nodes = config.inspect.iter();
+    let nodes: Vec<_> = nodes
+        .filter_map(|node| rivulet_inspect::node(node).ok())
+        .collect();
+    let inspect = match nodes.is_empty() {
+        true => None,
+        false => {
+            let inspect = Inspect::new(nodes, config.history.clone());
+            Some(inspect.map_err(|error| Error::Inspect(error.to_string()))?)
+        }
+    };
     let app = Arc::new(App {
         registry,
         tokens,
@@ -179,6 +220,7 @@ async fn serve_with(
         parent_limiter: limiter(config.token_rate),
         feeds,
         exports: Exports::new(config.history),
+        inspect,
         listeners: Arc::new(Semaphore::new(listeners.max(1))),
         audit: Arc::default(),
         stopping: shutdown.clone(),

@@ -23,6 +23,22 @@ pub(crate) enum Viewer {
     Parent(ParentId),
 }
 
+fn bad(why: &'static str) -> Problem {
+    Problem::Unauthorized(Some(why.into()))
+}
+
+/// What an API key is for, and its hash: it is looked up by that, never compared.
+pub(crate) async fn key(
+    credential: &str,
+    registry: &Registry,
+) -> Result<(KeyHash, Scope), Problem> {
+    let hash = sha256(credential);
+    let grant = registry.key(&hash).await;
+    let grant = grant.map_err(|_| Problem::Unavailable("API keys cannot be checked now"))?;
+    let grant = grant.ok_or_else(|| bad("this API key is unknown or was revoked"))?;
+    Ok((hash, grant.scope))
+}
+
 impl Viewer {
     pub(crate) async fn of(
         headers: &HeaderMap,
@@ -30,16 +46,9 @@ impl Viewer {
         tokens: Option<&Verifier>,
     ) -> Result<Self, Problem> {
         let credential = bearer(headers).ok_or(Problem::Unauthorized(None))?;
-        let bad = |why: &'static str| Problem::Unauthorized(Some(why.into()));
         if !is_token(credential) {
-            // Looked up by its hash, never compared.
-            let hash = sha256(credential);
-            let grant = registry.key(&hash).await;
-            let grant =
-                grant.map_err(|_| Problem::Unavailable("API keys cannot be checked now"))?;
-            let grant = grant.ok_or_else(|| bad("this API key is unknown or was revoked"))?;
-            return match grant.scope {
-                Scope::Read => Ok(Self::Product(hash)),
+            return match key(credential, registry).await? {
+                (hash, Scope::Read) => Ok(Self::Product(hash)),
                 _ => Err(Problem::Forbidden(
                     "this needs an API key with scope `read`, or a parent's token",
                 )),

@@ -36,7 +36,7 @@ pub use data::{
 };
 pub use event_time::Clocks;
 pub use ids::{ChildId, Identity, ParentId};
-pub use parse::{Event, Parsed};
+pub use parse::{Envelope, Event, Parsed};
 pub use record::{AttributeValue, DecodeError, Record};
 pub use rejection::{Code, Rejection};
 pub use rules::Implausible;

@@ -50,6 +50,8 @@ impl Event<'_> {
 /// What became of one element of a request.
 #[derive(Debug)]
 pub struct Parsed<'a> {
+    /// Its JSON as it was sent; empty where it is no text.
+    pub json: &'a str,
     /// `id` as it was sent, to name the event in the answer.
     pub id: Option<Cow<'a, str>>,
     /// What was dropped from it (`unknown_field:…`) and what was masked in it (`masked_email:…`).
@@ -61,6 +63,51 @@ pub struct Parsed<'a> {
     pub doubtful: bool,
     /// The event, or why it will never be taken.
     pub outcome: Result<Event<'a>, Rejection>,
+}
+
+/// What an event says of itself besides its content, as far as it can be read: it need not be a good one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    /// The client's idempotency key.
+    pub id: Option<Uuid>,
+    /// Its type.
+    pub event_type: Option<EventType>,
+    /// The child.
+    pub child_id: Option<ChildId>,
+    /// The device's clock, as sent: Unix milliseconds.
+    pub occurred_at: Option<i64>,
+}
+
+impl Parsed<'_> {
+    /// Its envelope. That of a rejected event is read once more, for which `max_depth` is as in [`Limits`].
+    #[must_use]
+    pub fn envelope(&self, max_depth: u8) -> Envelope {
+        match &self.outcome {
+            Ok(event) => Envelope {
+                id: Some(event.id),
+                event_type: Some(event.event_type()),
+                child_id: Some(event.child_id),
+                occurred_at: Some(event.occurred_at),
+            },
+            Err(rejection) if rejection.code == Code::TooLarge => Envelope::default(),
+            Err(_) => scan(self.json, max_depth).map_or_else(|_| Envelope::default(), Envelope::of),
+        }
+    }
+}
+
+impl Envelope {
+    fn of(found: Scanned<'_>) -> Self {
+        let uuid = |name, value| top(name, value).uuid(true).ok().flatten();
+        Self {
+            id: uuid("id", found.id),
+            event_type: match &found.kind {
+                Some(Value::Text(word)) => EventType::from_word(word.trim()),
+                _ => None,
+            },
+            child_id: uuid("child_id", found.child_id).map(ChildId::new),
+            occurred_at: top("occurred_at", found.occurred_at).time().ok().flatten(),
+        }
+    }
 }
 
 /// What one event's JSON may cost, and what its free text may hold.
@@ -96,14 +143,18 @@ pub fn event(json: &str, limits: Limits) -> Parsed<'_> {
     } = limits;
     if json.len() > max_bytes {
         let message = format!("the event's JSON is longer than {max_bytes} bytes; split it");
-        return refused(None, Rejection::whole(Code::TooLarge, message));
+        return refused(json, None, Rejection::whole(Code::TooLarge, message));
     }
     let mut found = match scan(json, max_depth) {
         Ok(found) => found,
         Err(error) => {
             return Parsed {
                 doubtful: true,
-                ..refused(None, Rejection::whole(Code::InvalidJson, explain(&error)))
+                ..refused(
+                    json,
+                    None,
+                    Rejection::whole(Code::InvalidJson, explain(&error)),
+                )
             };
         }
     };
@@ -113,13 +164,18 @@ pub fn event(json: &str, limits: Limits) -> Parsed<'_> {
     };
     if let Some(at) = found.audio.take() {
         let message = "raw audio is never accepted; send metrics computed on the device";
-        return refused(id, Rejection::at(Code::RawAudioForbidden, at, message));
+        return refused(
+            json,
+            id,
+            Rejection::at(Code::RawAudioForbidden, at, message),
+        );
     }
     let mut guard = Guard::new(personal_data);
     let outcome = build(&mut found, &mut guard);
     let mut warnings = found.warnings;
     warnings.append(&mut guard.warnings);
     Parsed {
+        json,
         id,
         warnings,
         personal_data: guard.found,
@@ -128,8 +184,9 @@ pub fn event(json: &str, limits: Limits) -> Parsed<'_> {
     }
 }
 
-fn refused(id: Option<Cow<'_, str>>, rejection: Rejection) -> Parsed<'_> {
+fn refused<'a>(json: &'a str, id: Option<Cow<'a, str>>, rejection: Rejection) -> Parsed<'a> {
     Parsed {
+        json,
         id,
         warnings: Vec::new(),
         personal_data: Counts::default(),

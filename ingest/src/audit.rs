@@ -10,6 +10,7 @@ use axum::{
     response::Response,
 };
 use rivulet_auditlog::{Acting, Action, Outcome, Subject, acting};
+use rivulet_inspect::Filter;
 use rivulet_web::RequestId;
 use uuid::Uuid;
 
@@ -71,16 +72,23 @@ impl Doing {
             ("DELETE", "children") => Action::DeleteChild,
             _ => Action::Admin,
         };
-        let id: Option<Uuid> = id.and_then(|id| id.parse().ok());
+        let id: Option<Uuid> = match noun {
+            // Whose events are then seen is noted with each of them.
+            "tail" => Filter::of_query(uri.query().unwrap_or_default())
+                .ok()
+                .and_then(|filter| filter.child),
+            _ => id.and_then(|id| id.parse().ok()),
+        };
         let subject = id.and_then(|id| match noun {
             "parents" => Some(Subject::parent(id)),
-            "children" => Some(Subject::child(id)),
+            "children" | "tail" => Some(Subject::child(id)),
             _ => None,
         });
         let kind = match (noun, more) {
             ("parents", Some("consents")) => "consents",
             ("parents" | "children", None) => "registry",
             ("erasures", None) => "erasure",
+            ("tail", None) => "tail",
             _ => "other",
         };
         Self {

@@ -56,6 +56,8 @@ pub struct Config {
     pub flush_interval: Duration,
     /// The origins whose web pages may post events. Empty means all origins.
     pub origins: Vec<Origin>,
+    /// Whether somebody with a key of scope `admin` may watch what arrives (`/v1/admin/tail`).
+    pub inspect: bool,
     /// The registry's cache.
     pub registry: CacheConfig,
     /// How long librdkafka waits for more records before it sends.
@@ -98,6 +100,7 @@ impl Default for Config {
             clients_enabled: true,
             flush_interval: Duration::from_secs(30),
             origins: Vec::new(),
+            inspect: false,
             registry: CacheConfig::default(),
             linger: Duration::from_millis(5),
             message_timeout: Duration::from_secs(10),

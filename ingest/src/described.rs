@@ -20,6 +20,7 @@ use crate::{
     event_schema,
     events::BAD_DRY_RUN,
     problem::Problem,
+    tail::BAD_KEY,
 };
 
 /// The device's clock.
@@ -380,6 +381,20 @@ impl IntoResponses for OfPages {
         let mut problems = everywhere();
         problems.push(families::Error::NotFound.into());
         problems.push(Problem::InvalidField(BAD_AFTER));
+        described(problems)
+    }
+}
+
+/// Refusals of whoever would watch what arrives.
+pub(crate) struct OfTail;
+
+impl IntoResponses for OfTail {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut problems = everywhere();
+        problems.extend([
+            Problem::NotFound("there is nothing at this path"),
+            Problem::InvalidField(BAD_KEY),
+        ]);
         described(problems)
     }
 }

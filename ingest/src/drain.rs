@@ -37,7 +37,7 @@ async fn drain_some(spill: &Spill, producer: &Producer, stop: &CancellationToken
     let Ok(found) = spill.queue.first(not_before, DRAINED_AT_ONCE).await else {
         return false;
     };
-    let mut sending = producer.begin(None, Room::Any);
+    let mut sending = producer.begin(None, Room::Any, None);
     let mut sent = Vec::with_capacity(found.len());
     for (index, spilled) in found.iter().enumerate() {
         match unpack(&spilled.record.bytes) {

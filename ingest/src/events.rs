@@ -26,11 +26,12 @@ use crate::{
     metrics::{self, Tally},
     open_request::{OpenRequest, ReceivedRequest},
     problem::Problem,
-    producer::{Failed, Room, Sending},
+    producer::{Failed, Places, Room, Sending},
     reading::{Read, in_steps, is_doubtful, read},
     sender::SenderId,
     shares::Reservation,
     state::App,
+    tail::Answered,
 };
 
 const X_SENT_AT: HeaderName = HeaderName::from_static("x-sent-at");
@@ -71,7 +72,10 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Respo
     let (parts, body) = request.into_parts();
     match process(&app, &parts, body).await {
         Ok(response) => response,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            app.tails.tell_refused(&parts, &problem, unix_millis_now());
+            problem.into_response()
+        }
     }
 }
 
@@ -124,13 +128,16 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
         sent_at: header_sent_at.or(body_sent_at),
     };
     let children = Children::of(&parsed);
+    // `None` while nobody watches.
+    let envelopes = app.tails.envelopes(&parsed, app.config.max_event_depth);
+    let places = envelopes.as_ref().map(|_| Places::default());
     let family = sender.family();
     let known = ask_registry(app, family, &parsed, &children).await;
     let span = parts.extensions.get::<Span>().filter(|_| !is_dry_run);
     let send = span.map(|span| span.child("send", SpanKind::Producer));
     let mut sending = (!is_dry_run).then(|| {
         let room = room_for(app, sender.id(), &parsed);
-        app.producer.begin(send.as_ref(), room)
+        app.producer.begin(send.as_ref(), room, places.clone())
     });
     let is_long = body.bytes.len() > SHORT;
     let context = Context {
@@ -146,6 +153,23 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
     };
     if !failed.is_empty() {
         spill_failed(app, failed, received_at, &mut lines).await;
+    }
+    let request_id = parts
+        .extensions
+        .get::<RequestId>()
+        .ok_or(Problem::Internal)?;
+    if let (Some(envelopes), Some(places)) = (envelopes, &places) {
+        let answered = Answered {
+            sender: &sender,
+            request_id,
+            clocks: &clocks,
+            is_dry_run,
+            envelopes,
+            lines: &lines,
+            places,
+        };
+        app.tails
+            .tell(app, &answered, |index| context.is_withheld(index));
     }
     let tally = tally(&lines);
     match is_dry_run {
@@ -176,10 +200,6 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
     if let Some(dropped) = dropped.filter(|_| !is_dry_run) {
         metrics::lost(dropped);
     }
-    let request_id = parts
-        .extensions
-        .get::<RequestId>()
-        .ok_or(Problem::Internal)?;
     let verbose = parts.uri.query().is_none_or(|query| {
         let terse = |pair| pair == "verbose=false";
         !query.split('&').any(terse)
@@ -323,6 +343,17 @@ struct Context<'p> {
     children: &'p Children,
     known: &'p [Known],
     clocks: &'p Clocks,
+}
+
+impl Context<'_> {
+    /// Whether an event that is taken is kept out of the history.
+    fn is_withheld(&self, index: usize) -> bool {
+        match &self.known[self.children.of_event[index] as usize] {
+            Known::Cached(child) => !child.analytics,
+            Known::Read(child) => child.as_ref().is_some_and(|child| !child.analytics),
+            Known::Unavailable => false,
+        }
+    }
 }
 
 /// Judges each event, and hands the records of those that may be taken to Kafka's producer, but in a dry run. Returns what

@@ -38,6 +38,7 @@ mod server;
 mod shares;
 mod spill;
 mod state;
+mod tail;
 mod turns;
 
 pub use config::{Config, InvalidConfig};

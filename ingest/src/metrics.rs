@@ -57,6 +57,10 @@ rivulet_telemetry::metrics! {
     SPILL_HELD_BACK_RECORDS: Gauge = "rivulet_ingest_spill_held_back_records", Count;
     /// Records in the spill with a wrong checksum: they wait for an operator
     SPILL_DAMAGED_RECORDS: Gauge = "rivulet_ingest_spill_damaged_records", Count;
+    /// Who watches what arrives at this node now (`/v1/admin/tail`)
+    TAIL_WATCHERS: Gauge = "rivulet_ingest_tail_watchers", Count;
+    /// Observations that a watcher did not get, because they came faster than they were read
+    TAIL_MISSED: Counter = "rivulet_ingest_tail_missed_total", Count;
     /// 1 while the spill would take records, 0 where it or its disk is full or fails
     SPILL_HAS_ROOM: Gauge = "rivulet_ingest_spill_has_room", Count;
 }

@@ -1,5 +1,6 @@
 //! The OpenAPI document of this role's endpoints.
 
+use rivulet_inspect::{Missed, Observation};
 use rivulet_web::openapi::complete;
 use utoipa::{
     OpenApi as _,
@@ -9,7 +10,7 @@ use utoipa::{
 use crate::{
     admin, client_config, consent_schema,
     described::{RegisteredChild, RegisteredParent},
-    event_schema, events,
+    event_schema, events, tail,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -26,13 +27,16 @@ use crate::{
         admin::get_child,
         admin::delete_child,
         admin::get_erasure,
+        tail::get,
     ),
-    components(schemas(RegisteredParent, RegisteredChild)),
+    components(schemas(RegisteredParent, RegisteredChild, Observation, Missed)),
     tags(
         (name = "events", description = "Of `rivulet ingest`: apps post what happened."),
         (name = "registry", description = "Of `rivulet ingest`: the product's backend says which families and children \
             there are, and what they consented to; every node knows within 5 s. Not for browsers: \
             these paths answer no preflight, because a key that can do this does not belong in a page."),
+        (name = "inspecting", description = "Of every role that is told to: who makes an app watches what arrives and where \
+            it goes. It shows whose events come and what they are answered, and nothing of what they hold."),
     ),
 )]
 struct Document;

@@ -44,7 +44,7 @@ pub(crate) enum Problem {
 pub(crate) const ACCEPTED_ENCODINGS: &str = "gzip, zstd, br, deflate, identity";
 
 impl Problem {
-    const fn status_and_code(&self) -> (StatusCode, &'static str) {
+    pub(crate) const fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
             Self::MissingEvents => (StatusCode::BAD_REQUEST, "missing_events"),

@@ -88,6 +88,11 @@ impl Producer {
         })
     }
 
+    /// The topic of events of this type.
+    pub(crate) fn topic(&self, kind: EventType) -> &str {
+        &self.topics[kind as usize]
+    }
+
     /// Whether it is worth handing over records now.
     pub(crate) fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
@@ -99,14 +104,21 @@ impl Producer {
         self.is_up() && queued < self.queue_messages / 2
     }
 
-    /// Begins to send the records of a request. If the request is traced, each record carries the span in a header.
-    pub(crate) fn begin(&self, span: Option<&Span>, room: Room) -> Sending<'_> {
+    /// Begins to send the records of a request. If the request is traced, each record carries the span in a header. `places`
+    /// is told where Kafka puts each record.
+    pub(crate) fn begin(
+        &self,
+        span: Option<&Span>,
+        room: Room,
+        places: Option<Places>,
+    ) -> Sending<'_> {
         let has_room = !matches!(room, Room::None);
         let ack = RequestAck {
             // One more than there are records, until all of them are handed over.
             left: AtomicUsize::new(1),
             failed: Mutex::default(),
             done: Notify::new(),
+            places,
             _room: room,
         };
         Sending {
@@ -214,6 +226,18 @@ pub(crate) enum Room {
     None,
 }
 
+/// Where Kafka has put the records of a request.
+pub(crate) type Places = Arc<Mutex<Vec<Place>>>;
+
+/// Where a record is in Kafka.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The index of its event in the request.
+    pub(crate) index: u32,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+}
+
 /// The records of one request on their way.
 pub(crate) struct Sending<'p> {
     producer: &'p Producer,
@@ -254,7 +278,7 @@ impl Sending<'_> {
             kind,
         });
         self.ack.left.fetch_add(1, Ordering::Relaxed);
-        let topic = &self.producer.topics[kind as usize];
+        let topic = self.producer.topic(kind);
         let mut record = BaseRecord::with_opaque_to(topic, ticket)
             .key(key)
             .payload(payload);
@@ -315,6 +339,8 @@ struct RequestAck {
     left: AtomicUsize,
     failed: Mutex<Vec<Failed>>,
     done: Notify,
+    /// Only where somebody watches.
+    places: Option<Places>,
     /// Released with the last ticket, also if the client did not wait for the answer.
     _room: Room,
 }
@@ -390,11 +416,22 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
-        if let Err((error, message)) = result {
-            count_error(error);
-            let record = self.for_spill(error, ticket.kind, message.key(), message.payload());
-            let index = ticket.index;
-            ticket.ack.failed.lock().push(Failed { index, record });
+        match result {
+            Ok(message) => {
+                if let Some(places) = &ticket.ack.places {
+                    places.lock().push(Place {
+                        index: ticket.index,
+                        partition: message.partition(),
+                        offset: message.offset(),
+                    });
+                }
+            }
+            Err((error, message)) => {
+                count_error(error);
+                let record = self.for_spill(error, ticket.kind, message.key(), message.payload());
+                let index = ticket.index;
+                ticket.ack.failed.lock().push(Failed { index, record });
+            }
         }
         if ticket.ack.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             ticket.ack.done.notify_one();

@@ -65,6 +65,7 @@ pub(crate) async fn read<'a>(
             parsed.push(match event {
                 Ok(json) => parse::event(json, limits),
                 Err(InvalidUtf8) => Parsed {
+                    json: "",
                     id: None,
                     warnings: Vec::new(),
                     personal_data: Counts::default(),

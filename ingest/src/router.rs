@@ -16,7 +16,9 @@ use rivulet_web::browsers;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 
-use crate::{admin, audit::audited, body, client_config, events, problem::Problem, state::App};
+use crate::{
+    admin, audit::audited, body, client_config, events, problem::Problem, state::App, tail,
+};
 
 pub(crate) fn router(
     app: Arc<App>,
@@ -53,12 +55,15 @@ pub(crate) fn router(
         .layer::<_, Infallible>(catch_panics())
         .layer(pages(Method::GET, &[]));
     // Whatever is below /v1/admin is audited.
-    let admin = Router::new()
+    let mut admin = Router::new()
         .route("/v1/admin/parents/{id}", parents)
         .route("/v1/admin/parents/{id}/consents", get(admin::get_consents))
         .route("/v1/admin/children/{id}", children)
-        .route("/v1/admin/erasures/{id}", get(admin::get_erasure))
-        .route_layer(from_fn_with_state(Arc::clone(&app), audited));
+        .route("/v1/admin/erasures/{id}", get(admin::get_erasure));
+    if app.config.inspect {
+        admin = admin.route("/v1/admin/tail", get(tail::get));
+    }
+    let admin = admin.route_layer(from_fn_with_state(Arc::clone(&app), audited));
     Router::new()
         .route("/v1/events", events)
         .route("/v1/config", config)

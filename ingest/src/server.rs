@@ -138,6 +138,8 @@ async fn serve_with(
         config_turns: Semaphore::new(2),
         metrics: Metrics::new(config.personal_data),
         audit: Arc::default(),
+        tails: Arc::default(),
+        stopping: shutdown.clone(),
         pool,
         config,
     });

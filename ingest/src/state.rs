@@ -8,11 +8,12 @@ use rivulet_tokens::Verifier;
 use rivulet_web::Limiter;
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::OVER_SHARE;
 use crate::{
     Config, metrics::Metrics, problem::Problem, producer::Producer, sender::SenderId,
-    shares::Shares, spill::Spill, turns::Turns,
+    shares::Shares, spill::Spill, tail::Tails, turns::Turns,
 };
 
 /// What every request shares.
@@ -35,6 +36,10 @@ pub(crate) struct App {
     pub(crate) config_turns: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) audit: Arc<Groups>,
+    /// Whoever watches what arrives.
+    pub(crate) tails: Arc<Tails>,
+    /// Ends their streams.
+    pub(crate) stopping: CancellationToken,
     pub(crate) pool: PgPool,
 }
 

@@ -165,7 +165,11 @@ const TABLES: &[(&str, &[(Login, &str)])] = &[
     ),
     (
         "event_seen",
-        &[(Aggregate, "SELECT, INSERT"), (Operator, "SELECT")],
+        &[
+            (Aggregate, "SELECT, INSERT"),
+            (Api, "SELECT"),
+            (Operator, "SELECT"),
+        ],
     ),
     ("event_seen_19700101", &[(Aggregate, "SELECT, DELETE")]),
     (
@@ -173,6 +177,7 @@ const TABLES: &[(&str, &[(Login, &str)])] = &[
         &[
             (Aggregate, "SELECT, INSERT, UPDATE"),
             (Sink, "SELECT, INSERT, UPDATE"),
+            (Api, "SELECT (consumer topic partition next_offset)"),
             (Operator, "SELECT, UPDATE"),
         ],
     ),

@@ -199,6 +199,18 @@ pub async fn name(pool: &PgPool, sha256: &[u8; 32]) -> Result<Option<String>, sq
         .await
 }
 
+/// The SHA-256 of the key of this name, which may be a revoked one.
+///
+/// # Errors
+/// PostgreSQL failed.
+pub async fn sha256_of(pool: &PgPool, name: &str) -> Result<Option<[u8; 32]>, sqlx::Error> {
+    let found: Option<Vec<u8>> = sqlx::query_scalar("SELECT sha256 FROM api_keys WHERE name = $1")
+        .bind(name)
+        .fetch_optional(pool)
+        .await?;
+    Ok(found.and_then(|hash| hash.try_into().ok()))
+}
+
 /// Gives a key these limits in place of those it had, in force on every node within 5 s.
 ///
 /// # Errors

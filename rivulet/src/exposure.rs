@@ -14,6 +14,12 @@ pub(crate) fn is_local(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// Whether a URL leads to another machine without TLS.
+pub(crate) fn is_plain_text_elsewhere(url: &str) -> bool {
+    url::Url::parse(url.trim())
+        .is_ok_and(|url| url.scheme() == "http" && !is_local(url.host_str().unwrap_or_default()))
+}
+
 /// Several roles in one process ask for the same services.
 pub(crate) fn warn_once(text: &'static str) {
     static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());

@@ -8,7 +8,12 @@ use rivulet_ingest::SpillConfig;
 use rivulet_registry::keys::Origin;
 use rivulet_retention::{Class, Policy};
 
-use crate::{port::PortFlags, retention::agreed, services::SpillAge};
+use crate::{
+    exposure::{is_plain_text_elsewhere, warn_once},
+    port::PortFlags,
+    retention::agreed,
+    services::SpillAge,
+};
 
 #[derive(Args)]
 pub(crate) struct ApiFlags {
@@ -41,6 +46,15 @@ pub(crate) struct ApiFlags {
         default_value_t = Switch::On
     )]
     api_docs: Switch,
+    /// The ingest nodes, separated by commas, of which `/inspect/` shows an admin what arrives now; they need
+    /// RIVULET_INSPECT=on. There is no such page when not given.
+    #[arg(
+        long,
+        env = "RIVULET_INSPECT_INGEST",
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    inspect_ingest: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -60,9 +74,25 @@ impl ApiFlags {
             origins: self.api_origins.clone(),
             document: None,
             docs: self.api_docs == Switch::On,
+            inspect: self.inspected(),
             shutdown_grace: port.shutdown_grace(),
             ..rivulet_dashboards::Config::default()
         })
+    }
+
+    fn inspected(&self) -> Vec<String> {
+        let nodes = self
+            .inspect_ingest
+            .iter()
+            .filter(|node| !node.trim().is_empty());
+        let nodes: Vec<_> = nodes.cloned().collect();
+        if nodes.iter().any(|node| is_plain_text_elsewhere(node)) {
+            warn_once(
+                "an ingest node of RIVULET_INSPECT_INGEST is spoken to in plain text: everybody on the way can read the \
+                 admins' keys that are passed on to it; an https:// URL encrypts and verifies",
+            );
+        }
+        nodes
     }
 }
 
@@ -142,6 +172,17 @@ pub(crate) struct IngestFlags {
         value_name = "ORIGIN"
     )]
     origins: Vec<Origin>,
+    /// Whether somebody with a key of scope `admin` may watch what arrives: `rivulet tail`, and the page `/inspect/`. They see
+    /// whose events come and what they are answered, and nothing of what they hold.
+    #[arg(
+        long,
+        env = "RIVULET_INSPECT",
+        value_enum,
+        value_name = "on|off",
+        hide_possible_values = true,
+        default_value_t = Switch::Off
+    )]
+    inspect: Switch,
     /// A directory of this process's own for events that Kafka does not take: they are made durable there
     /// and answered `accepted` as `spilled`. Off when not given.
     #[arg(long, env = "RIVULET_SPILL_DIR")]
@@ -194,6 +235,7 @@ impl IngestFlags {
             clients_enabled: self.clients_enabled,
             flush_interval: Duration::from_secs(self.flush_interval),
             origins: self.origins.clone(),
+            inspect: self.inspect == Switch::On,
             registry: port.registry(),
             spill: self.spill_dir.clone().map(|dir| SpillConfig {
                 dir,

@@ -86,6 +86,8 @@ enum Command {
     /// Write all that is held of a child or a family into a zip.
     Export(commands::export::Export),
     Audit(commands::audit::Audit),
+    /// Watch what arrives now, what it is answered and where it goes.
+    Tail(commands::tail::Tail),
     /// Tell the whole way of one event.
     Trace(commands::trace::Trace),
     /// Check the configuration of every role and that its services answer.
@@ -157,6 +159,7 @@ impl Command {
             Self::Retention(command) => command.run().await,
             Self::Export(command) => command.run().await,
             Self::Audit(command) => command.run().await,
+            Self::Tail(command) => command.run().await,
             Self::Trace(command) => command.run().await,
             Self::CheckConfig(command) => command.run(releases).await,
         }

@@ -19,7 +19,7 @@ use sqlx::{
 
 use crate::{
     clickhouse_tls,
-    exposure::{is_local, warn_once},
+    exposure::{is_local, is_plain_text_elsewhere, warn_once},
     kafka_security::KafkaSecurity,
     retention::agreed,
 };
@@ -63,6 +63,30 @@ impl Postgres {
             .context("DATABASE_URL is no PostgreSQL URL")?;
         check_sslmode(&options)?;
         Ok(options)
+    }
+}
+
+/// PostgreSQL, for whoever can do without: the same flag.
+#[derive(Args, Clone)]
+pub(crate) struct OptionalPostgres {
+    /// PostgreSQL, `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. Without it nothing is told of what became of events.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+}
+
+impl OptionalPostgres {
+    /// As [`Postgres::pool`], if it was said where that is.
+    pub(crate) fn pool(
+        &self,
+        login: Login,
+        name: &str,
+        connections: u32,
+    ) -> anyhow::Result<Option<PgPool>> {
+        let Some(url) = self.database_url.clone().filter(|url| !url.is_empty()) else {
+            return Ok(None);
+        };
+        let postgres = Postgres { database_url: url };
+        postgres.pool(login, name, connections).map(Some)
     }
 }
 
@@ -143,7 +167,7 @@ impl Endpoint {
         if !matches!(url.scheme(), "http" | "https") {
             bail!("RIVULET_INGEST_URL must begin with http:// or https://");
         }
-        if url.scheme() == "http" && !is_local(url.host_str().unwrap_or_default()) {
+        if is_plain_text_elsewhere(&self.url) {
             warn_once(
                 "ingest is spoken to in plain text: everybody on the way can read the key; an https:// URL \
                  encrypts and verifies",
@@ -279,7 +303,8 @@ impl ClickHouse {
 /// ClickHouse, for whoever can do without: the same flags.
 #[derive(Args, Clone)]
 pub(crate) struct OptionalClickHouse {
-    /// ClickHouse's HTTP interface, `http://USER:PASSWORD@HOST:PORT`. Without it there are no exports.
+    /// ClickHouse's HTTP interface, `http://USER:PASSWORD@HOST:PORT`. Without it there are no exports, and nothing is told
+    /// of when events are in the history.
     #[arg(long, env = "CLICKHOUSE_URL", hide_env_values = true)]
     clickhouse_url: Option<String>,
     /// PEM file of the authorities that ClickHouse's certificate is trusted by, for an https URL; the

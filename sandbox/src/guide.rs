@@ -215,6 +215,7 @@ and, a few seconds later, in the history for analysts:
 
   curl -sS {clickhouse} --data-binary \"SELECT * FROM rivulet.history WHERE child_id = '{child}' FORMAT Vertical\"
 {page}
+What arrives, as it arrives:        {api}/inspect/  (key: {admin})
 Every endpoint, to try it:          {api}/docs/
 Addresses and keys for your shell:  source <(./dev env)
 Logs:                               {logs}
@@ -224,6 +225,7 @@ Stop it:                            ./dev down
         key = keys.ingest,
         api = api_url(home)?,
         read = keys.read,
+        admin = keys.admin,
         event = quoted(&event.to_string()),
         psql = psql(home),
         database = quoted(&stack.database_url),

@@ -49,6 +49,9 @@ impl Server for Roles {
         env.push(("RIVULET_AGGREGATE_LISTEN", listen("aggregate")));
         env.push(("RIVULET_SINK_LISTEN", listen("sink")));
         env.push(("RIVULET_API_LISTEN", listen("api")));
+        // Whoever makes an app here sees what arrives.
+        env.push(("RIVULET_INSPECT", "on".to_owned()));
+        env.push(("RIVULET_INSPECT_INGEST", ingest_url(home)?));
         Ok(Daemon {
             program: sibling("rivulet")?,
             args: vec!["all".into()],

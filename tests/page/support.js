@@ -9,7 +9,7 @@ const given = JSON.parse(process.env.RIVULET_PAGE_TEST ?? 'null');
 if (!given) throw new Error('cargo test -p rivulet-tests --test end_to_end page runs these');
 
 /** `{NAME: {parent, children, token, timezone}}` */
-export const { families } = given;
+export const { families, admin_key: adminKey, ingest_key: ingestKey } = given;
 
 /** The only way between a browser and the API: it counts what goes over it, and can be cut. */
 class Line {
@@ -92,16 +92,21 @@ export async function drawn(page) {
   await expect(page.locator('bar-chart canvas')).toHaveCount(5);
 }
 
-/** Sends events through ingest; returns when they are accepted. */
-export async function send(events) {
-  const answer = await fetch(`http://${given.ingest}/v1/events`, {
+/** Sends events through ingest; returns what they are answered. */
+export async function post(events, query = '') {
+  const answer = await fetch(`http://${given.ingest}/v1/events${query}`, {
     method: 'POST',
     headers: { Authorization: `Bearer ${given.ingest_key}`, 'Content-Type': 'application/json' },
     body: JSON.stringify({ events: events.map((event) => ({
       id: randomUUID(), occurred_at: new Date().toISOString(), ...event,
     })) }),
   });
-  const body = await answer.json();
+  return answer.json();
+}
+
+/** Sends events through ingest; returns when they are accepted. */
+export async function send(events) {
+  const body = await post(events);
   if (body.accepted !== events.length) throw new Error(JSON.stringify(body));
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Result, bail, ensure};
 use rivulet_sandbox::{Role, Service, TestBed, sibling};
 use rivulet_simulator::Config;
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::kafka;
 
@@ -116,6 +116,23 @@ impl Rivulet {
             )
             .stdin(Stdio::null());
         Ok(command.output().await?)
+    }
+
+    /// Starts a `rivulet` command that goes on, with more in its environment; what it prints is to be read.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn(&self, args: &[&str], env: &[(&'static str, String)]) -> Result<Child> {
+        let login = self.login(args.first().copied().unwrap_or_default());
+        let env = [&self.env, &login, env].concat();
+        let mut command = Command::new(sibling("rivulet")?);
+        command
+            .args(args)
+            .envs(env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        Ok(command.spawn()?)
     }
 
     /// Starts roles and waits until all of them are ready.

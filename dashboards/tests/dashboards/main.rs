@@ -15,5 +15,6 @@ mod common;
 mod differences;
 mod export;
 mod files;
+mod inspect;
 mod live;
 mod openapi;

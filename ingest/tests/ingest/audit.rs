@@ -40,6 +40,7 @@ async fn head(server: &Server) -> i64 {
 fn written_at_once() -> Config {
     Config {
         audit_every: Duration::from_millis(50),
+        inspect: true,
         ..config()
     }
 }
@@ -104,6 +105,15 @@ async fn each_route_below_admin_leaves_one_row() {
             "GET",
             "children/{id}",
             children.clone(),
+            None,
+            200,
+            "read",
+            Some(("child", child)),
+        ),
+        (
+            "GET",
+            "tail",
+            format!("tail?child={child}"),
             None,
             200,
             "read",

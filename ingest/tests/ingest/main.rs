@@ -16,5 +16,6 @@ mod limits;
 mod openapi;
 mod refuse;
 mod spill;
+mod tail;
 mod tls;
 mod tokens;

@@ -426,6 +426,14 @@ const DONE: &[(Login, &str)] = &[
     ),
     (Operator, "SELECT FROM kafka_positions FOR UPDATE"),
     (
+        Api,
+        "SELECT consumer, topic, partition, next_offset FROM kafka_positions",
+    ),
+    (
+        Api,
+        "SELECT key, seen_on FROM event_seen WHERE day IN ('2026-03-02', '1970-01-01')",
+    ),
+    (
         Operator,
         "SELECT key FROM event_seen WHERE day = '2026-03-02'",
     ),
@@ -550,8 +558,10 @@ const REFUSED: &[(Login, &str)] = &[
     ),
     (Api, "UPDATE api_keys SET scope = 'admin'"),
     (Api, "SELECT FROM quarantine"),
-    (Api, "SELECT FROM kafka_positions"),
-    (Api, "SELECT FROM event_seen"),
+    (Api, "SELECT topic_incarnation FROM kafka_positions"),
+    (Api, "UPDATE kafka_positions SET next_offset = 0"),
+    (Api, "SELECT FROM event_seen_19700101"),
+    (Api, "DELETE FROM event_seen"),
     (Api, "SELECT FROM erasures"),
     (Api, "SELECT FROM audit_log"),
     (Api, "SELECT FROM audit_intake"),

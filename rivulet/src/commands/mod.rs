@@ -18,6 +18,7 @@ pub(crate) mod registry;
 pub(crate) mod retention;
 pub(crate) mod roles;
 pub(crate) mod simulate;
+pub(crate) mod tail;
 pub(crate) mod topics;
 pub(crate) mod trace;
 pub(crate) mod verify;

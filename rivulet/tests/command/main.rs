@@ -10,4 +10,5 @@ mod dependencies;
 mod export;
 mod keys;
 mod logins;
+mod tail;
 mod tls;

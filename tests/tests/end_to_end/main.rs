@@ -29,6 +29,7 @@ mod revoked;
 mod sdks;
 mod snippets;
 mod spill;
+mod tail;
 mod tracing;
 mod turn;
 mod upgrade;

@@ -1,4 +1,4 @@
-//! The parents' page in a real browser: families with and without a past, a whole Rivulet behind them, and
+//! The parents' page, and that of what arrives, in a real browser: families with and without a past, a whole Rivulet behind them, and
 //! Playwright's tests in tests/page in front.
 
 use reqwest::Client;
@@ -86,6 +86,7 @@ async fn a_parent_and_a_browser() {
     let env = [
         ("RIVULET_TOKEN_SECRET", SECRET),
         ("RIVULET_TOKEN_AUDIENCE", AUDIENCE),
+        ("RIVULET_INSPECT", "on"),
     ];
     let (rivulet, [ingest]) = Rivulet::running(&env, ["ingest"]).await.unwrap();
     let mut families = serde_json::Map::new();
@@ -95,7 +96,12 @@ async fn a_parent_and_a_browser() {
             register(&rivulet, &ingest, family).await,
         );
     }
-    let [_aggregate, api] = rivulet.start(["aggregate", "api"]).await.unwrap();
+    let [_aggregate] = rivulet.start(["aggregate"]).await.unwrap();
+    let inspected = (
+        "RIVULET_INSPECT_INGEST",
+        format!("http://{}", ingest.address),
+    );
+    let api = rivulet.start_with("api", &[inspected]).await.unwrap();
 
     let given = json!({
         "api": api.address, "ingest": ingest.address, "ingest_key": rivulet.ingest_key,
