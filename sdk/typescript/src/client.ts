@@ -1,0 +1,452 @@
+import { indexedDbStore } from "./indexed-db.js";
+import { epochsOf, newId, systemClock } from "./clock.js";
+import { consents } from "./consents.js";
+import { wire, type RivuletEvent } from "./event.js";
+import { builders } from "./events.js";
+import { startSession } from "./session.js";
+import { merge, type Change, type Entry, type State, type Store } from "./store.js";
+import { attempt, transport } from "./transport.js";
+import type { Child, DropReason, Options, Receipt, Rivulet, Stats, Status, StopReason } from "./types.js";
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+/** How long an event is good for, in ms. */
+const GOOD_FOR = 30 * 24 * HOUR;
+/** Events in a batch at most. */
+const MOST = 200;
+/** Bytes of JSON in a batch at most. */
+const BATCH_BYTES = 500_000;
+/** Bytes of the request of a page that goes, with room for what is around events: browsers let 64 KiB of them be. */
+const LEAVING_BYTES = 59_900;
+/** Events in memory at most while the store fails. */
+const UNSAVED = 1_000;
+
+const NOTHING: State & { entries: Entry[] } = { queued: 0, bytes: 0, counts: {}, offsets: {}, entries: [] };
+
+/** Opens the way to ingest. Events may be tracked at once. */
+export function open(options: Options, onTracked?: (json: string) => void): Rivulet {
+  const { clock = systemClock, device, random = Math.random, automatic = true } = options;
+  const now = (): number => clock.monotonic();
+  const epochs = epochsOf(clock);
+  const consent = consents();
+
+  /** Telemetry ends no app: what the app does with a call is the app's. */
+  const call = <A extends unknown[]>(callback: ((...args: A) => void) | undefined, ...args: A): void => {
+    attempt(() => callback?.(...args));
+  };
+  const debug = (...words: unknown[]): void => call(options.debug, words.join(" "));
+  const { request, renew } = transport(options, epochs, debug);
+
+  let store: Store | undefined;
+  /** What the store could not take yet. Where there is no store, all that there is. */
+  let late: Change = {};
+  /** The newest events that are known without asking the store, for a page that goes. */
+  const near = new Map<string, Entry>();
+  const inFlight = new Set<string>();
+  let leads = false;
+
+  let running: Promise<Status> | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let ticking = automatic;
+  let closed = false;
+  let gathered = 0;
+
+  let stopped: StopReason | null = null;
+  let resumeAt = 0;
+  let failures = 0;
+  let waitUntil = 0;
+  let serverSaysWait = false;
+
+  let configAt = -Infinity;
+  let most = MOST;
+  let limit = MOST;
+  let maxEventBytes = 65_536;
+  let interval = 30 * SECOND;
+
+  const stop = (reason: StopReason, forMs = HOUR): false => {
+    const news = stopped !== reason;
+    stopped = reason;
+    resumeAt = now() + forMs;
+    debug("stopped", reason);
+    if (news) call(options.onStopped, reason);
+    return false;
+  };
+
+  // The queue.
+
+  const ready = (async () => {
+    const { maxEvents = 10_000, maxBytes = 10_000_000 } = options;
+    const wanted = options.store ?? indexedDbStore("rivulet " + options.url);
+    try {
+      await wanted.open({ maxEvents, maxBytes });
+      store = wanted;
+    } catch (error) {
+      debug("no", wanted.name, error);
+      if (!options.store) return;
+      if ((error as { code?: string }).code === "in_use") stop("in_use", Infinity);
+      throw error;
+    }
+  })();
+
+  const dropped = (reason: DropReason, count: number): void => {
+    if (!count) return;
+    debug("dropped", count, reason);
+    call(options.onDropped, reason, count);
+  };
+
+  /** Makes a change, after what could not be made before. False where the store fails: then it stays in memory. */
+  const commit = async (change: Change): Promise<boolean> => {
+    for (const [id] of change.remove ?? []) near.delete(id);
+    await ready.catch(() => {});
+    const all = merge(late, change);
+    late = {};
+    try {
+      const overflow = await store!.apply(all);
+      dropped("overflow", overflow.length);
+      return true;
+    } catch (error) {
+      if (store) debug("store fails", error);
+      late = merge(all, late);
+      const lost = late.add!.splice(0, late.add!.length - UNSAVED);
+      late = merge(late, { count: { "dropped.disk": lost.length } });
+      dropped("disk", lost.length);
+      return false;
+    }
+  };
+
+  /** What waits, with what the store could not take. Where it cannot be read, what is in memory. */
+  const look = async (limit: number): Promise<State & { entries: Entry[] }> => {
+    const { add = [], remove = [] } = late;
+    const gone = new Set([...inFlight, ...remove.map(([id]) => id)]);
+    const stored = (await store?.read(limit && limit + gone.size).catch(() => {})) || NOTHING;
+    return {
+      ...stored,
+      queued: stored.queued + add.length - remove.length,
+      counts: merge({ count: stored.counts }, { count: late.count ?? {} }).count!,
+      entries: [...stored.entries, ...add].filter(({ id }) => !gone.has(id)),
+    };
+  };
+
+  const remember = (entries: Entry[]): void => {
+    for (const entry of entries) near.set(entry.id, entry);
+    for (const id of near.keys()) if (near.size > 2 * MOST) near.delete(id);
+  };
+
+  const drop = async (entries: Entry[], reason: DropReason): Promise<void> => {
+    if (entries.length) await commit({ remove: entries.map(({ id }) => [id, "dropped." + reason]) });
+    dropped(reason, entries.length);
+  };
+
+  /** Drops what waits and has no consent. */
+  const purge = async (): Promise<void> => {
+    await ready.catch(() => {});
+    const { entries } = await look(Infinity);
+    await drop(entries.filter(({ child, type }) => consent.blocks(child, type)), "consent");
+  };
+
+  const track = async (childId: string, event: RivuletEvent): Promise<Receipt> => {
+    const id = newId(epochs.corrected());
+    const at = Math.round(clock.wall());
+    const refuse = async (reason: DropReason): Promise<Receipt> => {
+      await commit({ count: { ["dropped." + reason]: 1 } });
+      dropped(reason, 1);
+      return { id, stored: false, dropped: reason };
+    };
+    const { type, sessionId, attributes, data } = event;
+    if (consent.blocks(childId, type)) return refuse("consent");
+    const json = attempt(() =>
+      JSON.stringify({
+        id,
+        type,
+        child_id: childId,
+        occurred_at: new Date(at).toISOString(),
+        session_id: sessionId,
+        device: device && wire(device),
+        attributes,
+        data,
+      }),
+    );
+    if (!json) return refuse("disk");
+    // Half of a surrogate pair is escaped already.
+    const size = encodeURIComponent(json).replace(/%../g, "x").length;
+    if (size > maxEventBytes) return refuse("too_large");
+    onTracked?.(json);
+    const entry: Entry = { id, epoch: epochs.now().id, at, child: childId, type, size, json };
+    remember([entry]);
+    const stored = await commit({ add: [entry] });
+    if (++gathered >= most && automatic) void flush();
+    return stored || late.add?.includes(entry) ? { id, stored } : { id, stored, dropped: "disk" };
+  };
+
+  // Sending.
+
+  /** A failure: waits as long as the server says, else longer each time. */
+  const wait = (retryAfter: number | undefined, why: string | number): false => {
+    failures++;
+    serverSaysWait = retryAfter !== undefined;
+    const ms = retryAfter ?? random() * Math.min(300 * SECOND, SECOND * 2 ** failures);
+    waitUntil = now() + ms;
+    debug(why, "waits", ms);
+    return false;
+  };
+
+  const config = async (): Promise<void> => {
+    const { status, body, retryAfter = 0 } = (await request("/v1/config")) ?? {};
+    const isConfig = status === 200 && typeof body?.enabled === "boolean";
+    // Without an answer it goes on as before, and asks again before long.
+    const again = isConfig && body.enabled ? HOUR : isConfig || stopped ? 10 * MINUTE : MINUTE;
+    configAt = now() + Math.max(again, retryAfter);
+    if (status === 401) stop("unauthorized");
+    if (status === 403) stop("forbidden");
+    if (!isConfig) return debug("no config", status);
+    if (body.max_events >= 1) limit = most = Math.min(MOST, body.max_events);
+    if (body.max_event_bytes >= 1) maxEventBytes = body.max_event_bytes;
+    if (body.flush_interval_s >= 1) interval = Math.min(HOUR, body.flush_interval_s * SECOND);
+    if (body.consents) {
+      consent.server(body.consents);
+      await purge();
+    }
+    if (!body.enabled) stop("disabled", 0);
+    else if (stopped === "disabled") stopped = null;
+  };
+
+  /** The oldest batch, after what has become too old. */
+  const next = async (): Promise<Entry[]> => {
+    for (;;) {
+      const { entries, offsets } = await look(limit);
+      const old = entries.filter((entry) => epochs.reads(entry.epoch, offsets) - entry.at > GOOD_FOR);
+      remember(entries);
+      if (!old.length) return pick(entries, limit, BATCH_BYTES);
+      await drop(old, "expired");
+    }
+  };
+
+  /** Sends a batch; whether to go on with the next. */
+  const send = async (batch: Entry[], leaving?: boolean): Promise<boolean> => {
+    for (const { id } of batch) inFlight.add(id);
+    try {
+      const { counts, offsets } = leaving ? NOTHING : await look(0);
+      // What was dropped and the server was not told.
+      const news = named(counts, "dropped.");
+      for (const reason in news) if (!(news[reason]! -= counts["told." + reason] ?? 0)) delete news[reason];
+      const body = (): string => {
+        const sentAt = new Date(Math.round(epochs.reads(batch[0]!.epoch, offsets))).toISOString();
+        const lost = Object.keys(news).length ? `"dropped":${JSON.stringify(news)},` : "";
+        return `{"sent_at":"${sentAt}",${lost}"events":[${batch.map((entry) => entry.json).join()}]}`;
+      };
+      const epoch = epochs.now();
+      const began = now();
+      const { status, body: said, retryAfter } = (await request("/v1/events", body, leaving)) ?? {};
+      const took = now() - began;
+      if (status === 200) {
+        const results = resultsOf(said, batch);
+        if (!results) return wait(undefined, "no contract");
+        const change: Change = { count: {}, remove: [] };
+        for (const reason in news) change.count!["told." + reason] = news[reason]!;
+        if (took < 10 * SECOND && epochs.now() === epoch) {
+          epoch.offset = Date.parse(said.received_at) - (clock.wall() - took / 2);
+          change.offset = [epoch.id, epoch.offset];
+        }
+        return await settle(batch, results, change, retryAfter);
+      }
+      if (status === 401) return leaving ? false : stop("unauthorized");
+      if (status === 403) return stop("forbidden");
+      if (status === 413) {
+        limit = Math.max(1, batch.length >> 1);
+        if (batch.length < 2) await drop(batch, "too_large");
+        return true;
+      }
+      if (status! >= 400 && status! < 500 && status !== 408 && status !== 429) {
+        call(options.onRefused, status!, said?.code);
+      }
+      return wait(retryAfter, status ?? "no answer");
+    } finally {
+      for (const { id } of batch) inFlight.delete(id);
+    }
+  };
+
+  /** Does what the results of a batch say; whether to go on with the next. */
+  const settle = async (batch: Entry[], results: any[], change: Change, retryAfter?: number): Promise<boolean> => {
+    const remove = change.remove!;
+    let accepted = 0;
+    batch.forEach(({ id, child, type }, at) => {
+      const { outcome, code } = results[at];
+      if (outcome === "accepted") accepted++;
+      if (outcome !== "retry") remove.push([id, outcome === "accepted" ? outcome : "rejected." + code]);
+      if (code === "consent_required") consent.refuse(child, type);
+    });
+    await commit(change);
+    debug("sent", batch.length, "accepted", accepted);
+    let wanting = false;
+    for (const { id, outcome, code, pointer, message } of results) {
+      if (outcome === "rejected") call(options.onRejected, { id, code, pointer, message });
+      if (code === "consent_required") wanting = true;
+    }
+    if (wanting) await purge();
+    if (accepted) failures = 0;
+    if (remove.length < batch.length) return wait(retryAfter, "retry");
+    limit = Math.min(most, limit * 2);
+    return true;
+  };
+
+  const statusOf = ({ queued }: State): Status => {
+    const until = !stopped ? (queued ? waitUntil : 0) : stopped === "disabled" ? configAt : resumeAt;
+    const ms = until - now();
+    return { queued, waitMs: ms > 0 && ms < Infinity ? Math.ceil(ms) : null, stopped };
+  };
+
+  const run = async (): Promise<Status> => {
+    try {
+      await ready;
+      gathered = 0;
+      if (stopped && stopped !== "disabled" && now() >= resumeAt) stopped = null;
+      if ((!stopped || stopped === "disabled") && now() >= configAt) await config();
+      for (;;) {
+        const batch = await next();
+        if (!batch.length || closed || stopped || now() < waitUntil) break;
+        leads = (await store?.leads?.()) ?? true;
+        if (!leads || !(await send(batch))) break;
+      }
+    } catch (error) {
+      debug("flush fails", error);
+    }
+    return statusOf(await look(0));
+  };
+
+  const flush = (): Promise<Status> => (running ??= run().finally(() => (running = undefined)));
+
+  /** One request while the page goes: what is under way when it is gone arrives all the same. */
+  const leave = (): void => {
+    if (!leads || stopped || closed || now() < waitUntil) return;
+    const entries = [...near.values()].filter(({ id }) => !inFlight.has(id));
+    const batch = pick(entries, most, LEAVING_BYTES);
+    if (batch.length) send(batch, true).catch(() => {});
+  };
+
+  const tick = async (): Promise<void> => {
+    const { waitMs } = await flush();
+    if (!ticking) return;
+    timer = setTimeout(tick, Math.min(waitMs ?? interval, HOUR));
+    // A program of Node may end; it calls close() if it wants to wait.
+    (timer as { unref?: () => void }).unref?.();
+  };
+
+  // The page, or what the app says of itself.
+
+  const ends: (() => void)[] = [];
+  const listeners = new Set<(foreground: boolean) => void>();
+  const page = typeof document === "undefined" ? undefined : document;
+  let foreground = page?.visibilityState !== "hidden";
+  const changed = (to: boolean): void => {
+    if (to !== foreground) {
+      foreground = to;
+      // What a session has to say of it goes with the rest.
+      listeners.forEach((listener) => listener(to));
+    }
+    if (!automatic) return;
+    if (to || !page) void flush();
+    else leave();
+  };
+  const on = (target: EventTarget, type: string, listener: () => void): void => {
+    target.addEventListener(type, listener);
+    ends.push(() => target.removeEventListener(type, listener));
+  };
+  if (options.lifecycle) ends.push(options.lifecycle(changed));
+  else if (page) {
+    on(page, "visibilitychange", () => changed(page.visibilityState !== "hidden"));
+    on(globalThis, "pagehide", () => changed(false));
+  }
+  if (page) {
+    on(globalThis, "online", () => {
+      if (!serverSaysWait) waitUntil = 0;
+      if (automatic) void flush();
+    });
+  }
+
+  const watch = (listener: (foreground: boolean) => void): (() => void) => {
+    listeners.add(listener);
+    if (!foreground) listener(false);
+    return () => listeners.delete(listener);
+  };
+
+  ready.then(() => (ticking ? tick() : undefined), () => {});
+
+  return {
+    ready,
+    track,
+    flush,
+    child(id) {
+      const child = { id, track: (event) => track(id, event) } as Child;
+      child.session = (options) => startSession(child, clock, watch, options);
+      for (const [name, build] of Object.entries<(...given: any[]) => RivuletEvent>(builders)) {
+        (child as any)[name] = (...given: unknown[]) => child.track(build(...given));
+      }
+      return child;
+    },
+    async close() {
+      ticking = false;
+      clearTimeout(timer);
+      ends.splice(0).forEach((end) => end());
+      const limit = new Promise((resolve) => (timer = setTimeout(resolve, options.closeMs ?? 5 * SECOND)));
+      if (automatic) await Promise.race([flush(), limit]);
+      clearTimeout(timer);
+      closed = true;
+      // What the store could not take before.
+      if (late.add) await commit({});
+      await store?.close().catch(() => {});
+      store = undefined;
+    },
+    async setConsent(says) {
+      consent.app(says);
+      await purge();
+    },
+    setCredential(credential) {
+      renew(credential);
+      if (stopped === "unauthorized" || stopped === "forbidden") stopped = null;
+      if (automatic) void flush();
+    },
+    async stats(): Promise<Stats> {
+      const state = await look(0);
+      return {
+        ...statusOf(state),
+        bytes: state.bytes,
+        accepted: state.counts["accepted"] ?? 0,
+        rejected: named(state.counts, "rejected."),
+        dropped: named(state.counts, "dropped."),
+        store: store?.name ?? "memory",
+        sends: leads,
+      };
+    },
+  };
+}
+
+/** The events of the first one's epoch, within the bounds. */
+function pick(entries: Entry[], most: number, maxBytes: number): Entry[] {
+  const batch: Entry[] = [];
+  let bytes = 0;
+  for (const entry of entries) {
+    if (entry.epoch !== entries[0]!.epoch) continue;
+    bytes += entry.size + 1;
+    if (batch.length >= most || bytes > maxBytes) break;
+    batch.push(entry);
+  }
+  return batch;
+}
+
+/** The counters of a kind, by what follows it. */
+function named(counts: Record<string, number>, kind: string): Record<string, number> {
+  const found: Record<string, number> = {};
+  for (const name in counts) if (name.startsWith(kind)) found[name.slice(kind.length)] = counts[name]!;
+  return found;
+}
+
+/** The results of a batch, if that is what the answer is: a captive portal says 200 too. */
+function resultsOf(body: any, batch: Entry[]): any[] | undefined {
+  const fits = (result: any, at: number): boolean =>
+    result.index === at &&
+    result.id === batch[at]!.id &&
+    (result.outcome === "accepted" || result.outcome === "retry" || (result.outcome === "rejected" && !!result.code));
+  const results = body?.results;
+  return attempt(() => Date.parse(body.received_at) && results.length === batch.length && results.every(fits) && results);
+}
