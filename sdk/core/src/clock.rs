@@ -5,7 +5,7 @@
 //! times are of the same clock. So each event is stored with the [epoch](Epoch) of the clock that it was made by, a
 //! batch has events of one epoch, and it is sent with what *that* clock would read now.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A wall clock that moves by more than this against the monotonic one was set: a new epoch begins.
 const STEP_MS: i64 = 2_000;
@@ -15,19 +15,14 @@ pub trait Clock: Send + Sync {
     /// Milliseconds since 1970-01-01T00:00:00Z, as the device believes.
     fn wall_ms(&self) -> i64;
 
-    /// Milliseconds of a clock that nobody sets; from where it counts does not matter.
+    /// Milliseconds of a clock that nobody sets, and that goes on while the device sleeps: else each sleep looks as if the wall
+    /// clock had been set. From where it counts does not matter.
     fn monotonic_ms(&self) -> i64;
 }
 
 /// The clocks of this device.
-#[derive(Debug)]
-pub struct SystemClock(Instant);
-
-impl Default for SystemClock {
-    fn default() -> Self {
-        Self(Instant::now())
-    }
-}
+#[derive(Debug, Default)]
+pub struct SystemClock(());
 
 impl Clock for SystemClock {
     fn wall_ms(&self) -> i64 {
@@ -38,8 +33,28 @@ impl Clock for SystemClock {
     }
 
     fn monotonic_ms(&self) -> i64 {
-        millis(self.0.elapsed().as_millis())
+        millis(since_start().as_millis())
     }
+}
+
+/// Time since the device started, its sleep too, which `Instant` leaves out on Linux, Android and Apple's systems.
+#[cfg(unix)]
+fn since_start() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    const CLOCK: ClockId = ClockId::Boottime;
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    const CLOCK: ClockId = ClockId::Monotonic;
+    // What is not negative is a duration.
+    Duration::try_from(clock_gettime(CLOCK)).unwrap_or_default()
+}
+
+/// Time since this was first asked. Windows counts its sleep.
+#[cfg(not(unix))]
+fn since_start() -> Duration {
+    use std::{sync::LazyLock, time::Instant};
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
 }
 
 fn millis(millis: u128) -> i64 {

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from rivulet import _native
+from rivulet import Event, InUse, Rivulet, _client, _native
 
 
 class Clock(_native.Clock):
@@ -18,75 +18,73 @@ class Clock(_native.Clock):
     def monotonic_ms(self) -> int:
         return self.monotonic
 
-
-class Tokens(_native.TokenSource):
-    def __init__(self, tokens: list[str]) -> None:
-        self._tokens = tokens
-
-    def token(self) -> str | None:
-        return self._tokens.pop(0) if len(self._tokens) > 1 else self._tokens[0]
+    def set(self, command: dict[str, Any]) -> None:
+        self.wall, self.monotonic = command["wall_ms"], command["monotonic_ms"]
 
 
 clock = Clock()
-client: Any = None
-
-DROPPED = {
-    _native.NotStored.Consent: "consent",
-    _native.NotStored.TooLarge: "too_large",
-    _native.NotStored.Disk: "disk",
-    _native.NotStored.Closed: "closed",
-    _native.NotStored.Invalid: "invalid",
-}
+client: Rivulet
+#: Why the last event was dropped.
+dropped = ""
 
 
-def set_clock(command: dict[str, Any]) -> None:
-    clock.wall, clock.monotonic = command["wall_ms"], command["monotonic_ms"]
+def on_dropped(reason: str, _count: int) -> None:
+    global dropped
+    dropped = reason
 
 
-def obey(command: dict[str, Any]) -> dict[str, Any]:
+def open_client(command: dict[str, Any]) -> dict[str, Any]:
     global client
-    match command["op"]:
-        case "open":
-            set_clock(command)
-            bounds = {name: command[name] for name in ("max_events", "max_bytes") if name in command}
-            settings = _native.Settings(
-                url=command["url"], dir=command["dir"], timeout_ms=2000, background=False, **bounds
-            )
-            tokens = _native.Credential.TOKEN(Tokens(command["tokens"]))
-            try:
-                client = _native.Client.open(settings, tokens, None, None, clock)
-            except _native.RivuletError.InUse:
-                return {"ok": False, "error": "in_use"}
-        case "clock":
-            set_clock(command)
-        case "track":
-            data = json.dumps(command["data"])
-            try:
-                return {
-                    "id": client.track(command["child_id"], command["type"], data, command.get("session_id"), None)
-                }
-            except _native.NotStored as why:
-                return {"dropped": DROPPED[type(why)]}
-        case "send":
-            left = client.send()
-            stopped = None if left.stopped == "refused" else left.stopped
-            return {"queued": left.queued, "wait_ms": left.wait_ms, "stopped": stopped}
-        case "report":
-            stats = client.stats()
-            return {
-                "queued": stats.queued,
-                "accepted": stats.accepted,
-                "rejected": stats.rejected,
-                "dropped": stats.dropped,
-            }
-        case "credential":
-            client.set_credential(_native.Credential.KEY(command["token"]))
-        case "consent":
-            client.set_consent(command.get("coppa"), command.get("audio"))
-        case "close":
-            return {"ok": client.close(1000)}
+    clock.set(command)
+    tokens = command["tokens"]
+    bounds = {name: command[name] for name in ("max_events", "max_bytes") if name in command}
+    settings = _native.Settings(url=command["url"], dir=command["dir"], timeout_ms=2000, background=False, **bounds)
+    observer = _client._Observer(None, on_dropped, None)
+    try:
+        client = _client._open(settings, lambda: tokens.pop(0) if len(tokens) > 1 else tokens[0], observer, clock)
+    except InUse:
+        return {"ok": False, "error": "in_use"}
     return {"ok": True}
 
 
+def track(command: dict[str, Any]) -> dict[str, Any]:
+    event = Event(command["type"], command["data"], command.get("session_id"))
+    event_id = client.track(command["child_id"], event)
+    return {"id": event_id} if event_id else {"dropped": dropped}
+
+
+def send() -> dict[str, Any]:
+    # Not by `flush`, which waits no more.
+    left = client._native.send()
+    return {"queued": left.queued, "wait_ms": left.wait_ms, "stopped": None if left.stopped == "refused" else left.stopped}
+
+
+def report() -> dict[str, Any]:
+    stats = client.stats()
+    return {"queued": stats.queued, "accepted": stats.accepted, "rejected": stats.rejected, "dropped": stats.dropped}
+
+
+def obey(command: dict[str, Any]) -> dict[str, Any]:
+    match command["op"]:
+        case "open":
+            return open_client(command)
+        case "clock":
+            clock.set(command)
+        case "track":
+            return track(command)
+        case "send":
+            return send()
+        case "report":
+            return report()
+        case "credential":
+            client.set_credential(command["token"])
+        case "consent":
+            client.set_consent(coppa=command.get("coppa"), audio=command.get("audio"))
+        case "close":
+            return {"ok": client.close(1)}
+    return {"ok": True}
+
+
+_client.log.disabled = True
 for line in sys.stdin:
     print(json.dumps(obey(json.loads(line))), flush=True)

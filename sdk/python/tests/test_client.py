@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import unittest
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +20,8 @@ import rivulet
 from .server import Server, nothing, rejected
 
 CHILD = UUID("0f9e8d7c-2222-4222-8333-444444444444")
+
+QUICKSTART = Path(__file__).parents[3] / "docs/quickstart/python.md"
 
 PROGRAM = """
 import sys, rivulet
@@ -105,11 +111,14 @@ class ClientTest(unittest.TestCase):
         client = self.open(on_dropped=lambda reason, count: told.append((reason, count)))
         self.assertIsNone(client.track("no-uuid", rivulet.event.view()))
         self.assertIsNone(client.track(CHILD, rivulet.event.view(session_id="no-uuid")))
-        self.assertIsNone(client.track(CHILD, rivulet.Event("interaction", {"action": object()})))
         self.assertEqual(told, [("invalid", 1)] * 2)
         self.assertEqual(client.stats().dropped, {"invalid": 2})
-        # A float that JSON has no word for is left out.
-        self.assertIsNotNone(client.child(CHILD).view(confidence=float("nan")))
+
+    def test_what_json_has_no_word_for_loses_no_event(self) -> None:
+        client = self.open()
+        client.child(CHILD).view(confidence=float("nan"), topic="half \ud83d of it, whole \U0001f600")
+        client.flush()
+        self.assertEqual(self.server.events[0]["data"], {"action": "view", "topic": "half ? of it, whole \U0001f600"})
 
     def test_a_token_is_asked_for_again_when_it_is_refused(self) -> None:
         tokens = iter(["old", "new"])
@@ -201,6 +210,16 @@ class ClientTest(unittest.TestCase):
         subprocess.run([sys.executable, "-c", PROGRAM, self.server.url, self.dir, str(CHILD)], check=True)
         (event,) = self.server.events
         self.assertEqual(event["data"], {"action": "view", "subject": "math"})
+
+    def test_the_quickstart_works_as_pasted(self) -> None:
+        (block,) = re.findall(r"```python\n(.*?)```", QUICKSTART.read_text(), re.DOTALL)
+        program = f"{self._dir.name}/first.py"
+        Path(program).write_text(textwrap.dedent(block))
+        env = {**os.environ, "RIVULET_INGEST_URL": self.server.url, "RIVULET_INGEST_KEY": "key", "CHILD": str(CHILD)}
+        env["PYTHONPATH"] = str(Path(rivulet.__file__).parents[1])
+        run = subprocess.run([sys.executable, program], cwd=self._dir.name, env=env, capture_output=True, text=True)
+        self.assertIn("accepted=3", run.stdout, run.stderr)
+        self.assertEqual([event["type"] for event in self.server.events], ["session", "interaction", "session"])
 
 
 if __name__ == "__main__":

@@ -107,9 +107,9 @@ class Rivulet:
         """Stores an event of a child, which happened now, and returns its id. It does not wait for the network, and never raises:
         what could not be stored is None, logged, and counted in :meth:`stats`."""
         try:
-            attributes = None if event.attributes is None else json.dumps(event.attributes)
+            attributes = None if event.attributes is None else _json(event.attributes)
             session = None if event.session_id is None else str(event.session_id)
-            stored: str = self._native.track(str(child_id), event.type, json.dumps(event.data), session, attributes)
+            stored: str = self._native.track(str(child_id), event.type, _json(event.data), session, attributes)
             return stored
         except _native.NotStored as why:
             log.warning("an event was not stored: %s", why)
@@ -348,6 +348,11 @@ class _NoSession:
         pass
 
     resume = end = pause
+
+
+def _json(fields: Mapping[str, object]) -> str:
+    # Half of a surrogate pair is no text, and no reason to lose an event.
+    return json.dumps(dict(fields), ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def _tell(callback: Callable[..., None] | None, *what: object) -> None:
