@@ -4,7 +4,6 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::RwLock;
 use rivulet_sdk as sdk;
-use rivulet_sdk::Clock as _;
 
 /// The app's code threw.
 #[derive(Debug, thiserror::Error, uniffi::Error)]
