@@ -9,8 +9,9 @@ pub const PATH: &str = "sdk/kotlin/src/main/kotlin/io/rivulet/Events.kt";
 
 const CLASS: &str = "
 /**
- * A method for each kind of event, which makes one and gives it to [track]. Each also takes the session that it belongs to,
- * and attributes for analysts: at most 16, which are strings of at most 256 characters, numbers or booleans.
+ * A method for each kind of event, which makes one and gives it to [track]. Each also takes the session
+ * that it belongs to, and attributes for analysts: at most 16, which are strings of at most 256
+ * characters, numbers or booleans.
  */
 public abstract class Builders<out Tracked> internal constructor() {
     /** Takes an event that was made. */
@@ -54,7 +55,9 @@ fn method(builder: &Builder) -> String {
             false => format!("        {name}: {kind}? = null,\n"),
         };
     }
-    text += "        sessionId: UUID? = null,\n        attributes: Map<String, Any> = emptyMap(),\n    ): Tracked = track(\n";
+    text +=
+        "        sessionId: UUID? = null,\n        attributes: Map<String, Any> = emptyMap(),\n";
+    text += "    ): Tracked = track(\n";
     text += &format!(
         "        Event(\n            \"{}\",\n            mapOf(\n",
         builder.event_type.as_str()

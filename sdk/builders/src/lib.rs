@@ -107,7 +107,8 @@ pub fn words() -> Vec<Words> {
     lists
 }
 
-/// The builders that are methods of a child, each with what is required first: a session is an object of its own.
+/// The builders that are methods of a child, each with what is required first: a session is an object of
+/// its own.
 #[must_use]
 pub fn methods() -> Vec<Builder> {
     let mut methods = builders();

@@ -25,8 +25,8 @@ const CLASS: &str = r#"
 class Builders(abc.ABC, Generic[Tracked]):
     """A method for each kind of event, which makes one and gives it to `track`.
 
-    Each also takes `session_id`, the session that it belongs to, and `attributes`, for analysts: at most 16, which are strings
-    of at most 256 characters, numbers or booleans.
+    Each also takes `session_id`, the session that it belongs to, and `attributes`, for analysts: at most
+    16, which are strings of at most 256 characters, numbers or booleans.
     """
 
     @abc.abstractmethod
@@ -61,7 +61,9 @@ fn method(builder: &Builder) -> String {
             false => format!("        {name}: {kind} | None = None,\n"),
         };
     }
-    text += "        session_id: Id | None = None,\n        attributes: Attributes | None = None,\n    ) -> Tracked:\n";
+    text +=
+        "        session_id: Id | None = None,\n        attributes: Attributes | None = None,\n";
+    text += "    ) -> Tracked:\n";
     text += &format!("        \"\"\"{}\n\n", about(builder));
     for Argument { name, doc, .. } in &builder.arguments {
         text += &format!("        {name}: {doc}\n");

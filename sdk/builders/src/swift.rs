@@ -8,8 +8,9 @@ use crate::{Argument, Builder, WRITTEN, about, camel, method_words, methods};
 pub const PATH: &str = "sdk/swift/Sources/Rivulet/Events.swift";
 
 const PROTOCOL: &str = "
-/// A method for each kind of event, which makes one and gives it to `track`. Each also takes the session that it belongs to,
-/// and attributes for analysts: at most 16, which are strings of at most 256 characters, numbers or booleans.
+/// A method for each kind of event, which makes one and gives it to `track`. Each also takes the session
+/// that it belongs to, and attributes for analysts: at most 16, which are strings of at most 256
+/// characters, numbers or booleans.
 public protocol Builders {
     associatedtype Tracked
     /// Takes an event that was made.
@@ -53,7 +54,8 @@ fn method(builder: &Builder) -> String {
             false => format!("        {name}: {kind}? = nil,\n"),
         };
     }
-    text += "        sessionId: UUID? = nil,\n        attributes: [String: any Sendable] = [:]\n    ) -> Tracked {\n";
+    text += "        sessionId: UUID? = nil,\n        attributes: [String: any Sendable] = [:]\n";
+    text += "    ) -> Tracked {\n";
     text += &format!(
         "        track(Event(type: \"{}\", data: [\n",
         builder.event_type.as_str()

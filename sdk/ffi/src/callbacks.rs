@@ -97,7 +97,8 @@ pub struct Rejected {
     pub message: String,
 }
 
-/// What a client has to tell, from its own thread or from the one that calls it. Must not block, and must not call the client.
+/// What a client has to tell, from its own thread or from the one that calls it. Must not block, and must
+/// not call the client.
 #[uniffi::export(with_foreign)]
 pub trait Observer: Send + Sync {
     /// The server refused an event for good.
@@ -106,13 +107,15 @@ pub trait Observer: Send + Sync {
     /// Nobody hears of them.
     fn rejected(&self, rejected: Rejected) -> Result<(), CallbackError>;
 
-    /// Events are gone that the server never had: `overflow`, `expired`, `consent`, `too_large`, `disk`, `damaged` or `invalid`.
+    /// Events are gone that the server never had: `overflow`, `expired`, `consent`, `too_large`, `disk`,
+    /// `damaged` or `invalid`.
     ///
     /// # Errors
     /// Nobody hears of them.
     fn dropped(&self, reason: String, count: u64) -> Result<(), CallbackError>;
 
-    /// Nothing is sent from now on: `unauthorized`, `forbidden`, `disabled` or `refused`, and the same in words.
+    /// Nothing is sent from now on: `unauthorized`, `forbidden`, `disabled` or `refused`, and the same in
+    /// words.
     ///
     /// # Errors
     /// Nobody hears of them.
@@ -125,8 +128,8 @@ pub trait Observer: Send + Sync {
     fn debug(&self, line: String) -> Result<(), CallbackError>;
 }
 
-/// What is of the app, where the core wants its own. A client that was closed lets it go: a thread may still be waiting for the
-/// network then, and must not call an interpreter that has ended.
+/// What is of the app, where the core wants its own. A client that was closed lets it go: a thread may
+/// still be waiting for the network then, and must not call an interpreter that has ended.
 pub(crate) struct Foreign<T: ?Sized>(RwLock<Option<Arc<T>>>);
 
 impl<T: ?Sized> Foreign<T> {
@@ -182,7 +185,8 @@ impl Foreign<dyn Observer> {
     }
 }
 
-/// The app's transport. It may be in the middle of a request for longer than closing may take, so it is not let go.
+/// The app's transport. It may be in the middle of a request for longer than closing may take, so it is
+/// not let go.
 pub(crate) struct ForeignTransport(pub(crate) Arc<dyn Transport>);
 
 impl sdk::Transport for ForeignTransport {

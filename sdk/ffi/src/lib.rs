@@ -1,8 +1,9 @@
-//! The client SDK's core as Kotlin, Swift and Python see it, by UniFFI. No app uses it as it is: each language has a package around
-//! it, in its own way of speaking.
+//! The client SDK's core as Kotlin, Swift and Python see it, by UniFFI. No app uses it as it is: each
+//! language has a package around it, in its own way of speaking.
 //!
-//! Nothing here panics into an app: what the app's own code throws, when it is called, is a [`CallbackError`], and what panics in Rust
-//! all the same comes as the binding's internal error, which the packages catch.
+//! Nothing here panics into an app: what the app's own code throws, when it is called, is a
+//! [`CallbackError`], and what panics in Rust all the same comes as the binding's internal error, which
+//! the packages catch.
 
 use std::{
     collections::HashMap,
@@ -253,7 +254,8 @@ impl Client {
         }))
     }
 
-    /// Stores an event of a child, which happened now, and returns its id. `data` and `attributes` are JSON objects.
+    /// Stores an event of a child, which happened now, and returns its id. `data` and `attributes` are
+    /// JSON objects.
     ///
     /// # Errors
     /// It was not stored.
@@ -305,7 +307,8 @@ impl Client {
         }
     }
 
-    /// Sends all that may be sent now, on this thread, and says what is left. Blocks for as long as the network does.
+    /// Sends all that may be sent now, on this thread, and says what is left. Blocks for as long as the
+    /// network does.
     ///
     /// # Errors
     /// The client was closed.
@@ -373,8 +376,8 @@ impl Client {
         })
     }
 
-    /// Ends sessions, tries once more to send what waits, for as long as `within_ms`, and stops. Returns whether the store is free for
-    /// another client. A second time it does nothing.
+    /// Ends sessions, tries once more to send what waits, for as long as `within_ms`, and stops. Returns
+    /// whether the store is free for another client. A second time it does nothing.
     pub fn close(&self, within_ms: u64) -> bool {
         let Some(client) = self.open.write().take() else {
             return true;

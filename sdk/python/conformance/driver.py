@@ -1,4 +1,5 @@
-"""The driver of the conformance suite: JSON lines in, one line of answer each. Nothing happens by itself: time is what the suite says."""
+"""The driver of the conformance suite: JSON lines in, one line of answer each. Nothing happens by itself:
+time is what the suite says."""
 
 from __future__ import annotations
 
@@ -38,10 +39,14 @@ def open_client(command: dict[str, Any]) -> dict[str, Any]:
     clock.set(command)
     tokens = command["tokens"]
     bounds = {name: command[name] for name in ("max_events", "max_bytes") if name in command}
-    settings = _native.Settings(url=command["url"], dir=command["dir"], timeout_ms=2000, background=False, **bounds)
+    settings = _native.Settings(
+        url=command["url"], dir=command["dir"], timeout_ms=2000, background=False, **bounds
+    )
     observer = _client._Observer(None, on_dropped, None)
     try:
-        client = _client._open(settings, lambda: tokens.pop(0) if len(tokens) > 1 else tokens[0], observer, clock)
+        client = _client._open(
+            settings, lambda: tokens.pop(0) if len(tokens) > 1 else tokens[0], observer, clock
+        )
     except InUse:
         return {"ok": False, "error": "in_use"}
     return {"ok": True}
@@ -56,12 +61,21 @@ def track(command: dict[str, Any]) -> dict[str, Any]:
 def send() -> dict[str, Any]:
     # Not by `flush`, which waits no more.
     left = client._native.send()
-    return {"queued": left.queued, "wait_ms": left.wait_ms, "stopped": None if left.stopped == "refused" else left.stopped}
+    return {
+        "queued": left.queued,
+        "wait_ms": left.wait_ms,
+        "stopped": None if left.stopped == "refused" else left.stopped,
+    }
 
 
 def report() -> dict[str, Any]:
     stats = client.stats()
-    return {"queued": stats.queued, "accepted": stats.accepted, "rejected": stats.rejected, "dropped": stats.dropped}
+    return {
+        "queued": stats.queued,
+        "accepted": stats.accepted,
+        "rejected": stats.rejected,
+        "dropped": stats.dropped,
+    }
 
 
 def obey(command: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,13 @@ from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-CONFIG = {"enabled": True, "max_events": 1000, "max_event_bytes": 65536, "flush_interval_s": 30, "consents": None}
+CONFIG = {
+    "enabled": True,
+    "max_events": 1000,
+    "max_event_bytes": 65536,
+    "flush_interval_s": 30,
+    "consents": None,
+}
 
 
 class Server:
@@ -36,7 +42,9 @@ class Server:
                 with server.posted:
                     server.tokens.append(self.headers["Authorization"])
                     server.bodies.append(body)
-                    status, headers, results = server.script.pop(0) if server.script else (200, {}, accepted)
+                    status, headers, results = (
+                        server.script.pop(0) if server.script else (200, {}, accepted)
+                    )
                     if status == 200:
                         server.events += events
                     server.posted.notify_all()

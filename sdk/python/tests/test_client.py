@@ -48,7 +48,9 @@ class ClientTest(unittest.TestCase):
     def test_an_event_goes_out_as_it_was_made(self) -> None:
         with self.open(device_id="d-1", platform="other", app_version="4.12.1") as client:
             child = client.child(str(CHILD))
-            event_id = child.answer(correct=True, subject="math", response_time_ms=2300, attributes={"experiment": "b"})
+            event_id = child.answer(
+                correct=True, subject="math", response_time_ms=2300, attributes={"experiment": "b"}
+            )
             self.assertEqual(client.flush(), rivulet.Progress(0, None, None))
             stats = client.stats()
         (event,) = self.server.events
@@ -62,7 +64,12 @@ class ClientTest(unittest.TestCase):
                 "child_id": str(CHILD),
                 "device": {"id": "d-1", "platform": "other", "app_version": "4.12.1"},
                 "attributes": {"experiment": "b"},
-                "data": {"action": "answer", "is_correct": True, "subject": "math", "response_time_ms": 2300},
+                "data": {
+                    "action": "answer",
+                    "is_correct": True,
+                    "subject": "math",
+                    "response_time_ms": 2300,
+                },
             },
         )
         self.assertEqual((stats.queued, stats.accepted, stats.rejected, stats.dropped), (0, 1, {}, {}))
@@ -82,7 +89,9 @@ class ClientTest(unittest.TestCase):
             client.flush()
         said = [(event["type"], event["data"]["action"]) for event in self.server.events]
         steps = ["start", "pause", "resume", "end"]
-        self.assertEqual(said, [("session", "start"), ("interaction", "view"), *[("session", of) for of in steps[1:]]])
+        self.assertEqual(
+            said, [("session", "start"), ("interaction", "view"), *[("session", of) for of in steps[1:]]]
+        )
         self.assertEqual({event["session_id"] for event in self.server.events}, {lesson.id})
         self.assertEqual(self.server.events[0]["data"], {"action": "start", "kind": "learning"})
 
@@ -118,7 +127,9 @@ class ClientTest(unittest.TestCase):
         client = self.open()
         client.child(CHILD).view(confidence=float("nan"), topic="half \ud83d of it, whole \U0001f600")
         client.flush()
-        self.assertEqual(self.server.events[0]["data"], {"action": "view", "topic": "half ? of it, whole \U0001f600"})
+        self.assertEqual(
+            self.server.events[0]["data"], {"action": "view", "topic": "half ? of it, whole \U0001f600"}
+        )
 
     def test_a_token_is_asked_for_again_when_it_is_refused(self) -> None:
         tokens = iter(["old", "new"])
@@ -189,7 +200,9 @@ class ClientTest(unittest.TestCase):
             client.stats()
         self.open().flush()
         self.assertEqual(self.server.events[0]["id"], event_id)
-        self.assertEqual([event["type"] for event in self.server.events], ["interaction", "session", "session"])
+        self.assertEqual(
+            [event["type"] for event in self.server.events], ["interaction", "session", "session"]
+        )
 
     def test_a_session_of_a_closed_client_does_nothing(self) -> None:
         client = self.open()
@@ -200,7 +213,12 @@ class ClientTest(unittest.TestCase):
             client.flush()
 
     def test_settings_have_a_range(self) -> None:
-        for wrong in [{"url": "events.example"}, {"max_events": 0}, {"max_bytes": 1}, {"flush_interval": 0}]:
+        for wrong in [
+            {"url": "events.example"},
+            {"max_events": 0},
+            {"max_bytes": 1},
+            {"flush_interval": 0},
+        ]:
             with self.subTest(wrong), self.assertRaises(ValueError):
                 self.open(**wrong)
         with self.assertRaises(ValueError):
@@ -215,11 +233,20 @@ class ClientTest(unittest.TestCase):
         (block,) = re.findall(r"```python\n(.*?)```", QUICKSTART.read_text(), re.DOTALL)
         program = f"{self._dir.name}/first.py"
         Path(program).write_text(textwrap.dedent(block))
-        env = {**os.environ, "RIVULET_INGEST_URL": self.server.url, "RIVULET_INGEST_KEY": "key", "CHILD": str(CHILD)}
+        env = {
+            **os.environ,
+            "RIVULET_INGEST_URL": self.server.url,
+            "RIVULET_INGEST_KEY": "key",
+            "CHILD": str(CHILD),
+        }
         env["PYTHONPATH"] = str(Path(rivulet.__file__).parents[1])
-        run = subprocess.run([sys.executable, program], cwd=self._dir.name, env=env, capture_output=True, text=True)
+        run = subprocess.run(
+            [sys.executable, program], cwd=self._dir.name, env=env, capture_output=True, text=True
+        )
         self.assertIn("accepted=3", run.stdout, run.stderr)
-        self.assertEqual([event["type"] for event in self.server.events], ["session", "interaction", "session"])
+        self.assertEqual(
+            [event["type"] for event in self.server.events], ["session", "interaction", "session"]
+        )
 
 
 if __name__ == "__main__":

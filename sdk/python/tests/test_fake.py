@@ -27,7 +27,9 @@ class FakeTest(unittest.TestCase):
         answer = self.client.assert_tracked(rivulet.event.answer(correct=True), CHILD)
         self.assertEqual(answer.data, {"action": "answer", "is_correct": True, "subject": "math"})
         start, _, end = self.client.events
-        self.assertEqual((start.data, end.data), ({"action": "start", "kind": "quiz"}, {"action": "end", "kind": "quiz"}))
+        self.assertEqual(
+            (start.data, end.data), ({"action": "start", "kind": "quiz"}, {"action": "end", "kind": "quiz"})
+        )
         self.assertEqual(answer.session_id, start.session_id)
         self.client.assert_not_tracked(rivulet.event.answer(correct=False))
         self.client.assert_not_tracked(rivulet.event.answer(correct=True), OTHER)
@@ -39,7 +41,9 @@ class FakeTest(unittest.TestCase):
         with self.assertRaisesRegex(AssertionError, "attributes.experiment is 'b', not 'a'"):
             self.client.assert_tracked(rivulet.event.answer(correct=True, attributes={"experiment": "a"}))
         with self.assertRaisesRegex(AssertionError, "none among 3 events"):
-            self.client.assert_tracked(rivulet.event.message(conversation_id=CHILD, sequence=1, role="user"))
+            self.client.assert_tracked(
+                rivulet.event.message(conversation_id=CHILD, sequence=1, role="user")
+            )
         with self.assertRaises(AssertionError):
             self.client.assert_not_tracked(rivulet.event.answer(correct=True))
 

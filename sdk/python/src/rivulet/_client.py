@@ -18,8 +18,9 @@ from .events import Builders, Platform, SessionKind
 
 log = logging.getLogger("rivulet")
 
-#: An API key; or a function that has the app's backend make a client token, or gives None where there is none now.
-#: It is called from the client's own thread: when there is no token, when one is about to end, and once when one is refused.
+#: An API key; or a function that has the app's backend make a client token, or gives None where there is
+#: none now. It is called from the client's own thread: when there is no token, when one is about to end,
+#: and once when one is refused.
 Credential = str | Callable[[], "str | None"]
 
 #: How long the end of the interpreter waits for a client that was not closed, in ms.
@@ -104,12 +105,15 @@ class Rivulet:
         return Child(self, child_id if isinstance(child_id, UUID) else UUID(child_id))
 
     def track(self, child_id: Id, event: Event) -> str | None:
-        """Stores an event of a child, which happened now, and returns its id. It does not wait for the network, and never raises:
-        what could not be stored is None, logged, and counted in :meth:`stats`."""
+        """Stores an event of a child, which happened now, and returns its id. It does not wait for the
+        network, and never raises: what could not be stored is None, logged, and counted in
+        :meth:`stats`."""
         try:
             attributes = None if event.attributes is None else _json(event.attributes)
             session = None if event.session_id is None else str(event.session_id)
-            stored: str = self._native.track(str(child_id), event.type, _json(event.data), session, attributes)
+            stored: str = self._native.track(
+                str(child_id), event.type, _json(event.data), session, attributes
+            )
             return stored
         except _native.NotStored as why:
             log.warning("an event was not stored: %s", why)
@@ -118,8 +122,8 @@ class Rivulet:
         return None
 
     def flush(self) -> Progress:
-        """Sends all that may be sent now, and says what is left. Blocks for as long as the network does; the client sends
-        by itself too."""
+        """Sends all that may be sent now, and says what is left. Blocks for as long as the network does;
+        the client sends by itself too."""
         self._native.flush()
         with _Errors():
             left = self._native.send()
@@ -132,8 +136,8 @@ class Rivulet:
         return Stats(stats.queued, stats.queued_bytes, stats.accepted, stats.rejected, stats.dropped)
 
     def set_consent(self, *, coppa: bool | None = None, audio: bool | None = None) -> None:
-        """What the family consents to; None leaves it as it is. Without `coppa` what waits is purged and nothing more is taken,
-        without `audio` no speech."""
+        """What the family consents to; None leaves it as it is. Without `coppa` what waits is purged and
+        nothing more is taken, without `audio` no speech."""
         self._native.set_consent(coppa, audio)
 
     def set_credential(self, credential: Credential) -> None:
@@ -149,8 +153,9 @@ class Rivulet:
         self._native.foreground()
 
     def close(self, within: float = 5.0) -> bool:
-        """Ends sessions, sends what waits for at most `within` seconds, and stops. What is left is sent after the next start.
-        Returns whether the store is free for another client. A second time it does nothing."""
+        """Ends sessions, sends what waits for at most `within` seconds, and stops. What is left is sent
+        after the next start. Returns whether the store is free for another client. A second time it does
+        nothing."""
         self._at_exit.detach()
         closed: bool = self._native.close(int(within * 1000))
         return closed
@@ -174,7 +179,8 @@ class Rivulet:
 
 
 class Child(Builders["str | None"]):
-    """A child: a method for each kind of event, which stores it and returns its id, or None where it could not be stored."""
+    """A child: a method for each kind of event, which stores it and returns its id, or None where it
+    could not be stored."""
 
     def __init__(self, rivulet: Rivulet, child_id: UUID) -> None:
         self._rivulet = rivulet
@@ -191,7 +197,8 @@ class Child(Builders["str | None"]):
 
 
 class Session(Builders["str | None"]):
-    """A session: a child's methods, for events that belong to it. Its heartbeats and its active time are sent by themselves."""
+    """A session: a child's methods, for events that belong to it. Its heartbeats and its active time are
+    sent by themselves."""
 
     def __init__(self, child: Child, running: _Running) -> None:
         self._child = child
@@ -242,9 +249,9 @@ def open(
 ) -> Rivulet:
     """Opens the store in `dir`, or makes it, and begins to send what is in it.
 
-    Raises :class:`InUse` where another client has it, :class:`Error` where it cannot be opened, and ValueError where a setting is out
-    of its range. The callbacks come from the client's own thread or from the one that calls it: they must not block, and must not
-    call the client.
+    Raises :class:`InUse` where another client has it, :class:`Error` where it cannot be opened, and
+    ValueError where a setting is out of its range. The callbacks come from the client's own thread or
+    from the one that calls it: they must not block, and must not call the client.
 
     url: Where the server is, without a path: `https://events.example`.
     credential: An API key, or a function that gives client tokens.
@@ -254,12 +261,14 @@ def open(
     app_version: At most 32 characters.
     max_events: Events that wait at most, 1 to 1 000 000: beyond it the oldest are dropped.
     max_bytes: Bytes of JSON that wait at most, 100 000 to 1 000 000 000.
-    flush_interval: For how many seconds events are gathered until the server has said otherwise, 1 to 3 600.
+    flush_interval: For how many seconds events are gathered until the server has said otherwise, 1 to
+        3 600.
     timeout: How many seconds a request may take.
     on_rejected: The server refused an event for good.
-    on_dropped: So many events are gone that the server never had: `overflow`, `expired`, `consent`, `too_large`, `disk`, `damaged` or
-        `invalid`.
-    on_stopped: Nothing is sent from now on: `unauthorized`, `forbidden`, `disabled` or `refused`, and the same in words.
+    on_dropped: So many events are gone that the server never had: `overflow`, `expired`, `consent`,
+        `too_large`, `disk`, `damaged` or `invalid`.
+    on_stopped: Nothing is sent from now on: `unauthorized`, `forbidden`, `disabled` or `refused`, and the
+        same in words.
     """
     settings = _native.Settings(
         url=url,
@@ -275,7 +284,9 @@ def open(
     return _open(settings, credential, _Observer(on_rejected, on_dropped, on_stopped))
 
 
-def _open(settings: Any, credential: Credential, observer: _Observer, clock: _Clock | None = None) -> Rivulet:
+def _open(
+    settings: Any, credential: Credential, observer: _Observer, clock: _Clock | None = None
+) -> Rivulet:
     with _Errors():
         return Rivulet(_native.Client.open(settings, _credential(credential), None, observer, clock))
 

@@ -16,7 +16,8 @@ Attributes = Mapping[str, str | int | float | bool]
 
 @dataclass(frozen=True)
 class Event:
-    """What a method of :data:`rivulet.event` makes, for :meth:`rivulet.Child.track` and a fake's assertions."""
+    """What a method of :data:`rivulet.event` makes, for :meth:`rivulet.Child.track` and a fake's
+    assertions."""
 
     #: `interaction`, `message`, `speech` or `session`.
     type: str

@@ -23,8 +23,8 @@ Platform = Literal["ios", "android", "web", "other"]
 class Builders(abc.ABC, Generic[Tracked]):
     """A method for each kind of event, which makes one and gives it to `track`.
 
-    Each also takes `session_id`, the session that it belongs to, and `attributes`, for analysts: at most 16, which are strings
-    of at most 256 characters, numbers or booleans.
+    Each also takes `session_id`, the session that it belongs to, and `attributes`, for analysts: at most
+    16, which are strings of at most 256 characters, numbers or booleans.
     """
 
     @abc.abstractmethod

@@ -49,7 +49,9 @@ class FakeRivulet(Rivulet):
             self._dropped["consent"] += 1
             return None
         session = None if event.session_id is None else str(event.session_id)
-        tracked = Tracked(str(uuid4()), str(child_id), event.type, event.data, session, event.attributes or {})
+        tracked = Tracked(
+            str(uuid4()), str(child_id), event.type, event.data, session, event.attributes or {}
+        )
         self.events.append(tracked)
         return tracked.id
 
@@ -78,12 +80,14 @@ class FakeRivulet(Rivulet):
         return True
 
     def assert_tracked(self, expected: Event, child_id: Id | None = None) -> Tracked:
-        """The first event with all the fields of `expected`, and of this child where one is given. Fails with the events of that
-        type and what each lacks, if there is none."""
+        """The first event with all the fields of `expected`, and of this child where one is given. Fails
+        with the events of that type and what each lacks, if there is none."""
         for event in self.events:
             if not _lacks(event, expected, child_id):
                 return event
-        seen = [f"  {_lacks(event, expected, child_id)}" for event in self.events if event.type == expected.type]
+        seen = [
+            f"  {_lacks(event, expected, child_id)}" for event in self.events if event.type == expected.type
+        ]
         of_type = "\n".join(seen) or f"  none among {len(self.events)} events"
         raise AssertionError(f"no {expected.type} with {dict(expected.data)}:\n{of_type}")
 

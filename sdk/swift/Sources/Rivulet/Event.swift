@@ -11,7 +11,10 @@ public struct Event: Sendable {
     /// For analysts: at most 16; strings of at most 256 characters, numbers and booleans.
     public let attributes: [String: any Sendable]
 
-    init(type: String, data: [String: (any Sendable)?], sessionId: UUID? = nil, attributes: [String: any Sendable] = [:]) {
+    init(
+        type: String, data: [String: (any Sendable)?], sessionId: UUID? = nil,
+        attributes: [String: any Sendable] = [:]
+    ) {
         self.type = type
         self.data = data.compactMapValues { value in
             if let number = value as? Double, !number.isFinite { return nil }

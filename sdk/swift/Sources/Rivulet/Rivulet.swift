@@ -23,8 +23,8 @@ public struct Options: Sendable {
     public var flushIntervalS: UInt64 = 30
     /// How many seconds a request may take.
     public var timeoutS: TimeInterval = 30
-    /// What there is to tell an app's developers, from the client's own thread or from the one that calls it. It must not block, and
-    /// must not call the client.
+    /// What there is to tell an app's developers, from the client's own thread or from the one that calls
+    /// it. It must not block, and must not call the client.
     public var onNotice: @Sendable (Notice) -> Void = { _ in }
 
     public init(url: String, credential: Credential, directory: URL) {
@@ -41,8 +41,9 @@ public struct Options: Sendable {
 public enum Credential: Sendable {
     /// An API key of scope `ingest`. In an app it is public.
     case key(String)
-    /// Has the app's backend make a client token, or gives nil where there is none now. It is called on the client's own thread, which
-    /// may be blocked: when there is no token, when one is about to end, and once when one is refused.
+    /// Has the app's backend make a client token, or gives nil where there is none now. It is called on
+    /// the client's own thread, which may be blocked: when there is no token, when one is about to end,
+    /// and once when one is refused.
     case token(@Sendable () throws -> String?)
 
     var native: RivuletFFI.Credential {
@@ -55,11 +56,14 @@ public enum Credential: Sendable {
 
 /// What there is to tell.
 public enum Notice: Sendable {
-    /// The server refused an event for good: a code of docs/sending-events.md, and a JSON pointer to the field.
+    /// The server refused an event for good: a code of docs/sending-events.md, and a JSON pointer to the
+    /// field.
     case rejected(id: UUID?, code: String, pointer: String?, message: String)
-    /// Events are gone that the server never had: `overflow`, `expired`, `consent`, `too_large`, `disk`, `damaged` or `invalid`.
+    /// Events are gone that the server never had: `overflow`, `expired`, `consent`, `too_large`, `disk`,
+    /// `damaged` or `invalid`.
     case dropped(reason: String, count: UInt64)
-    /// Nothing is sent from now on: `unauthorized`, `forbidden`, `disabled` or `refused`, and the same in words.
+    /// Nothing is sent from now on: `unauthorized`, `forbidden`, `disabled` or `refused`, and the same in
+    /// words.
     case stopped(reason: String, message: String)
     /// A line for the developer's log. It never has an event's content.
     case log(String)
@@ -102,8 +106,8 @@ public final class Rivulet: @unchecked Sendable {
     /// A child, by the UUID that it is registered by.
     public func child(_ id: UUID) -> Child { Child(rivulet: self, id: id) }
 
-    /// Stores an event of a child, which happened now, and returns its id. It does not wait for the network. What could not be
-    /// stored is nil, and counted in `stats`.
+    /// Stores an event of a child, which happened now, and returns its id. It does not wait for the
+    /// network. What could not be stored is nil, and counted in `stats`.
     @discardableResult
     public func track(_ childId: UUID, _ event: Event) -> UUID? {
         do {
@@ -133,8 +137,8 @@ public final class Rivulet: @unchecked Sendable {
     /// What waits, and what became of the rest since the store was made.
     public func stats() throws -> Stats { try client.stats() }
 
-    /// What the family consents to; nil leaves it as it is. Without `coppa` what waits is purged and nothing more is taken, without
-    /// `audio` no speech.
+    /// What the family consents to; nil leaves it as it is. Without `coppa` what waits is purged and
+    /// nothing more is taken, without `audio` no speech.
     public func setConsent(coppa: Bool? = nil, audio: Bool? = nil) { client.setConsent(coppa: coppa, audio: audio) }
 
     /// A new credential, which is tried at once.
@@ -146,8 +150,9 @@ public final class Rivulet: @unchecked Sendable {
     /// The app is back: sessions go on.
     public func foreground() { client.foreground() }
 
-    /// Ends sessions, sends what waits for at most `within` seconds, and stops. What is left is sent after the next start. Returns
-    /// whether the store is free for another client. A second time it does nothing.
+    /// Ends sessions, sends what waits for at most `within` seconds, and stops. What is left is sent
+    /// after the next start. Returns whether the store is free for another client. A second time it does
+    /// nothing.
     @discardableResult
     public func close(within: TimeInterval = 5) -> Bool { client.close(withinMs: UInt64(max(0, within) * 1000)) }
 
@@ -156,7 +161,8 @@ public final class Rivulet: @unchecked Sendable {
     }
 }
 
-/// A child: a method for each kind of event, which stores it and returns its id, or nil where it could not be stored.
+/// A child: a method for each kind of event, which stores it and returns its id, or nil where it could
+/// not be stored.
 public struct Child: Builders, Sendable {
     let rivulet: Rivulet
     /// The UUID that it is registered by.
@@ -166,11 +172,13 @@ public struct Child: Builders, Sendable {
     public func track(_ event: Event) -> UUID? { rivulet.track(id, event) }
 
     /// Begins a session.
-    public func session(_ kind: SessionKind? = nil) -> Session { Session(child: self, running: rivulet.begin(id, kind)) }
+    public func session(_ kind: SessionKind? = nil) -> Session {
+        Session(child: self, running: rivulet.begin(id, kind))
+    }
 }
 
-/// A session: a child's methods, for events that belong to it. Its heartbeats and its active time are sent by themselves. It ends with
-/// `end`, or when nobody has it any more.
+/// A session: a child's methods, for events that belong to it. Its heartbeats and its active time are
+/// sent by themselves. It ends with `end`, or when nobody has it any more.
 public final class Session: Builders, @unchecked Sendable {
     private let child: Child
     /// None of a client that was closed.

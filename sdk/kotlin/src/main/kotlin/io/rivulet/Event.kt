@@ -12,7 +12,7 @@ public class Event internal constructor(
     /** For analysts: at most 16; strings of at most 256 characters, numbers and booleans. */
     public val attributes: Map<String, Any> = emptyMap(),
 ) {
-    /** Its fields by their names on the wire. What is null, or no number though it is a double, is left out. */
+    /** Its fields by their names on the wire, without what is null, or no number though it is a double. */
     public val data: Map<String, Any> = plain(data)
 
     internal fun inSession(id: UUID) = Event(type, data, id, attributes)

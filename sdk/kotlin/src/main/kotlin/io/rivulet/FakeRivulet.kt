@@ -15,8 +15,8 @@ public data class TrackedEvent(
 )
 
 /**
- * For an app's tests: a client without a server, a store or a thread, and without the native library. It keeps what the app tracks;
- * [flush] takes all of it as accepted.
+ * For an app's tests: a client without a server, a store or a thread, and without the native library. It
+ * keeps what the app tracks; [flush] takes all of it as accepted.
  */
 public class FakeRivulet : Rivulet() {
     private val tracked = CopyOnWriteArrayList<TrackedEvent>()
@@ -73,8 +73,8 @@ public class FakeRivulet : Rivulet() {
     }
 
     /**
-     * The first event with all the fields of [expected], and of this child where one is given. Throws AssertionError with the events of
-     * that type and what each lacks, if there is none.
+     * The first event with all the fields of [expected], and of this child where one is given. Throws
+     * AssertionError with the events of that type and what each lacks, if there is none.
      */
     @JvmOverloads
     public fun assertTracked(expected: Event, childId: UUID? = null): TrackedEvent =
@@ -117,7 +117,8 @@ private class FakeSession(
     }
 
     private fun tell(action: String) {
-        if (!ended) rivulet.track(childId, Event("session", mapOf("action" to action, "kind" to kind?.word), id))
+        val data = mapOf("action" to action, "kind" to kind?.word)
+        if (!ended) rivulet.track(childId, Event("session", data, id))
     }
 }
 

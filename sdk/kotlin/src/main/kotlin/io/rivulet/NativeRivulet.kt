@@ -24,7 +24,8 @@ internal class NativeRivulet(
         try {
             val attributes = event.attributes.takeIf { it.isNotEmpty() }?.let(::json)
             val session = event.sessionId?.toString()
-            UUID.fromString(client.track(childId.toString(), event.type, json(event.data), session, attributes))
+            val data = json(event.data)
+            UUID.fromString(client.track(childId.toString(), event.type, data, session, attributes))
         } catch (why: NotStored) {
             said(why)
         } catch (error: Exception) {
@@ -58,7 +59,8 @@ internal class NativeRivulet(
 
     override fun setCredential(key: String) = client.setCredential(Credential.Key(key))
 
-    override fun setCredential(source: () -> String?) = client.setCredential(Credential.Token(Source(source, log)))
+    override fun setCredential(source: () -> String?) =
+        client.setCredential(Credential.Token(Source(source, log)))
 
     override fun background() = client.background()
 
@@ -68,7 +70,8 @@ internal class NativeRivulet(
 
     override fun begin(childId: UUID, kind: SessionKind?): Running =
         try {
-            NativeSession(client.session(childId.toString(), kind?.let { io.rivulet.ffi.SessionKind.valueOf(it.name) }))
+            val native = kind?.let { io.rivulet.ffi.SessionKind.valueOf(it.name) }
+            NativeSession(client.session(childId.toString(), native))
         } catch (error: Exception) {
             said(error)
             NoSession
@@ -84,7 +87,7 @@ internal class NativeRivulet(
             val directory = requireNotNull(options.directory) { "directory must be set: events wait in it" }
             val credential = when (val given = options.credential) {
                 is String -> Credential.Key(given)
-                null -> throw IllegalArgumentException("credential must be set: an API key, or who gives client tokens")
+                null -> throw IllegalArgumentException("credential must be set: a key, or who gives client tokens")
                 else -> {
                     @Suppress("UNCHECKED_CAST")
                     Credential.Token(Source(given as () -> String?, options.log))
@@ -102,7 +105,7 @@ internal class NativeRivulet(
                 background = options.isAutomatic,
             )
             val transport = HttpTransport(options.timeoutMs)
-            val notices = MutableSharedFlow<Notice>(replay = 64, onBufferOverflow = BufferOverflow.DROP_OLDEST)
+            val notices = MutableSharedFlow<Notice>(64, onBufferOverflow = BufferOverflow.DROP_OLDEST)
             val observer = Teller(notices, options.log)
             val client = open { Client.open(settings, credential, transport, observer, options.clock) }
             return NativeRivulet(client, notices, options.log)
@@ -124,7 +127,10 @@ private fun <T> open(call: () -> T): T =
         }
     }
 
-private class Teller(private val notices: MutableSharedFlow<Notice>, private val log: (String) -> Unit) : Observer {
+private class Teller(
+    private val notices: MutableSharedFlow<Notice>,
+    private val log: (String) -> Unit,
+) : Observer {
     override fun rejected(rejected: io.rivulet.ffi.Rejected) {
         val id = UUID.fromString(rejected.id)
         notices.tryEmit(Notice.Rejected(id, rejected.code, rejected.pointer, rejected.message))

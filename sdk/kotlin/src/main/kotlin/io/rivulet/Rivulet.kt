@@ -6,8 +6,8 @@ import java.util.UUID
 import kotlinx.coroutines.flow.SharedFlow
 
 /**
- * Sends an app's events. Any thread may use it. Nothing of it throws into the app but [open], and [stats] and [flush] of a client
- * that was closed.
+ * Sends an app's events. Any thread may use it. Nothing of it throws into the app but [open], and [stats]
+ * and [flush] of a client that was closed.
  */
 public abstract class Rivulet internal constructor() : AutoCloseable {
     /** What there is to tell an app's developers. The newest 64 are told to whoever collects later. */
@@ -20,8 +20,8 @@ public abstract class Rivulet internal constructor() : AutoCloseable {
     public fun child(id: String): Child = child(UUID.fromString(id))
 
     /**
-     * Stores an event of a child, which happened now, and returns its id. It does not wait for the network. What could not be stored
-     * is null, and counted in [stats].
+     * Stores an event of a child, which happened now, and returns its id. It does not wait for the
+     * network. What could not be stored is null, and counted in [stats].
      */
     public abstract fun track(childId: UUID, event: Event): UUID?
 
@@ -32,8 +32,8 @@ public abstract class Rivulet internal constructor() : AutoCloseable {
     public abstract fun stats(): Stats
 
     /**
-     * What the family consents to; null leaves it as it is. Without [coppa] what waits is purged and nothing more is taken, without
-     * [audio] no speech.
+     * What the family consents to; null leaves it as it is. Without [coppa] what waits is purged and
+     * nothing more is taken, without [audio] no speech.
      */
     public abstract fun setConsent(coppa: Boolean? = null, audio: Boolean? = null)
 
@@ -50,8 +50,8 @@ public abstract class Rivulet internal constructor() : AutoCloseable {
     public abstract fun foreground()
 
     /**
-     * Ends sessions, sends what waits for at most [withinMs], and stops. What is left is sent after the next start. Returns whether
-     * the store is free for another client. A second time it does nothing.
+     * Ends sessions, sends what waits for at most [withinMs], and stops. What is left is sent after the
+     * next start. Returns whether the store is free for another client. A second time it does nothing.
      */
     public abstract fun close(withinMs: Long): Boolean
 
@@ -64,11 +64,13 @@ public abstract class Rivulet internal constructor() : AutoCloseable {
 
     public companion object {
         /**
-         * Opens the store, or makes it, and begins to send what is in it. Throws [InUseException] where another client has it, another
-         * IOException where it cannot be opened, and IllegalArgumentException where a setting is out of its range.
+         * Opens the store, or makes it, and begins to send what is in it. Throws [InUseException] where
+         * another client has it, another IOException where it cannot be opened, and
+         * IllegalArgumentException where a setting is out of its range.
          */
         @JvmStatic
-        public fun open(configure: Options.() -> Unit): Rivulet = NativeRivulet.open(Options().apply(configure))
+        public fun open(configure: Options.() -> Unit): Rivulet =
+            NativeRivulet.open(Options().apply(configure))
     }
 }
 
@@ -84,7 +86,8 @@ public class Options internal constructor() {
     public var deviceId: String? = null
 
     /** What the device runs. */
-    public var platform: Platform? = Platform.ANDROID.takeIf { System.getProperty("java.vm.name") == "Dalvik" }
+    public var platform: Platform? =
+        Platform.ANDROID.takeIf { System.getProperty("java.vm.name") == "Dalvik" }
 
     /** At most 32 characters. */
     public var appVersion: String? = null
@@ -101,7 +104,7 @@ public class Options internal constructor() {
     /** How many milliseconds a request may take, at least 1. */
     public var timeoutMs: Int = 30_000
 
-    /** Takes lines for the developer's log, from the client's own thread. They never have an event's content. */
+    /** Takes lines for the developer's log, from the client's own thread. None has an event's content. */
     public var log: (String) -> Unit = {}
 
     internal var credential: Any? = null
@@ -114,8 +117,9 @@ public class Options internal constructor() {
     }
 
     /**
-     * Has the app's backend make a client token, or gives null where there is none now. It is called on the client's own thread,
-     * which may be blocked: when there is no token, when one is about to end, and once when one is refused.
+     * Has the app's backend make a client token, or gives null where there is none now. It is called on
+     * the client's own thread, which may be blocked: when there is no token, when one is about to end,
+     * and once when one is refused.
      */
     public fun credential(source: () -> String?) {
         credential = source
@@ -159,7 +163,7 @@ public sealed class Notice {
 public data class Progress(
     /** Events that still wait. */
     val queued: Long,
-    /** How many milliseconds to wait before the next attempt makes sense; null where nothing has to be waited for. */
+    /** Milliseconds until the next attempt makes sense; null where nothing has to be waited for. */
     val waitMs: Long?,
     /** Why nothing is sent: `unauthorized`, `forbidden`, `disabled` or `refused`. */
     val stopped: String?,
@@ -179,7 +183,7 @@ public data class Stats(
     val dropped: Map<String, Long>,
 )
 
-/** A child: a method for each kind of event, which stores it and returns its id, or null where it could not be stored. */
+/** A child: a method for each kind of event, which stores it and returns its id, or null where it could not be. */
 public class Child internal constructor(
     private val rivulet: Rivulet,
     /** The UUID that it is registered by. */
@@ -192,7 +196,7 @@ public class Child internal constructor(
     public fun session(kind: SessionKind? = null): Session = Session(this, rivulet.begin(id, kind))
 }
 
-/** A session: a child's methods, for events that belong to it. Its heartbeats and its active time are sent by themselves. */
+/** A session: a child's methods, for events that belong to it. Heartbeats and active time are sent by themselves. */
 public class Session internal constructor(private val child: Child, private val running: Running) :
     Builders<UUID?>(), AutoCloseable {
     /** Its id. */

@@ -7,8 +7,8 @@ import java.io.File
 import java.util.UUID
 
 /**
- * The driver of the conformance suite: JSON lines in, one line of answer each. Nothing happens by itself: time is what the suite
- * says.
+ * The driver of the conformance suite: JSON lines in, one line of answer each. Nothing happens by itself:
+ * time is what the suite says.
  */
 private class Driver : io.rivulet.ffi.Clock {
     private var wall = 0L
@@ -63,7 +63,8 @@ private class Driver : io.rivulet.ffi.Clock {
 
     private fun send(): Map<String, Any?> {
         val left = client.sendNow()
-        return mapOf("queued" to left.queued, "wait_ms" to left.waitMs, "stopped" to left.stopped.takeIf { it != "refused" })
+        val stopped = left.stopped.takeIf { it != "refused" }
+        return mapOf("queued" to left.queued, "wait_ms" to left.waitMs, "stopped" to stopped)
     }
 
     private fun report(): Map<String, Any?> {

@@ -93,7 +93,8 @@ class RivuletTest {
     @Test
     fun `what the server refuses is told`() {
         val rivulet = open()
-        val result = mapOf("outcome" to "rejected", "code" to "unknown_child", "pointer" to "/child_id", "message" to "no")
+        val result = mapOf("outcome" to "rejected", "code" to "unknown_child", "pointer" to "/child_id") +
+            mapOf("message" to "no")
         server.script += Answer(200, result = result)
         val id = rivulet.child(CHILD).hint()
         flush(rivulet)
