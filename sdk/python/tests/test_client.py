@@ -213,12 +213,13 @@ class ClientTest(unittest.TestCase):
             client.flush()
 
     def test_settings_have_a_range(self) -> None:
-        for wrong in [
+        settings: list[dict[str, Any]] = [
             {"url": "events.example"},
             {"max_events": 0},
             {"max_bytes": 1},
             {"flush_interval": 0},
-        ]:
+        ]
+        for wrong in settings:
             with self.subTest(wrong), self.assertRaises(ValueError):
                 self.open(**wrong)
         with self.assertRaises(ValueError):

@@ -77,12 +77,6 @@ class Stats:
     dropped: Mapping[str, int]
 
 
-class _Clock(Protocol):
-    def wall_ms(self) -> int: ...
-
-    def monotonic_ms(self) -> int: ...
-
-
 class _Running(Protocol):
     def id(self) -> str: ...
 
@@ -285,7 +279,7 @@ def open(
 
 
 def _open(
-    settings: Any, credential: Credential, observer: _Observer, clock: _Clock | None = None
+    settings: Any, credential: Credential, observer: _Observer, clock: _native.Clock | None = None
 ) -> Rivulet:
     with _Errors():
         return Rivulet(_native.Client.open(settings, _credential(credential), None, observer, clock))
@@ -298,11 +292,13 @@ class _Errors:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, _native.RivuletError.InUse):
+        # UniFFI adds an error's kinds to it where no type checker sees them.
+        kinds: Any = _native.RivuletError
+        if isinstance(error, kinds.InUse):
             raise InUse(str(error)) from None
-        if isinstance(error, _native.RivuletError.Config):
+        if isinstance(error, kinds.Config):
             raise ValueError(str(error)) from None
-        if isinstance(error, _native.RivuletError):
+        if isinstance(error, kinds):
             raise Error(str(error)) from None
 
 

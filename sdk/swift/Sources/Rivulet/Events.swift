@@ -16,8 +16,9 @@ public enum Platform: String, Sendable {
     case ios, android, web, other
 }
 
-/// A method for each kind of event, which makes one and gives it to `track`. Each also takes the session that it belongs to,
-/// and attributes for analysts: at most 16, which are strings of at most 256 characters, numbers or booleans.
+/// A method for each kind of event, which makes one and gives it to `track`. Each also takes the session
+/// that it belongs to, and attributes for analysts: at most 16, which are strings of at most 256
+/// characters, numbers or booleans.
 public protocol Builders {
     associatedtype Tracked
     /// Takes an event that was made.

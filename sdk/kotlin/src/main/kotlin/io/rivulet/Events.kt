@@ -29,8 +29,9 @@ public enum class Platform(internal val word: String) {
 }
 
 /**
- * A method for each kind of event, which makes one and gives it to [track]. Each also takes the session that it belongs to,
- * and attributes for analysts: at most 16, which are strings of at most 256 characters, numbers or booleans.
+ * A method for each kind of event, which makes one and gives it to [track]. Each also takes the session
+ * that it belongs to, and attributes for analysts: at most 16, which are strings of at most 256
+ * characters, numbers or booleans.
  */
 public abstract class Builders<out Tracked> internal constructor() {
     /** Takes an event that was made. */

@@ -39,12 +39,12 @@ internal class NativeRivulet(
 
     /** All that may be sent now. */
     fun sendNow(): Progress {
-        val left = open { client.send() }
+        val left = asJava { client.send() }
         return Progress(left.queued.toLong(), left.waitMs?.toLong(), left.stopped)
     }
 
     override fun stats(): Stats {
-        val stats = open { client.stats() }
+        val stats = asJava { client.stats() }
         val counts = { of: Map<String, ULong> -> of.mapValues { (_, count) -> count.toLong() } }
         return Stats(
             stats.queued.toLong(),
@@ -107,14 +107,14 @@ internal class NativeRivulet(
             val transport = HttpTransport(options.timeoutMs)
             val notices = MutableSharedFlow<Notice>(64, onBufferOverflow = BufferOverflow.DROP_OLDEST)
             val observer = Teller(notices, options.log)
-            val client = open { Client.open(settings, credential, transport, observer, options.clock) }
+            val client = asJava { Client.open(settings, credential, transport, observer, options.clock) }
             return NativeRivulet(client, notices, options.log)
         }
     }
 }
 
 /** The core's errors as Java's. */
-private fun <T> open(call: () -> T): T =
+private fun <T> asJava(call: () -> T): T =
     try {
         call()
     } catch (error: RivuletException) {
