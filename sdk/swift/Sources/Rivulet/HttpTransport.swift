@@ -15,7 +15,9 @@ final class HttpTransport: Transport, @unchecked Sendable {
     deinit { session.finishTasksAndInvalidate() }
 
     func send(request: Request) throws -> Response {
-        guard let url = URL(string: request.url) else { throw CallbackError.Failed(reason: "no URL: \(request.url)") }
+        guard let url = URL(string: request.url) else {
+            throw CallbackError.Failed(reason: "no URL: \(request.url)")
+        }
         var whole = URLRequest(url: url)
         whole.httpMethod = request.method
         whole.allHTTPHeaderFields = request.headers
@@ -24,9 +26,9 @@ final class HttpTransport: Transport, @unchecked Sendable {
         let answered = DispatchSemaphore(value: 0)
         session.dataTask(with: whole) { body, response, error in
             if let response = response as? HTTPURLResponse, error == nil {
+                let status = UInt16(response.statusCode)
                 let retryAfter = response.value(forHTTPHeaderField: "Retry-After")
-                answer = .success(
-                    Response(status: UInt16(response.statusCode), retryAfter: retryAfter, body: body ?? Data()))
+                answer = .success(Response(status: status, retryAfter: retryAfter, body: body ?? Data()))
             } else if let error {
                 answer = .failure(.Failed(reason: error.localizedDescription))
             }

@@ -87,7 +87,7 @@ internal class NativeRivulet(
             val directory = requireNotNull(options.directory) { "directory must be set: events wait in it" }
             val credential = when (val given = options.credential) {
                 is String -> Credential.Key(given)
-                null -> throw IllegalArgumentException("credential must be set: a key, or who gives client tokens")
+                null -> throw IllegalArgumentException("credential must be set: a key, or who gives tokens")
                 else -> {
                     @Suppress("UNCHECKED_CAST")
                     Credential.Token(Source(given as () -> String?, options.log))

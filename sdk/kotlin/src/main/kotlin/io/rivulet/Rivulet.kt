@@ -183,7 +183,7 @@ public data class Stats(
     val dropped: Map<String, Long>,
 )
 
-/** A child: a method for each kind of event, which stores it and returns its id, or null where it could not be. */
+/** A child: a method for each kind of event, which stores it and returns its id; null where it could not be. */
 public class Child internal constructor(
     private val rivulet: Rivulet,
     /** The UUID that it is registered by. */
@@ -196,7 +196,7 @@ public class Child internal constructor(
     public fun session(kind: SessionKind? = null): Session = Session(this, rivulet.begin(id, kind))
 }
 
-/** A session: a child's methods, for events that belong to it. Heartbeats and active time are sent by themselves. */
+/** A session: a child's methods, for its events. Heartbeats and active time are sent by themselves. */
 public class Session internal constructor(private val child: Child, private val running: Running) :
     Builders<UUID?>(), AutoCloseable {
     /** Its id. */

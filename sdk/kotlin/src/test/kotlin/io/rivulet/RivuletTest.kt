@@ -1,5 +1,7 @@
 package io.rivulet
 
+import com.google.gson.JsonObject
+import com.google.gson.JsonParser
 import java.io.File
 import java.util.UUID
 import kotlinx.coroutines.flow.first
@@ -57,9 +59,10 @@ class RivuletTest {
         val at = event.remove("occurred_at").asString
         assertTrue(Regex("""\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z""").matches(at), at)
         val expected = """{"id":"$id","type":"interaction","child_id":"$CHILD",""" +
-            """"device":{"id":"d-1","platform":"other","app_version":"4.12.1"},"attributes":{"experiment":"b"},""" +
+            """"device":{"id":"d-1","platform":"other","app_version":"4.12.1"},""" +
+            """"attributes":{"experiment":"b"},""" +
             """"data":{"action":"answer","is_correct":true,"subject":"math","response_time_ms":2300}}"""
-        assertEquals(com.google.gson.JsonParser.parseString(expected), event)
+        assertEquals(JsonParser.parseString(expected), event)
         assertEquals(Stats(0, 0, 1, emptyMap(), emptyMap()), rivulet.stats())
     }
 
@@ -82,7 +85,8 @@ class RivuletTest {
             }
             lesson.end()
             flush(rivulet)
-            val said = server.events.map { it["type"].asString + " " + it["data"].asJsonObject["action"].asString }
+            val action = { event: JsonObject -> event["data"].asJsonObject["action"].asString }
+            val said = server.events.map { it["type"].asString + " " + action(it) }
             val steps = listOf("start", "pause", "resume", "pause", "resume", "end").map { "session $it" }
             assertEquals(steps.take(1) + "interaction view" + steps.drop(1), said)
             assertEquals(setOf(lesson.id.toString()), server.events.map { it["session_id"].asString }.toSet())
@@ -119,7 +123,8 @@ class RivuletTest {
     @Test
     fun `what JSON has no word for loses no event`() {
         val rivulet = open()
-        rivulet.child(CHILD).view(confidence = Double.NaN, topic = "half \uD83D of it, \"whole\"\n\uD83D\uDE00")
+        val topic = "half \uD83D of it, \"whole\"\n\uD83D\uDE00"
+        rivulet.child(CHILD).view(confidence = Double.NaN, topic = topic)
         flush(rivulet)
         val data = server.events.single()["data"].asJsonObject
         assertEquals(setOf("action", "topic"), data.keySet())

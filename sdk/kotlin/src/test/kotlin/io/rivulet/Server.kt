@@ -43,7 +43,8 @@ class Server : AutoCloseable {
 
     @Synchronized
     private fun take(exchange: HttpExchange) {
-        val body = JsonParser.parseReader(InputStreamReader(GZIPInputStream(exchange.requestBody))).asJsonObject
+        val text = InputStreamReader(GZIPInputStream(exchange.requestBody))
+        val body = JsonParser.parseReader(text).asJsonObject
         tokens += exchange.requestHeaders.getFirst("Authorization")
         val answer = script.poll() ?: Answer(200)
         val results = JsonArray()
