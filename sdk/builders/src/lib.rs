@@ -6,6 +6,9 @@ use rivulet_events::{
     contract::{Declaration, Need, Rule},
 };
 
+pub mod kotlin;
+pub mod python;
+pub mod swift;
 pub mod typescript;
 
 /// A function that makes an event.
@@ -103,6 +106,46 @@ pub fn words() -> Vec<Words> {
     }
     lists
 }
+
+/// The builders that are methods of a child, each with what is required first: a session is an object of
+/// its own.
+#[must_use]
+pub fn methods() -> Vec<Builder> {
+    let mut methods = builders();
+    methods.retain(|builder| builder.event_type != EventType::Session);
+    for method in &mut methods {
+        method.arguments.sort_by_key(|argument| !argument.required);
+    }
+    methods
+}
+
+/// The words that methods, devices and sessions take.
+#[must_use]
+pub fn method_words() -> Vec<Words> {
+    let methods = methods();
+    let mut words = words();
+    words.retain(|list| {
+        let is_list = |argument: &Argument| {
+            matches!(argument.rule, Rule::Word { name, .. } if *name == list.name)
+        };
+        let arguments = methods.iter().flat_map(|method| &method.arguments);
+        list.name == "SessionKind" || arguments.chain(&device()).any(is_list)
+    });
+    words
+}
+
+/// What a method does, in a sentence or two.
+#[must_use]
+pub fn about(builder: &Builder) -> String {
+    let about = builder.event_type.declaration().about;
+    match builder.action {
+        Some((field, word)) => format!("{about} This is `{field}` `{word}`."),
+        None => about.to_owned(),
+    }
+}
+
+/// The first line of a file of builders, after what begins a comment.
+pub(crate) const WRITTEN: &str = "Written from the declarations in events/: RIVULET_UPDATE_DOCS=1 cargo test -p rivulet-builders";
 
 /// A name in snake case as languages with camel case write it.
 #[must_use]

@@ -4,13 +4,12 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use rivulet_events::{EventType, contract::Rule};
 
-use crate::{Argument, Builder, builders, camel, common, device, pascal, words};
+use crate::{Argument, Builder, WRITTEN, about, builders, camel, common, device, pascal, words};
 
 /// Where the module is, from the root of the repository.
 pub const PATH: &str = "sdk/typescript/src/events.ts";
 
 const HEAD: &str = "\
-// Written from the declarations in events/: RIVULET_UPDATE_DOCS=1 cargo test -p rivulet-builders
 import { builder, type EventOptions, type RivuletEvent } from \"./event.js\";
 
 ";
@@ -21,7 +20,7 @@ const WIDTH: usize = 110;
 /// The module's text.
 #[must_use]
 pub fn module() -> String {
-    let mut text = HEAD.to_owned();
+    let mut text = format!("// {WRITTEN}\n{HEAD}");
     let kinds: Vec<_> = EventType::ALL.iter().map(|kind| kind.as_str()).collect();
     union(&mut text, "EventType", "The types of events.", &kinds);
     for list in words() {
@@ -113,14 +112,11 @@ fn fields(builder: &Builder) -> String {
 fn builder_in(text: &mut String, builder: &Builder, common: &[Argument]) {
     let (name, kind) = (camel(builder.name), builder.event_type.as_str());
     let fields = fields(builder);
-    let about = builder.event_type.declaration().about;
-    let (about, action) = match builder.action {
-        Some((field, word)) => (
-            format!("{about} This is `{field}` `{word}`."),
-            format!(", {{ {field}: \"{word}\" }}"),
-        ),
-        None => (about.to_owned(), String::new()),
-    };
+    let about = about(builder);
+    let action = builder
+        .action
+        .map(|(field, word)| format!(", {{ {field}: \"{word}\" }}"));
+    let action = action.unwrap_or_default();
     let own = own(builder, common);
     if !own.is_empty() {
         let extends = builder

@@ -2,13 +2,18 @@
 
 use std::path::Path;
 
-use rivulet_builders::{builders, typescript};
+use rivulet_builders::{builders, kotlin, python, swift, typescript};
 
 #[test]
 fn every_file_is_what_is_declared() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut wrong = Vec::new();
-    for (path, text) in [(typescript::PATH, typescript::module())] {
+    for (path, text) in [
+        (kotlin::PATH, kotlin::file()),
+        (python::PATH, python::module()),
+        (swift::PATH, swift::file()),
+        (typescript::PATH, typescript::module()),
+    ] {
         let file = root.join(path);
         if std::fs::read_to_string(&file).is_ok_and(|written| written == text) {
             continue;

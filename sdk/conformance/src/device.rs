@@ -91,11 +91,11 @@ impl<'a> Device<'a> {
             .map_err(|error| anyhow!("the store cannot be opened: {error}"))
     }
 
-    /// A new process with the same store; the monotonic clock begins anew. It need not know what the server asked the one before
-    /// to wait for.
+    /// A new process with the same store; the monotonic clock begins anew.
     pub(crate) fn restart(&mut self) -> Result<()> {
-        self.server.with(|state| state.not_before_ms = i64::MIN);
         self.driver.kill()?;
+        // Where it was killed before it read the answer, nobody knows how long the server said to wait.
+        self.server.with(|state| state.not_before_ms = i64::MIN);
         self.driver = Driver::start(self.command)?;
         self.clocks.monotonic_ms = 1_000;
         self.open()
