@@ -354,17 +354,10 @@ impl Watching {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(crate) struct TailEvent {
-    event: TailEventName,
+    /// `event` or `missed`.
+    event: String,
     /// The JSON of an `Observation`, or of a `Missed`.
     data: String,
-}
-
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "only its schema is used")]
-enum TailEventName {
-    Event,
-    Missed,
 }
 
 /// Watch what arrives

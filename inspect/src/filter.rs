@@ -20,7 +20,8 @@ pub struct Filter {
     /// Only those that were answered this code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// Only those of this outcome.
+    /// Only those of this outcome: `accepted`, `rejected`, `retry` or `refused`.
+    #[param(value_type = Option<String>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
 }

@@ -31,7 +31,9 @@ pub struct Observation {
     pub occurred_at: Option<DateTime<Utc>>,
     /// The device's clock at this attempt, where it was sent.
     pub sent_at: Option<DateTime<Utc>>,
-    /// What it was answered.
+    /// What it was answered: `accepted`, `rejected` or `retry`; `refused` of a whole request.
+    // No enum, as `Fate` is one: generators of clients would rename that one's words.
+    #[schema(value_type = String)]
     pub outcome: Outcome,
     /// The status of the answer, where the request was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,9 +51,9 @@ pub struct Observation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub warnings: Vec<String>,
-    /// Where it is not in Kafka yet.
+    /// `spilled` where it is on the node's disk, and not in Kafka yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(required = false)]
+    #[schema(required = false, value_type = String)]
     pub durability: Option<Durability>,
     /// Nothing of it was stored, as was asked for.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -76,8 +78,7 @@ pub struct Observation {
 }
 
 /// What an event, or a whole request, was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[schema(as = ObservedOutcome)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It is durable, or would be.
@@ -107,8 +108,7 @@ impl Outcome {
 }
 
 /// Where an accepted event is, if it is not in Kafka.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[schema(as = ObservedDurability)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
     /// On the node's disk.
