@@ -99,7 +99,7 @@ struct Answered {
     /// A shell command that posts it again as a dry run, with `data` made up; null where it cannot be said what was sent.
     curl: Option<String>,
     #[serde(flatten)]
-    seen: Observation,
+    seen: Box<Observation>,
 }
 
 #[derive(Serialize)]
@@ -315,7 +315,7 @@ impl Watching {
                     number,
                     node,
                     curl: curl(&seen),
-                    seen: *seen,
+                    seen,
                 })
             }
         };

@@ -98,7 +98,7 @@ impl Watcher {
     }
 
     async fn seen(&mut self) -> Value {
-        let (name, data) = self.next().await.expect("the stream has ended");
+        let (name, data) = self.next().await.unwrap();
         assert_eq!(name, "event", "{data}");
         data
     }

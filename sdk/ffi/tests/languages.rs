@@ -1,5 +1,7 @@
 //! The packages of other languages, by their own tests, on the library that was built with this one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
 use std::{
     env::{self, consts},
     fs,

@@ -30,7 +30,7 @@ impl Tail {
 
     async fn next(&mut self) -> Value {
         let line = self.lines.next_line().await.unwrap();
-        serde_json::from_str(&line.expect("it has ended")).unwrap()
+        serde_json::from_str(&line.unwrap()).unwrap()
     }
 }
 
