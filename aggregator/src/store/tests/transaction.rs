@@ -279,21 +279,33 @@ async fn a_copy_that_another_transaction_is_counting_costs_one_more_attempt() {
 #[tokio::test]
 async fn a_transaction_scans_no_table() {
     let bed = database().await;
-    let scans = async || -> Vec<(String, i64)> {
-        sqlx::query_as(
-            "SELECT relname::text, seq_scan FROM pg_stat_user_tables
-             WHERE schemaname = 'public' AND relname NOT LIKE 'audit%' ORDER BY 1",
-        )
-        .fetch_all(&bed.pool)
-        .await
-        .unwrap()
-    };
     // One connection, so that its counts can be asked for.
     let pool = sqlx::postgres::PgPoolOptions::new()
         .max_connections(1)
         .connect_with((*bed.pool.connect_options()).clone())
         .await
         .unwrap();
+    let scans = async || -> Vec<(String, i64)> {
+        sqlx::query_as(
+            "SELECT relname::text, seq_scan FROM pg_stat_user_tables
+             WHERE schemaname = 'public' AND relname NOT LIKE 'audit%' ORDER BY 1",
+        )
+        .fetch_all(&pool)
+        .await
+        .unwrap()
+    };
+    // What the migration has scanned is counted when its connections have ended, or up to ten seconds later.
+    bed.pool.close().await;
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+        AND backend_type = 'client backend'";
+    while sqlx::query_scalar::<_, i64>(others)
+        .fetch_one(&pool)
+        .await
+        .unwrap()
+        > 0
+    {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     let mut store = Store::new(pool.clone());
     let flush = async || {
         let flush = sqlx::query("SELECT pg_stat_force_next_flush()");
@@ -312,7 +324,7 @@ async fn a_transaction_scans_no_table() {
     let positions =
         "SELECT idx_scan > 0 FROM pg_stat_user_tables WHERE relname = 'kafka_positions'";
     let counted = sqlx::query_scalar::<_, bool>(positions);
-    assert!(counted.fetch_one(&bed.pool).await.unwrap());
+    assert!(counted.fetch_one(&pool).await.unwrap());
     let after = scans().await;
     let scanned: Vec<_> = after
         .iter()
