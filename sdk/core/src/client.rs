@@ -244,10 +244,10 @@ impl fmt::Debug for Client {
     }
 }
 
-/// The last one ends the thread. It holds one itself.
+/// The last one ends the thread, which holds one itself.
 impl Drop for Client {
     fn drop(&mut self) {
-        if Arc::strong_count(&self.0) <= 2 {
+        if self.0.config.background && Arc::strong_count(&self.0) <= 2 {
             self.0.wake(|wake| wake.closing = true);
         }
     }

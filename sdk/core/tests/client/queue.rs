@@ -103,6 +103,15 @@ fn a_second_client_of_a_store_is_refused() {
 }
 
 #[test]
+fn a_client_lives_as_long_as_one_of_its_handles() {
+    let bed = Bed::new();
+    let client = bed.open();
+    drop(client.clone());
+    client.track(CHILD, view()).unwrap();
+    assert_eq!(client.send().queued, 0);
+}
+
+#[test]
 fn a_store_that_cannot_be_read_is_put_aside_and_counted() {
     let bed = Bed::new();
     let client = bed.open();
