@@ -3,9 +3,10 @@
 use std::{
     collections::HashSet,
     fmt,
+    ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -29,9 +30,12 @@ const TIDY_EVERY: usize = 4_000;
 /// What the server takes of one event, until it has said otherwise.
 const MAX_EVENT_BYTES: usize = 65_536;
 
-/// Sends an app's events. Clones are the same client.
+/// Sends an app's events. Clones are the same client; the last one that is dropped ends it, and its sessions.
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client(Arc<Owner>);
+
+/// What clones share. Sessions and the thread have the client without owning it.
+struct Owner(Arc<Inner>);
 
 /// An event that was not stored, and was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +61,9 @@ pub(crate) struct Inner {
     pub(crate) blocked: RwLock<Blocked>,
     epoch: Mutex<Epoch>,
     max_event_bytes: AtomicUsize,
+    flush_interval_ms: AtomicU64,
+    /// Of the app, for the next request: one that is under way is not waited for.
+    pub(crate) new_credential: Mutex<Option<Credential>>,
     untidy: AtomicUsize,
     sessions: Mutex<Vec<Arc<Running>>>,
     wake: Mutex<Wake>,
@@ -125,6 +132,8 @@ impl Client {
                 offset_ms: None,
             }),
             max_event_bytes: AtomicUsize::new(MAX_EVENT_BYTES),
+            flush_interval_ms: AtomicU64::default(),
+            new_credential: Mutex::default(),
             untidy: AtomicUsize::new(0),
             sessions: Mutex::default(),
             wake: Mutex::new(Wake {
@@ -137,6 +146,7 @@ impl Client {
             config,
             store,
         });
+        inner.set_flush_interval(inner.config.flush_interval);
         if background {
             let sending = Arc::clone(&inner);
             let thread = thread::Builder::new()
@@ -145,7 +155,7 @@ impl Client {
                 .map_err(|error| OpenError::Store(error.to_string()))?;
             *inner.thread.lock() = Some(thread);
         }
-        Ok(Self(inner))
+        Ok(Self(Arc::new(Owner(inner))))
     }
 
     /// Stores an event of a child, which happened now. It does not wait for the network or for the disk.
@@ -159,7 +169,7 @@ impl Client {
     /// Begins a session of a child.
     #[must_use]
     pub fn session(&self, child: Uuid, kind: Option<SessionKind>) -> Session {
-        Session::begin(Arc::clone(&self.0), child, kind)
+        Session::begin(Arc::clone(&self.0.0), child, kind)
     }
 
     /// Asks for all that waits to be sent now, whatever was to be waited for, but not before the server allows it. Returns at once.
@@ -203,9 +213,9 @@ impl Client {
         self.0.purge_blocked(blocked.app);
     }
 
-    /// A new credential, which is tried at once.
+    /// A new credential, which is tried at once. Returns at once.
     pub fn set_credential(&self, credential: impl Into<Credential>) {
-        self.0.sender.lock().set_credential(credential.into());
+        *self.0.new_credential.lock() = Some(credential.into());
         self.0.wake(|wake| wake.now = true);
     }
 
@@ -220,9 +230,7 @@ impl Client {
     /// Ends sessions, tries once more to send what waits, for as long as `within`, and stops. What is left is sent after the next
     /// start. Returns whether the store is free for another client.
     pub fn close(self, within: Duration) -> bool {
-        for session in self.0.sessions() {
-            session::end(&self.0, &session);
-        }
+        self.0.end_sessions();
         let until = Instant::now() + within;
         let mut wake = self.0.wake.lock();
         wake.closing = true;
@@ -234,7 +242,7 @@ impl Client {
             // It is at its end.
             _ = thread.join();
         }
-        closed && Arc::strong_count(&self.0) == 1
+        closed && Arc::strong_count(&self.0) == 1 && Arc::strong_count(&self.0.0) == 1
     }
 }
 
@@ -244,12 +252,18 @@ impl fmt::Debug for Client {
     }
 }
 
-/// The last one ends the thread, which holds one itself.
-impl Drop for Client {
+impl Deref for Owner {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Drop for Owner {
     fn drop(&mut self) {
-        if self.0.config.background && Arc::strong_count(&self.0) <= 2 {
-            self.0.wake(|wake| wake.closing = true);
-        }
+        self.end_sessions();
+        self.wake(|wake| wake.closing = true);
     }
 }
 
@@ -323,6 +337,11 @@ impl Inner {
 
     pub(crate) fn set_max_event_bytes(&self, bytes: usize) {
         self.max_event_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_flush_interval(&self, interval: Duration) {
+        let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        self.flush_interval_ms.store(millis, Ordering::Relaxed);
     }
 
     pub(crate) fn server_consents(&self, consents: wire::Consents) {
@@ -403,6 +422,12 @@ impl Inner {
             .retain(|other| !Arc::ptr_eq(other, session));
     }
 
+    fn end_sessions(&self) {
+        for session in self.sessions() {
+            session::end(self, &session);
+        }
+    }
+
     fn tick(&self) {
         for session in self.sessions() {
             session::tick(self, &session);
@@ -458,6 +483,6 @@ impl Inner {
     }
 
     fn interval(&self) -> Duration {
-        self.sender.lock().flush_interval()
+        Duration::from_millis(self.flush_interval_ms.load(Ordering::Relaxed))
     }
 }

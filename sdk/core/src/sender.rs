@@ -120,7 +120,6 @@ pub(crate) struct State {
     token: Option<String>,
     /// The base of the epoch in which the server was asked for nothing but its time.
     asked_time: Option<i64>,
-    flush_interval: Duration,
 }
 
 /// What a request came to.
@@ -144,15 +143,10 @@ impl State {
             credential: config.credential.clone(),
             token: None,
             asked_time: None,
-            flush_interval: config.flush_interval,
         }
     }
 
-    pub(crate) fn flush_interval(&self) -> Duration {
-        self.flush_interval
-    }
-
-    pub(crate) fn set_credential(&mut self, credential: Credential) {
+    fn set_credential(&mut self, credential: Credential) {
         self.credential = credential;
         self.token = None;
         self.stopped = None;
@@ -209,6 +203,9 @@ impl Inner {
     pub(crate) fn send(&self) -> Progress {
         let mut state = self.sender.lock();
         let progress = loop {
+            if let Some(credential) = self.new_credential.lock().take() {
+                state.set_credential(credential);
+            }
             let now = self.clock().monotonic_ms();
             if let Some((why, until)) = &state.stopped {
                 if now < *until {
@@ -288,7 +285,7 @@ impl Inner {
 
     fn obey(&self, state: &mut State, server: &ServerConfig) {
         state.batch_events = BATCH_EVENTS.min(server.max_events.max(1));
-        state.flush_interval = Duration::from_secs(server.flush_interval_s.clamp(1, 3600));
+        self.set_flush_interval(Duration::from_secs(server.flush_interval_s.clamp(1, 3600)));
         self.set_max_event_bytes(server.max_event_bytes);
         if let Some(consents) = server.consents {
             self.server_consents(consents);

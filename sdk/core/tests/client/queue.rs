@@ -2,12 +2,15 @@
 
 use std::{
     fs,
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use rivulet_sdk::{Bounds, Client, Config, Dropped, Event, OpenError, Transport};
+use parking_lot::Mutex;
+use rivulet_sdk::{
+    Bounds, Client, Config, Dropped, Event, NoAnswer, OpenError, Request, Response, Transport,
+};
 use serde_json::json;
 
 use crate::common::{Bed, CHILD, SECOND, ids, nothing, view};
@@ -109,6 +112,78 @@ fn a_client_lives_as_long_as_one_of_its_handles() {
     drop(client.clone());
     client.track(CHILD, view()).unwrap();
     assert_eq!(client.send().queued, 0);
+}
+
+/// A session has the client, and must not keep its thread and its store.
+#[test]
+fn a_client_that_is_dropped_before_its_session_lets_the_store_go() {
+    let bed = Bed::new();
+    let server: Arc<dyn Transport> = Arc::clone(&bed.server) as _;
+    let client = Client::open(Config::with(
+        "http://127.0.0.1:1",
+        "k",
+        bed.dir.path(),
+        server,
+    ))
+    .unwrap();
+    let session = client.session(CHILD, None);
+    drop(client);
+    drop(session);
+    let patience = Instant::now() + Duration::from_secs(60);
+    let again = loop {
+        match Client::open(bed.config()) {
+            Err(OpenError::InUse) if Instant::now() < patience => {
+                thread::sleep(Duration::from_millis(5))
+            }
+            opened => break opened.unwrap(),
+        }
+    };
+    let stats = again.stats().unwrap();
+    assert_eq!(
+        stats.accepted + stats.queued,
+        2,
+        "its start and its end: {stats:?}"
+    );
+}
+
+/// A server that is slow to answer holds up nobody but who asked for it.
+#[test]
+fn nobody_waits_for_a_request_that_is_under_way() {
+    struct Slow(Mutex<mpsc::Receiver<()>>, mpsc::SyncSender<()>);
+    impl Transport for Slow {
+        fn send(&self, _: &Request) -> Result<Response, NoAnswer> {
+            _ = self.1.try_send(());
+            _ = self.0.lock().recv();
+            Err(NoAnswer("too late".to_owned()))
+        }
+    }
+    let bed = Bed::new();
+    let (answer, answers) = mpsc::channel();
+    let (began, begins) = mpsc::sync_channel(1);
+    let mut config = bed.config();
+    config.transport = Arc::new(Slow(Mutex::new(answers), began));
+    config.background = true;
+    let client = Client::open(config).unwrap();
+    client.track(CHILD, view()).unwrap();
+    // The thread, or this one that asks for it by hand, is at the server.
+    let by_hand = client.clone();
+    let sending = thread::spawn(move || by_hand.send());
+    begins.recv_timeout(Duration::from_secs(60)).unwrap();
+    let (done, is_done) = mpsc::channel();
+    let teller = client.clone();
+    thread::spawn(move || {
+        for _ in 0..500 {
+            teller.track(CHILD, view()).unwrap();
+        }
+        teller.flush();
+        teller.set_credential("rvk_other");
+        teller.set_consent(None, Some(false));
+        teller.background();
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(60)).unwrap();
+    drop(answer);
+    sending.join().unwrap();
 }
 
 #[test]
