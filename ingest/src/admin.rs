@@ -54,7 +54,7 @@ pub(crate) async fn put_parent(State(app): State<Arc<App>>, id: Id, request: Req
         let timezone = declarations::timezone(&object)?;
         let consents = declarations::consents(&object)?;
         let streaks = declarations::streaks(&object)?;
-        families::put_parent(&app.pool, ParentId::new(id), timezone, consents, streaks).await?;
+        families::put_parent(app.pool()?, ParentId::new(id), timezone, consents, streaks).await?;
         Ok(())
     };
     answer(put.await)
@@ -77,7 +77,7 @@ pub(crate) async fn put_child(State(app): State<Arc<App>>, id: Id, request: Requ
         let (_request, id, object) = declared(&app, id, request).await?;
         let parent = declarations::parent_id(&object)?;
         let age_group = declarations::age_group(&object)?;
-        families::put_child(&app.pool, ChildId::new(id), parent, age_group).await?;
+        families::put_child(app.pool()?, ChildId::new(id), parent, age_group).await?;
         Ok(())
     };
     answer(put.await)
@@ -108,7 +108,7 @@ pub(crate) async fn delete_parent(State(app): State<Arc<App>>, id: Id, parts: Pa
         if erases(&parts)? {
             return erase(&app, &request, Subject::Parent(id)).await;
         }
-        families::delete_parent(&app.pool, ParentId::new(id)).await?;
+        families::delete_parent(app.pool()?, ParentId::new(id)).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     };
     delete.await.unwrap_or_else(Problem::into_response)
@@ -140,7 +140,7 @@ pub(crate) async fn delete_child(State(app): State<Arc<App>>, id: Id, parts: Par
         if erases(&parts)? {
             return erase(&app, &request, Subject::Child(id)).await;
         }
-        families::delete_child(&app.pool, ChildId::new(id)).await?;
+        families::delete_child(app.pool()?, ChildId::new(id)).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     };
     delete.await.unwrap_or_else(Problem::into_response)
@@ -160,7 +160,7 @@ pub(crate) async fn delete_child(State(app): State<Arc<App>>, id: Id, parts: Par
 pub(crate) async fn get_parent(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let get = async {
         let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
-        Ok(families::parent(&app.pool, ParentId::new(read_id(id)?)).await?)
+        Ok(families::parent(app.pool()?, ParentId::new(read_id(id)?)).await?)
     };
     json_response(get.await)
 }
@@ -184,7 +184,7 @@ pub(crate) async fn get_consents(State(app): State<Arc<App>>, id: Id, parts: Par
     let get = async {
         let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
         let id = ParentId::new(read_id(id)?);
-        Ok(consents::history(&app.pool, id, after(&parts)?).await?)
+        Ok(consents::history(app.pool()?, id, after(&parts)?).await?)
     };
     json_response(get.await)
 }
@@ -203,7 +203,7 @@ pub(crate) async fn get_consents(State(app): State<Arc<App>>, id: Id, parts: Par
 pub(crate) async fn get_child(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let get = async {
         let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
-        Ok(families::child(&app.pool, ChildId::new(read_id(id)?)).await?)
+        Ok(families::child(app.pool()?, ChildId::new(read_id(id)?)).await?)
     };
     json_response(get.await)
 }
@@ -222,7 +222,7 @@ pub(crate) async fn get_child(State(app): State<Arc<App>>, id: Id, parts: Parts)
 pub(crate) async fn get_erasure(State(app): State<Arc<App>>, id: Id, parts: Parts) -> Response {
     let get = async {
         let _request = app.open_request(&parts, Some(Scope::Admin)).await?;
-        let status = rivulet_erasure::status(&app.pool, read_id(id)?);
+        let status = rivulet_erasure::status(app.pool()?, read_id(id)?);
         let status = status.await.map_err(|_| app.cut_off())?;
         let status = status.ok_or(Problem::NotFound("there is no erasure of this id"))?;
         serde_json::to_string(&status).map_err(|_| Problem::Internal)
@@ -270,8 +270,9 @@ async fn erase(
     request: &OpenRequest<'_>,
     subject: Subject,
 ) -> Result<Response, Problem> {
+    let pool = app.pool()?;
     let name = match &request.sender {
-        Sender::Key(hash, _) => keys::name(&app.pool, hash).await,
+        Sender::Key(hash, _) => keys::name(pool, hash).await,
         Sender::Family(_) => Ok(None),
     };
     let name = name.map_err(|_| app.cut_off())?;
@@ -279,12 +280,12 @@ async fn erase(
         "the API key {}",
         name.as_deref().unwrap_or("that was revoked since")
     );
-    let requested = rivulet_erasure::request(&app.pool, subject, &by).await;
+    let requested = rivulet_erasure::request(pool, subject, &by).await;
     let requested = requested.map_err(|error| match error {
         NotErased::NotFound => Problem::from(families::Error::NotFound),
         NotErased::Database(_) => app.cut_off(),
     })?;
-    let status = rivulet_erasure::status(&app.pool, requested.erasure_id).await;
+    let status = rivulet_erasure::status(pool, requested.erasure_id).await;
     let state = status
         .map_err(|_| app.cut_off())?
         .map(|status| status.state);

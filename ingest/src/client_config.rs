@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderValue, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
-use rivulet_registry::{consents, keys::Scope};
+use rivulet_registry::keys::Scope;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -89,7 +89,7 @@ async fn config(app: &App, parts: &Parts) -> Result<ClientConfig, Problem> {
             let _turn = turn
                 .map_err(|_| unavailable())?
                 .map_err(|_| unavailable())?;
-            let granted = consents::granted(&app.pool, parent);
+            let granted = app.registry.granted(parent);
             let [coppa, audio, analytics] = granted.await.map_err(|_| unavailable())?;
             Some(Consents {
                 coppa,

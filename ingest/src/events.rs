@@ -23,6 +23,7 @@ use crate::{
     body::Media,
     clock::unix_millis_now,
     described::{Batch, NDJSON, OfEvents, Receipt, SentAt},
+    memory,
     metrics::{self, Tally},
     open_request::{OpenRequest, ReceivedRequest},
     problem::Problem,
@@ -131,13 +132,15 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
     // `None` while nobody watches.
     let envelopes = app.tails.envelopes(&parsed, app.config.max_event_depth);
     let places = envelopes.as_ref().map(|_| Places::default());
-    let family = sender.family();
+    // Nobody can say of which family a child is where every child is registered.
+    let family = sender.family().filter(|_| !app.registry.has_every_child());
     let known = ask_registry(app, family, &parsed, &children).await;
     let span = parts.extensions.get::<Span>().filter(|_| !is_dry_run);
     let send = span.map(|span| span.child("send", SpanKind::Producer));
-    let mut sending = (!is_dry_run).then(|| {
+    let mut sending = app.stores.as_ref().filter(|_| !is_dry_run).map(|stores| {
         let room = room_for(app, sender.id(), &parsed);
-        app.producer.begin(send.as_ref(), room, places.clone())
+        let producer = &stores.producer;
+        producer.begin(send.as_ref(), room, places.clone())
     });
     let is_long = body.bytes.len() > SHORT;
     let context = Context {
@@ -170,6 +173,9 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
         };
         app.tails
             .tell(app, &answered, |index| context.is_withheld(index));
+    }
+    if app.stores.is_none() {
+        memory::tell(&lines);
     }
     let tally = tally(&lines);
     match is_dry_run {
@@ -224,6 +230,9 @@ async fn process(app: &App, parts: &Parts, body: Body) -> Result<Response, Probl
     if retry > 0 {
         let seconds = app.config.retry_after.as_secs().max(1);
         headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    if app.stores.is_none() {
+        headers.insert(memory::STORAGE, HeaderValue::from_static("none"));
     }
     Ok(response)
 }
@@ -365,7 +374,6 @@ async fn send_events<'a>(
     parsed: Vec<Parsed<'a>>,
     mut sending: Option<&mut Sending<'_>>,
 ) -> Result<Vec<Line<'a>>, Problem> {
-    let app = account.app();
     let mut buffer = Vec::with_capacity(1 << 10);
     let mut lines = Vec::with_capacity(parsed.len());
     let mut failed = None;
@@ -380,7 +388,7 @@ async fn send_events<'a>(
                     match admit(context.family, event, known) {
                         Ok(event) => {
                             let sending = sending.as_deref_mut();
-                            send_event(app, event, context.clocks, index, sending, &mut buffer)
+                            send_event(event, context.clocks, index, sending, &mut buffer)
                         }
                         Err(outcome) => Ok(outcome),
                     }
@@ -441,7 +449,8 @@ async fn spill_failed(app: &App, failed: Vec<Failed>, received_at: i64, lines: &
             records.push(record);
         }
     }
-    if let Some(spill) = &app.spill
+    let stores = app.stores.as_ref();
+    if let Some(spill) = stores.and_then(|stores| stores.spill.as_ref())
         && spill.keep(received_at, records).await
     {
         for index in spilled {
@@ -476,7 +485,6 @@ fn admit<'r, 'a>(
 
 /// Makes the event's record and hands it to Kafka's producer. `Accepted` is true only once Kafka acknowledges it.
 fn send_event(
-    app: &App,
     event: Admitted<'_, '_>,
     clocks: &Clocks,
     index: usize,
@@ -491,7 +499,7 @@ fn send_event(
     let Some(sending) = sending else {
         return Ok(Outcome::Accepted(kind));
     };
-    if !app.producer.is_up() && app.spill.is_none() {
+    if sending.is_hopeless() {
         return Ok(Outcome::Retry(kind));
     }
     buffer.clear();

@@ -8,6 +8,9 @@
 //! Kafka's queue by its size. Of bytes, of requests at work and of the time for long work no sender has more
 //! than leaves room for others. Where the [spill](SpillConfig) is on, records that Kafka does not take are made
 //! durable on this node's disk.
+//!
+//! For the tests of apps, [`serve_in_memory`] judges and answers in the same way without Kafka and PostgreSQL, and
+//! keeps nothing.
 
 mod account;
 mod admin;
@@ -26,6 +29,7 @@ mod event_schema;
 mod events;
 mod forget;
 mod inflate;
+mod memory;
 mod metrics;
 mod open_request;
 mod openapi;
@@ -44,5 +48,5 @@ mod turns;
 pub use config::{Config, InvalidConfig};
 pub use metrics::METRICS;
 pub use openapi::openapi;
-pub use server::{Error, serve};
+pub use server::{Error, serve, serve_in_memory};
 pub use spill::SpillConfig;

@@ -262,6 +262,11 @@ pub(crate) struct Failed {
 }
 
 impl Sending<'_> {
+    /// Whether no record can be stored now, neither by Kafka nor by the spill.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        !self.producer.is_up() && !self.producer.client.context().keep
+    }
+
     /// Hands over one record. `index` is the index of its event in the request.
     pub(crate) fn send(&mut self, index: u32, kind: EventType, child: ChildId, payload: &[u8]) {
         let mut key = [0; uuid::fmt::Hyphenated::LENGTH];

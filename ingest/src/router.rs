@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderName, Method, StatusCode, header},
     middleware::from_fn_with_state,
     response::{IntoResponse as _, Response},
-    routing::{get, post, put},
+    routing::{any, get, post, put},
 };
 use rivulet_registry::keys::Origin;
 use rivulet_telemetry::{Operations, Readiness};
@@ -17,7 +17,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 
 use crate::{
-    admin, audit::audited, body, client_config, events, problem::Problem, state::App, tail,
+    admin,
+    audit::audited,
+    body, client_config, events,
+    problem::Problem,
+    state::{App, NOTHING_KEPT},
+    tail,
 };
 
 pub(crate) fn router(
@@ -54,7 +59,7 @@ pub(crate) fn router(
         .options(async || StatusCode::NO_CONTENT)
         .layer::<_, Infallible>(catch_panics())
         .layer(pages(Method::GET, &[]));
-    // Whatever is below /v1/admin is audited.
+    // Whatever is below /v1/admin is audited, where there is an audit log.
     let mut admin = Router::new()
         .route("/v1/admin/parents/{id}", parents)
         .route("/v1/admin/parents/{id}/consents", get(admin::get_consents))
@@ -63,7 +68,15 @@ pub(crate) fn router(
     if app.config.inspect {
         admin = admin.route("/v1/admin/tail", get(tail::get));
     }
-    let admin = admin.route_layer(from_fn_with_state(Arc::clone(&app), audited));
+    let admin = match app.stores {
+        Some(_) => admin.route_layer(from_fn_with_state(Arc::clone(&app), audited)),
+        None => Router::new().route(
+            "/v1/admin/{*rest}",
+            any(async |State(app): State<Arc<App>>, request: Request| {
+                refused(&app, request, NOTHING_KEPT).await
+            }),
+        ),
+    };
     Router::new()
         .route("/v1/events", events)
         .route("/v1/config", config)

@@ -14,8 +14,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{IN_FLIGHT_BYTES, IN_FLIGHT_REQUESTS, WAITING_REQUESTS};
 use crate::{
-    Config, InvalidConfig, drain::drain, forget::keep_forgetting, metrics::Metrics, openapi,
-    producer::Producer, router::router, shares::Shares, spill::Spill, state::App, turns::Turns,
+    Config, InvalidConfig,
+    drain::drain,
+    forget::keep_forgetting,
+    metrics::Metrics,
+    openapi,
+    producer::Producer,
+    router::router,
+    shares::Shares,
+    spill::Spill,
+    state::{App, Stores},
+    turns::Turns,
 };
 
 /// How often gauges, readiness and the rate limiter's memory are looked after.
@@ -52,6 +61,14 @@ pub enum Error {
     Task(#[from] TaskEnded),
 }
 
+/// What a server is made of besides its settings.
+enum Backing {
+    /// What production has.
+    Services { cluster: Cluster, pool: PgPool },
+    /// Nothing that is accepted is kept.
+    Memory(Registry),
+}
+
 /// Serves until `shutdown`, then ends in order: it says that it is not ready, goes on for `shutdown_grace`, takes no
 /// new connections, finishes running requests, and flushes the producer. Its health is served on `listener`, and on the
 /// listener of `operations` if that has one.
@@ -66,13 +83,35 @@ pub async fn serve(
     operations: impl Into<Operations>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let operations = operations.into();
     serve_with(
         config,
-        cluster,
-        pool,
+        Backing::Services { cluster, pool },
         listener,
-        operations,
+        operations.into(),
+        shutdown,
+        Background::new(),
+    )
+    .await
+}
+
+/// As [`serve`], for the tests of apps: every event is judged and answered as there, and nothing is kept, so that neither
+/// Kafka nor PostgreSQL is needed. Who exists is what `registry` says; nobody can change it, and there is no
+/// `/v1/admin`.
+///
+/// # Errors
+/// It could not start.
+pub async fn serve_in_memory(
+    config: Config,
+    registry: Registry,
+    listener: TcpListener,
+    operations: impl Into<Operations>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    serve_with(
+        config,
+        Backing::Memory(registry),
+        listener,
+        operations.into(),
         shutdown,
         Background::new(),
     )
@@ -81,36 +120,46 @@ pub async fn serve(
 
 async fn serve_with(
     config: Config,
-    cluster: Cluster,
-    pool: PgPool,
+    backing: Backing,
     listener: TcpListener,
     operations: Operations,
     shutdown: CancellationToken,
     mut background: Background,
 ) -> Result<(), Error> {
     config.validate()?;
-    let readiness = Readiness::new("ingest", &["accepting", "kafka", "registry"]);
-    let fatal = CancellationToken::new();
-    let producer = Arc::new(Producer::new(&config, &cluster, fatal.clone())?);
-    let spill = match config.spill.clone() {
-        None => None,
-        Some(spill) => {
-            let open = tokio::task::spawn_blocking(move || Spill::open(&spill));
-            Some(Arc::new(open.await.map_err(io::Error::from)??))
-        }
+    let checks: &[_] = match backing {
+        Backing::Services { .. } => &["accepting", "kafka", "registry"],
+        Backing::Memory(_) => &["accepting", "registry"],
     };
-    let watch = producer.watch(
-        spill.clone(),
-        readiness.clone(),
-        background.stopping().clone(),
-    )?;
-    background.spawn("the watch over Kafka", watch);
+    let readiness = Readiness::new("ingest", checks);
+    let fatal = CancellationToken::new();
     // The drain of the spill. It ends before the other tasks, between two batches.
     let mut draining = Background::new();
-    if let Some(spill) = spill.clone() {
-        let drain = drain(spill, Arc::clone(&producer), draining.stopping().clone());
-        draining.spawn_until_stopped("the drain of the spill", drain);
-    }
+    let (registry, stores) = match backing {
+        Backing::Memory(registry) => (registry, None),
+        Backing::Services { cluster, pool } => {
+            let (registry, work) = Registry::new(pool.clone(), config.registry);
+            background.spawn("the registry", work);
+            let producer = Arc::new(Producer::new(&config, &cluster, fatal.clone())?);
+            let spill = open_spill(&config).await?;
+            let watch = producer.watch(
+                spill.clone(),
+                readiness.clone(),
+                background.stopping().clone(),
+            )?;
+            background.spawn("the watch over Kafka", watch);
+            if let Some(spill) = spill.clone() {
+                let drain = drain(spill, Arc::clone(&producer), draining.stopping().clone());
+                draining.spawn_until_stopped("the drain of the spill", drain);
+            }
+            let stores = Stores {
+                producer,
+                spill,
+                pool,
+            };
+            (registry, Some(stores))
+        }
+    };
     let tokens = match &config.tokens {
         Some(tokens) => {
             let (verifier, refreshing) = Verifier::new(tokens).await?;
@@ -119,14 +168,11 @@ async fn serve_with(
         }
         None => None,
     };
-    let (registry, work) = Registry::new(pool.clone(), config.registry);
-    background.spawn("the registry", work);
     let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
     let number = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
     let app = Arc::new(App {
         registry,
-        producer: Arc::clone(&producer),
-        spill: spill.clone(),
+        stores,
         tokens,
         limiter: Limiter::new(number(config.rate), number(config.burst)),
         family_limiter: Limiter::new(number(config.token_rate), number(config.token_burst)),
@@ -140,20 +186,21 @@ async fn serve_with(
         audit: Arc::default(),
         tails: Arc::default(),
         stopping: shutdown.clone(),
-        pool,
         config,
     });
-    if let Some(spill) = spill.clone() {
-        let forgetting = keep_forgetting(spill, app.pool.clone(), app.config.clone());
-        background.spawn("the search of the spill for erased children", forgetting);
+    if let Some(stores) = &app.stores {
+        if let Some(spill) = stores.spill.clone() {
+            let forgetting = keep_forgetting(spill, stores.pool.clone(), app.config.clone());
+            background.spawn("the search of the spill for erased children", forgetting);
+        }
+        let audit = rivulet_auditlog::keep(
+            Arc::clone(&app.audit),
+            stores.pool.clone(),
+            app.config.audit_every,
+            background.stopping().clone(),
+        );
+        background.spawn_until_stopped("the audit log", audit);
     }
-    let audit = rivulet_auditlog::keep(
-        Arc::clone(&app.audit),
-        app.pool.clone(),
-        app.config.audit_every,
-        background.stopping().clone(),
-    );
-    background.spawn_until_stopped("the audit log", audit);
     let config = &app.config;
     let document = config.document.clone().unwrap_or_else(openapi::openapi);
     let port = Port::new(
@@ -182,21 +229,12 @@ async fn serve_with(
     draining.stopping().cancel();
     drop(listener);
     port.close().await;
-    // Every request that was answered has its acknowledgements. The records that are left belong to clients that went
-    // away. librdkafka gives them up by itself after message_timeout.
-    let limit = config.message_timeout;
-    let left = tokio::task::spawn_blocking(move || producer.flush(limit)).await;
-    match left {
-        Ok(0) => tracing::info!("every record was delivered"),
-        Ok(left) => tracing::warn!(
-            records = left,
-            "records were not delivered; no answer said that Kafka has them"
-        ),
-        Err(error) => tracing::warn!(%error, "the producer was not flushed"),
+    if let Some(stores) = &app.stores {
+        flush(&stores.producer, config.message_timeout).await;
     }
     // The batch that the drain has sent has its acknowledgements by now, or it never gets them.
     ended = ended.and(draining.stop().await.map_err(Error::from));
-    if let Some(spill) = spill {
+    if let Some(spill) = app.stores.as_ref().and_then(|stores| stores.spill.as_ref()) {
         match spill.close().await {
             0 => tracing::info!("the spill is empty"),
             left => tracing::warn!(
@@ -206,6 +244,28 @@ async fn serve_with(
         }
     }
     ended.and(background.stop().await.map_err(Error::from))
+}
+
+async fn open_spill(config: &Config) -> Result<Option<Arc<Spill>>, Error> {
+    let Some(spill) = config.spill.clone() else {
+        return Ok(None);
+    };
+    let open = tokio::task::spawn_blocking(move || Spill::open(&spill));
+    Ok(Some(Arc::new(open.await.map_err(io::Error::from)??)))
+}
+
+/// Every request that was answered has its acknowledgements. The records that are left belong to clients that went away.
+/// librdkafka gives them up by itself after `limit`.
+async fn flush(producer: &Arc<Producer>, limit: Duration) {
+    let producer = Arc::clone(producer);
+    match tokio::task::spawn_blocking(move || producer.flush(limit)).await {
+        Ok(0) => tracing::info!("every record was delivered"),
+        Ok(left) => tracing::warn!(
+            records = left,
+            "records were not delivered; no answer said that Kafka has them"
+        ),
+        Err(error) => tracing::warn!(%error, "the producer was not flushed"),
+    }
 }
 
 /// The name of a path for metrics and logs. It has no ids.
@@ -230,7 +290,8 @@ async fn housekeeping(app: Arc<App>, readiness: Readiness) {
         IN_FLIGHT_BYTES.set(app.bytes.held() as f64);
         IN_FLIGHT_REQUESTS.set(app.requests.held() as f64);
         WAITING_REQUESTS.set(app.turns.waiting() as f64);
-        if let Some(spill) = &app.spill {
+        let stores = app.stores.as_ref();
+        if let Some(spill) = stores.and_then(|stores| stores.spill.as_ref()) {
             spill.observe();
         }
         if round % TIDY_ROUNDS == TIDY_ROUNDS - 1 {
@@ -255,12 +316,14 @@ mod tests {
         background.spawn("the test's task", task);
         let served = serve_with(
             Config::default(),
-            Cluster {
-                brokers: "127.0.0.1:1".to_owned(),
-                topic_prefix: "test".to_owned(),
-                properties: Vec::new(),
+            Backing::Services {
+                cluster: Cluster {
+                    brokers: "127.0.0.1:1".to_owned(),
+                    topic_prefix: "test".to_owned(),
+                    properties: Vec::new(),
+                },
+                pool: PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap(),
             },
-            PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             Metrics::detached().into(),
             shutdown,

@@ -16,12 +16,16 @@ use crate::{
     shares::Shares, spill::Spill, tail::Tails, turns::Turns,
 };
 
+pub(crate) const NOTHING_KEPT: Problem = Problem::NotFound(
+    "this server keeps nothing (--memory), so there is no registry to read or to change: its families are those of its file",
+);
+
 /// What every request shares.
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) registry: Registry,
-    pub(crate) producer: Arc<Producer>,
-    pub(crate) spill: Option<Arc<Spill>>,
+    /// `None` where nothing is kept.
+    pub(crate) stores: Option<Stores>,
     pub(crate) tokens: Option<Verifier>,
     pub(crate) limiter: Limiter<SenderId>,
     pub(crate) family_limiter: Limiter<SenderId>,
@@ -40,10 +44,25 @@ pub(crate) struct App {
     pub(crate) tails: Arc<Tails>,
     /// Ends their streams.
     pub(crate) stopping: CancellationToken,
+}
+
+/// Where accepted events are made durable, and families and keys are kept.
+pub(crate) struct Stores {
+    pub(crate) producer: Arc<Producer>,
+    pub(crate) spill: Option<Arc<Spill>>,
     pub(crate) pool: PgPool,
 }
 
 impl App {
+    /// For what needs a database.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn pool(&self) -> Result<&PgPool, Problem> {
+        let stores = self.stores.as_ref().ok_or(NOTHING_KEPT)?;
+        Ok(&stores.pool)
+    }
+
     /// The refusal of a request whose sender cannot be found out now.
     pub(crate) fn cut_off(&self) -> Problem {
         Problem::Unavailable("API keys cannot be checked now", self.config.retry_after)

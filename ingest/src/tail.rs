@@ -192,7 +192,11 @@ impl Tails {
             self.tell_of(&glance, || {
                 let place = places.get(&(index as u32));
                 let place = place.filter(|_| matches!(line.outcome, answer::Outcome::Accepted(_)));
-                let topic = |_: &Place| Some(app.producer.topic(envelope.event_type?).to_owned());
+                let stores = app.stores.as_ref();
+                let topic = |_: &Place| {
+                    let producer = &stores?.producer;
+                    Some(producer.topic(envelope.event_type?).to_owned())
+                };
                 let is_spilled = matches!(line.outcome, answer::Outcome::Spilled(_));
                 Observation {
                     index: Some(index as u32),
@@ -406,7 +410,7 @@ async fn open(app: &Arc<App>, parts: &Parts) -> Result<Response, Problem> {
     let key = match &filter.key {
         None => None,
         Some(name) => {
-            let hash = keys::sha256_of(&app.pool, name).await;
+            let hash = keys::sha256_of(app.pool()?, name).await;
             Some(hash.map_err(|_| app.cut_off())?.ok_or(BAD_KEY)?)
         }
     };
@@ -533,7 +537,7 @@ impl Tail {
         if let Some(name) = self.names.get(&key) {
             return name.clone();
         }
-        let name = keys::name(&self.app.pool, &key).await.ok()?;
+        let name = keys::name(self.app.pool().ok()?, &key).await.ok()?;
         if self.names.len() >= NAMES {
             self.names.clear();
         }

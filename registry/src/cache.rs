@@ -9,13 +9,18 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use rivulet_events::ChildId;
+use rivulet_events::{ChildId, ParentId};
 use sqlx::PgPool;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    io::AsyncBufRead,
+    sync::{mpsc, oneshot},
+};
 
 use crate::metrics::LOOKUPS;
 use crate::{
+    consents,
     entries::{CacheEntries, Confirmation},
+    fixed::{BadLine, Fixed},
     keys::Grant,
     listen,
     shared::{Known, READ_TIMEOUT, Read, Shared, Unavailable},
@@ -52,7 +57,15 @@ impl Default for CacheConfig {
 
 /// The registry as one node knows it. Cheap to clone.
 #[derive(Clone)]
-pub struct Registry(Arc<Shared>);
+pub struct Registry(Source);
+
+#[derive(Clone)]
+enum Source {
+    /// PostgreSQL.
+    Cached(Arc<Shared>),
+    /// For the tests of apps.
+    Fixed(Arc<Fixed>),
+}
 
 impl Registry {
     /// Returns the registry, and the task that hears of changes and reads PostgreSQL. The task never ends, and without
@@ -72,7 +85,7 @@ impl Registry {
             reads,
             max_stale: config.max_stale,
         });
-        let registry = Self(Arc::clone(&shared));
+        let registry = Self(Source::Cached(Arc::clone(&shared)));
         let work = async move {
             tokio::select! {
                 never = listen::run(&shared) => match never {},
@@ -82,9 +95,48 @@ impl Registry {
         (registry, work)
     }
 
+    /// Without PostgreSQL: every child is registered, in UTC and with all consents, and every key may post events.
+    #[must_use]
+    pub fn every_child() -> Self {
+        Self(Source::Fixed(Arc::new(Fixed::every_child())))
+    }
+
+    /// Without PostgreSQL: the families of a file as [`crate::import`] takes it, and every key may post events.
+    ///
+    /// # Errors
+    /// The first line that cannot be used.
+    pub async fn of_file(reader: impl AsyncBufRead + Unpin) -> Result<Self, BadLine> {
+        let fixed = Fixed::read(reader).await?;
+        Ok(Self(Source::Fixed(Arc::new(fixed))))
+    }
+
+    /// Whether every child is registered, so that nobody can say of which family it is.
+    #[must_use]
+    pub fn has_every_child(&self) -> bool {
+        matches!(&self.0, Source::Fixed(fixed) if fixed.has_every_child())
+    }
+
+    /// Whether a family consented to `coppa`, `audio` and `analytics`, as PostgreSQL says now; to nothing where it is not
+    /// registered, or was deleted.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub async fn granted(&self, parent: ParentId) -> Result<[bool; 3], Unavailable> {
+        match &self.0 {
+            Source::Fixed(fixed) => Ok(fixed.granted(parent)),
+            Source::Cached(shared) => {
+                let granted = consents::granted(&shared.pool, parent).await;
+                granted.map_err(|_| Unavailable)
+            }
+        }
+    }
+
     /// What is known of each of these children, in order. Misses are read in one query.
     pub async fn lookup(&self, children: &[ChildId]) -> Vec<Known> {
-        let shared = &self.0;
+        let shared = match &self.0 {
+            Source::Cached(shared) => shared,
+            Source::Fixed(fixed) => return fixed.all(children),
+        };
         let now = Instant::now();
         let confirmation = *shared.confirmation.lock();
         let mut known = Vec::with_capacity(children.len());
@@ -130,13 +182,17 @@ impl Registry {
     /// # Errors
     /// It cannot be reached.
     pub async fn read(&self, children: &[ChildId]) -> Result<Vec<Known>, Unavailable> {
-        if self.0.unreachable.load(Ordering::Relaxed) {
+        let shared = match &self.0 {
+            Source::Cached(shared) => shared,
+            Source::Fixed(fixed) => return Ok(fixed.all(children)),
+        };
+        if shared.unreachable.load(Ordering::Relaxed) {
             return Err(Unavailable);
         }
         let (answer, answered) = oneshot::channel();
         let children = children.to_vec();
         let read = Read { children, answer };
-        self.0.reads.try_send(read).map_err(|_| Unavailable)?;
+        shared.reads.try_send(read).map_err(|_| Unavailable)?;
         match tokio::time::timeout(READ_TIMEOUT, answered).await {
             Ok(Ok(known)) => Ok(known),
             _ => Err(Unavailable),
@@ -148,7 +204,10 @@ impl Registry {
     /// # Errors
     /// The keys were never read, or too long ago.
     pub async fn key(&self, sha256: &[u8; 32]) -> Result<Option<Arc<Grant>>, Unavailable> {
-        let shared = &self.0;
+        let shared = match &self.0 {
+            Source::Cached(shared) => shared,
+            Source::Fixed(fixed) => return Ok(Some(fixed.grant())),
+        };
         let (known, read_age) = shared.known_key(sha256);
         let doubtful = match &known {
             Ok((Some(_), confirmed_age)) => *confirmed_age >= FRESH,
@@ -175,12 +234,15 @@ impl Registry {
     /// # Errors
     /// Why not, as `/readyz` says it.
     pub fn check(&self) -> Result<(), &'static str> {
-        let keys = self.0.keys.read();
+        let Source::Cached(shared) = &self.0 else {
+            return Ok(());
+        };
+        let keys = shared.keys.read();
         let Some(keys) = &*keys else {
             return Err("PostgreSQL was never reached");
         };
-        let age = self.0.confirmation.lock().of(keys.as_of).elapsed();
-        if age > self.0.max_stale {
+        let age = shared.confirmation.lock().of(keys.as_of).elapsed();
+        if age > shared.max_stale {
             return Err("cut off from PostgreSQL for too long");
         }
         Ok(())

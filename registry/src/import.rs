@@ -7,7 +7,7 @@ use rivulet_events::data::AgeGroup;
 use rivulet_zones::Zone;
 use serde_json::Value;
 use sqlx::PgPool;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, Lines};
 use uuid::Uuid;
 
 use crate::{
@@ -68,19 +68,32 @@ pub enum Reason {
     Database(#[from] sqlx::Error),
 }
 
-struct Parent {
+#[derive(Debug)]
+pub(crate) struct Parent {
     line: u64,
-    timezone: Zone,
-    consents: Consents,
+    pub(crate) timezone: Zone,
+    pub(crate) consents: Consents,
     streaks: Option<bool>,
 }
 
-struct Child {
+impl Parent {
+    /// What a line says of a parent of whom an earlier one said `before`: a consent that it leaves out stays as it was.
+    pub(crate) fn after(self, before: &Self) -> Self {
+        let consents = Consents {
+            coppa: self.consents.coppa.or(before.consents.coppa),
+            audio: self.consents.audio.or(before.consents.audio),
+            analytics: self.consents.analytics.or(before.consents.analytics),
+        };
+        Self { consents, ..self }
+    }
+}
+
+pub(crate) struct Child {
     line: u64,
     /// Its place among the line's children.
     index: usize,
-    parent: Uuid,
-    age_group: AgeGroup,
+    pub(crate) parent: Uuid,
+    pub(crate) age_group: AgeGroup,
 }
 
 /// Families that go into one transaction, sorted so that two imports cannot deadlock.
@@ -101,25 +114,16 @@ pub async fn import(
 ) -> Result<Imported, ImportError> {
     let mut imported = Imported::default();
     let mut chunk = Chunk::default();
-    let mut lines = reader.lines();
-    let mut line = 0;
+    let mut families = Families::of(reader);
     loop {
-        line += 1;
-        let failed = |reason: Reason, imported| ImportError {
-            line,
+        let next = families.next().await.map_err(|reason| ImportError {
+            line: families.line(),
             reason,
             imported,
-        };
-        let next = lines.next_line().await;
-        let Some(text) = next.map_err(|error| failed(error.into(), imported))? else {
+        })?;
+        let Some((parent, declared, children)) = next else {
             break;
         };
-        // A file may begin with a byte order mark, and several of them may have been put together.
-        if text.trim_start_matches('\u{feff}').trim().is_empty() {
-            continue;
-        }
-        let (parent, declared, children) =
-            read(&text, line).map_err(|reason| failed(reason, imported))?;
         // One statement cannot write a row twice; a later line must win.
         let again = chunk.parents.contains_key(&parent)
             || children.keys().any(|id| chunk.children.contains_key(id));
@@ -135,7 +139,41 @@ pub async fn import(
     Ok(imported)
 }
 
-type Family = (Uuid, Parent, BTreeMap<Uuid, Child>);
+/// A parent and its children, as a line declares them.
+pub(crate) type Family = (Uuid, Parent, BTreeMap<Uuid, Child>);
+
+/// The families of a file, one after another.
+pub(crate) struct Families<R> {
+    lines: Lines<R>,
+    line: u64,
+}
+
+impl<R: AsyncBufRead + Unpin> Families<R> {
+    pub(crate) fn of(reader: R) -> Self {
+        Self {
+            lines: reader.lines(),
+            line: 0,
+        }
+    }
+
+    /// The line of what was read last, from 1.
+    pub(crate) const fn line(&self) -> u64 {
+        self.line
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Option<Family>, Reason> {
+        loop {
+            self.line += 1;
+            let Some(text) = self.lines.next_line().await? else {
+                return Ok(None);
+            };
+            // A file may begin with a byte order mark, and several of them may have been put together.
+            if !text.trim_start_matches('\u{feff}').trim().is_empty() {
+                return read(&text, self.line).map(Some);
+            }
+        }
+    }
+}
 
 fn read(text: &str, line: u64) -> Result<Family, Reason> {
     let object = object(text.as_bytes())?;

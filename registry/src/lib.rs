@@ -23,6 +23,7 @@ pub mod consents;
 pub mod declarations;
 mod entries;
 pub mod families;
+mod fixed;
 mod import;
 mod json;
 pub mod keys;
@@ -34,6 +35,7 @@ mod shared;
 pub mod tombstones;
 
 pub use cache::{CacheConfig, FRESH, Registry};
+pub use fixed::BadLine;
 pub use import::{ImportError, Imported, import};
 pub use json::{Unreadable, object};
 pub use listen::CHILDREN_CHANNEL;

@@ -211,6 +211,11 @@ pub(crate) struct Kafka {
 }
 
 impl Kafka {
+    /// Whether brokers were given.
+    pub(crate) fn is_named(&self) -> bool {
+        !self.kafka_brokers.is_empty()
+    }
+
     /// # Errors
     /// Those of [`KafkaSecurity::properties`].
     pub(crate) fn cluster(&self) -> anyhow::Result<Cluster> {

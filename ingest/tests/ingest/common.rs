@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// One recorder serves the process, and so all of its tests.
-fn metrics() -> Metrics {
+pub(crate) fn metrics() -> Metrics {
     static METRICS: OnceLock<Metrics> = OnceLock::new();
     let installed = METRICS.get_or_init(|| rivulet_telemetry::metrics(&[]).unwrap());
     installed.clone()

@@ -13,6 +13,7 @@ mod inputs;
 mod kafka;
 mod keys;
 mod limits;
+mod memory;
 mod openapi;
 mod refuse;
 mod spill;

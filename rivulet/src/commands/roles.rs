@@ -1,15 +1,17 @@
 //! `rivulet ingest|aggregate|sink|api|all`
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::bail;
-use clap::Args;
+use anyhow::{Context as _, bail};
+use clap::{Arg, Args};
 use rivulet_kafka::Cluster;
 use rivulet_migrations::logins::{self, Login};
+use rivulet_registry::Registry;
 use rivulet_retention::InactiveThen;
 use rivulet_telemetry::{Metrics, Operations, Readiness};
 use rivulet_web::openapi::OpenApi;
 use sqlx::PgPool;
+use tokio::io::BufReader;
 use tokio_util::sync::CancellationToken;
 
 use super::verify;
@@ -23,6 +25,7 @@ use crate::{
 
 /// Takes events over HTTP and makes them durable in Kafka.
 #[derive(Args)]
+#[command(mut_args(not_in_memory))]
 pub(crate) struct Ingest {
     #[command(flatten)]
     postgres: Postgres,
@@ -36,6 +39,42 @@ pub(crate) struct Ingest {
     port: PortFlags,
     #[command(flatten)]
     flags: IngestFlags,
+    #[command(flatten)]
+    memory: Memory,
+}
+
+/// A server for the tests of apps. It has no variable: nobody runs it by accident.
+#[derive(Args, Default)]
+struct Memory {
+    /// For the tests of apps: needs neither Kafka nor PostgreSQL, judges and answers every event as in production, and
+    /// keeps nothing. Every key may post events, and every child is registered with all consents.
+    #[arg(long)]
+    memory: bool,
+    /// With --memory: the families that are registered, and no others, as `rivulet registry import` takes them.
+    #[arg(long, value_name = "FILE", requires = "memory")]
+    memory_registry: Option<PathBuf>,
+}
+
+/// With --memory the services are not needed.
+fn not_in_memory(arg: Arg) -> Arg {
+    if !["database_url", "kafka_brokers"].contains(&arg.get_id().as_str()) {
+        return arg;
+    }
+    arg.required(false)
+        .required_unless_present("memory")
+        .default_value_if("memory", "true", "")
+}
+
+impl Memory {
+    async fn registry(&self) -> anyhow::Result<Registry> {
+        let Some(file) = &self.memory_registry else {
+            return Ok(Registry::every_child());
+        };
+        let named = || file.display().to_string();
+        let opened = tokio::fs::File::open(file).await.with_context(named)?;
+        let read = Registry::of_file(BufReader::new(opened));
+        read.await.with_context(named)
+    }
 }
 
 /// Rolls events up into PostgreSQL, exactly once.
@@ -175,6 +214,9 @@ impl Ingest {
     async fn spawn(&self, roles: &mut Roles, operations: Operations) -> anyhow::Result<()> {
         let config = self.config()?;
         config.validate()?;
+        if self.memory.memory {
+            return self.spawn_in_memory(config, roles, operations).await;
+        }
         let listener = bind(&self.flags.listen).await?;
         tracing::info!(address = %listener.local_addr()?, "ingest listens");
         let cluster = self.kafka.cluster()?;
@@ -191,6 +233,31 @@ impl Ingest {
         );
         roles.spawn("ingest", async { Ok(role.await?) });
         kept(&self.retention, &self.postgres, Login::Ingest)?.watch(roles, "ingest's retention");
+        Ok(())
+    }
+
+    async fn spawn_in_memory(
+        &self,
+        config: rivulet_ingest::Config,
+        roles: &mut Roles,
+        operations: Operations,
+    ) -> anyhow::Result<()> {
+        if self.kafka.is_named() || config.spill.is_some() {
+            bail!(
+                "--memory keeps nothing, but KAFKA_BROKERS or RIVULET_SPILL_DIR says that events are to be kept: they \
+                 would be answered `accepted` and lost. Leave out --memory, or those"
+            );
+        }
+        let registry = self.memory.registry().await?;
+        let listener = bind(&self.flags.listen).await?;
+        tracing::warn!(
+            address = %listener.local_addr()?,
+            "ingest listens and KEEPS NOTHING (--memory): it is for the tests of apps"
+        );
+        let shutdown = roles.shutdown.clone();
+        let role =
+            rivulet_ingest::serve_in_memory(config, registry, listener, operations, shutdown);
+        roles.spawn("ingest", async { Ok(role.await?) });
         Ok(())
     }
 }
@@ -381,6 +448,7 @@ impl All {
                 retention: self.retention.clone(),
                 port: self.port.clone(),
                 flags: self.ingest,
+                memory: Memory::default(),
             },
             aggregate: Aggregate {
                 postgres: self.services.postgres.clone(),

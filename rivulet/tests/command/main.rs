@@ -10,5 +10,6 @@ mod dependencies;
 mod export;
 mod keys;
 mod logins;
+mod memory;
 mod tail;
 mod tls;
