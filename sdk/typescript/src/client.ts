@@ -3,10 +3,9 @@ import { epochsOf, newId, systemClock } from "./clock.js";
 import { consents } from "./consents.js";
 import { wire, type RivuletEvent } from "./event.js";
 import { builders } from "./events.js";
-import { startSession } from "./session.js";
 import { merge, type Change, type Entry, type State, type Store } from "./store.js";
 import { attempt, transport } from "./transport.js";
-import type { Child, DropReason, Options, Receipt, Rivulet, Stats, Status, StopReason } from "./types.js";
+import type { App, Child, DropReason, Options, Receipt, Rivulet, Stats, Status, StopReason } from "./types.js";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -396,14 +395,13 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   // The page, or what the app says of itself.
 
   const over = new AbortController();
-  const listeners = new Set<(foreground: boolean) => void>();
   const page = typeof document === "undefined" ? undefined : document;
-  let foreground = page?.visibilityState !== "hidden";
+  const app: App = { clock, foreground: page?.visibilityState !== "hidden", listeners: new Set() };
   const changed = (to: boolean): void => {
-    if (to !== foreground) {
-      foreground = to;
+    if (to !== app.foreground) {
+      app.foreground = to;
       // What a session has to say of it goes with the rest.
-      listeners.forEach((listener) => listener(to));
+      app.listeners.forEach((listener) => listener(to));
     }
     if (!automatic) return;
     if (to || !page) void flush();
@@ -423,12 +421,6 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     addEventListener("online", online, { signal });
   }
 
-  const watch = (listener: (foreground: boolean) => void): (() => void) => {
-    listeners.add(listener);
-    if (!foreground) listener(false);
-    return () => listeners.delete(listener);
-  };
-
   ready.then(
     () => (ticking ? tick() : undefined),
     () => {},
@@ -439,8 +431,7 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     track,
     flush,
     child(id) {
-      const child = { id, track: (event) => track(id, event) } as Child;
-      child.session = (options) => startSession(child, clock, watch, options);
+      const child = { id, track: (event) => track(id, event), _app: app } as Child;
       for (const [name, build] of Object.entries<(...given: any[]) => RivuletEvent>(builders)) {
         (child as any)[name] = (...given: unknown[]) => child.track(build(...given));
       }

@@ -7,6 +7,7 @@ export type { Attributes, EventOptions, RivuletEvent } from "./event.js";
 export type { Clock } from "./clock.js";
 export type { Session, SessionOptions } from "./session.js";
 export type { Bounds, Change, Entry, State, Store } from "./store.js";
+export { startSession } from "./session.js";
 export { memoryStore } from "./store.js";
 export { indexedDbStore } from "./indexed-db.js";
 export { localStore } from "./local-storage.js";

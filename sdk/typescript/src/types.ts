@@ -2,7 +2,6 @@
 import type { Clock } from "./clock.js";
 import type { RivuletEvent } from "./event.js";
 import type { Builders, Device } from "./events.js";
-import type { Session, SessionOptions } from "./session.js";
 import type { Store } from "./store.js";
 
 /**
@@ -125,13 +124,24 @@ export interface Options {
 }
 
 /**
+ * What a session knows of the app.
+ * @internal
+ */
+export interface App {
+  clock: Clock;
+  foreground: boolean;
+  /** Told when it changes. */
+  listeners: Set<(foreground: boolean) => unknown>;
+}
+
+/**
  * A child whose events are tracked: a method for each builder, that stores what it makes and never rejects.
  */
 export interface Child extends Builders<Promise<Receipt>> {
   /** The UUID that it is registered by. */
   readonly id: string;
-  /** Starts a session. */
-  session(options?: SessionOptions): Session;
+  /** @internal */
+  readonly _app: App;
 }
 
 /** The way to ingest. Nothing of it throws into the app but `ready`. */

@@ -97,7 +97,8 @@ test("a page that goes sends one batch of 60 kB at most, and keeps it until it i
   await page.goto(site);
   await start(page);
   const { ids, session } = await page.evaluate(async () => {
-    const session = window.child.session({ kind: "quiz" });
+    const { startSession } = await import("/sdk.js");
+    const session = startSession(window.child, { kind: "quiz" });
     const topic = "x".repeat(90);
     const made = Array.from({ length: 198 }, () =>
       window.child.view({ topic, subject: topic, badge: topic }),

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { answer, memoryStore, message, session } from "../dist/index.js";
+import { answer, memoryStore, message, session, startSession } from "../dist/index.js";
 import { fileStore } from "../dist/node.js";
 import { CHILD, WALL, client, clocks, config, folder, results, scripted } from "./support.js";
 
@@ -698,7 +698,7 @@ test("a session tells its active time exactly", async (t) => {
     return () => {};
   };
   const { rivulet, child, clock } = client(t, server.url, { lifecycle });
-  const session = child.session({ kind: "quiz", deviceType: "tablet", attributes: { level: 3 } });
+  const session = startSession(child, { kind: "quiz", deviceType: "tablet", attributes: { level: 3 } });
   const beat = (ms) => {
     clock.pass(ms);
     t.mock.timers.tick(60_000);
