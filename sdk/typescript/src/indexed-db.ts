@@ -1,8 +1,4 @@
-import { randomHex } from "./clock.js";
 import { offsetsAfter, raise, type Bounds, type Entry, type State, type Store } from "./store.js";
-
-/** How long a tab sends without asking again where there are no Web Locks, in ms. Longer than any request. */
-const LEASE = 60_000;
 
 const done = <T>(request: IDBRequest<T>): Promise<T> =>
   new Promise((resolve, reject) => {
@@ -10,16 +6,16 @@ const done = <T>(request: IDBRequest<T>): Promise<T> =>
     request.onerror = () => reject(request.error);
   });
 
-/** Events in IndexedDB, which all tabs share and one sends. */
+/** Events in IndexedDB, which all tabs share and one sends; without Web Locks each one. */
 export function indexedDbStore(name: string): Store {
   const locks = globalThis.navigator?.locks;
-  const tab = randomHex(16);
   let bounds: Bounds;
   let connection: Promise<IDBDatabase> | undefined;
   let asked: Promise<void> | undefined;
   let leads = false;
-  let closed = false;
-  let release: (() => void) | undefined;
+  let close: () => void;
+  // Until then the lock is held. A tab that is closed while it waits for its turn gives it back at once.
+  const closed = new Promise<void>((resolve) => (close = resolve));
 
   const connect = (): Promise<IDBDatabase> => {
     const request = indexedDB.open(name, 1);
@@ -56,17 +52,6 @@ export function indexedDbStore(name: string): Store {
 
   const stateOf = async (kept: IDBObjectStore): Promise<State> =>
     (await done(kept.get("state"))) ?? { queued: 0, bytes: 0, set: 0, counts: {}, offsets: {} };
-
-  /** Takes the lease for so long, in ms, unless another tab has it. */
-  const claim = (ms: number): Promise<boolean> =>
-    transaction("readwrite", async (_, kept) => {
-      const lease = await done(kept.get("lease"));
-      const left = lease?.until - Date.now();
-      // One that is longer than any is of a clock that was set back.
-      if (lease?.tab !== tab && left > 0 && left <= LEASE) return false;
-      kept.put({ tab, until: Date.now() + ms }, "lease");
-      return true;
-    });
 
   return {
     name: "indexeddb",
@@ -114,34 +99,31 @@ export function indexedDbStore(name: string): Store {
       })),
 
     async leads() {
-      if (!locks) return claim(LEASE);
-      const hold = (): Promise<void> | void => {
-        // Closed while it waited for its turn.
-        if (closed) return;
-        leads = true;
-        return new Promise((end) => (release = end));
-      };
       // The first answer says whether another tab has it; then it waits for that tab to go.
       asked ??= new Promise((answered) => {
+        const hold = (): Promise<void> => {
+          leads = true;
+          return closed;
+        };
+        const fails = (): void => {
+          // No locks, or none that are allowed here: better sent twice than not at all.
+          leads = true;
+          answered();
+        };
+        if (!locks) return fails();
         const first = locks.request(name, { ifAvailable: true }, (lock) => {
           if (!lock) void locks.request(name, hold);
           answered();
           return lock && hold();
         });
-        first.catch(() => {
-          // Locks are not allowed here: better sent twice than not at all.
-          leads = true;
-          answered();
-        });
+        first.catch(fails);
       });
       await asked;
       return leads;
     },
 
     async close() {
-      closed = true;
-      release?.();
-      if (!locks) await claim(0);
+      close();
       (await connection)?.close();
     },
   };

@@ -71,7 +71,7 @@ export interface Stats extends Status {
   dropped: Record<string, number>;
   /** Where events wait: `indexeddb`, `memory`, or the name of the app's store. */
   store: string;
-  /** This tab is the one that sends. */
+  /** This tab is the one that sends, or each is. */
   sends: boolean;
 }
 
@@ -94,10 +94,7 @@ export interface Options {
    * as `disk`. Default 1 000.
    */
   maxUnsaved?: number;
-  /**
-   * How long a request may take, in ms. Default 30 000, at most 50 000: a tab sends for a minute by one
-   * lease.
-   */
+  /** How long a request may take, in ms. Default 30 000. */
   timeoutMs?: number;
   /** How long {@link Rivulet.close} tries to send, in ms. Default 5 000. */
   closeMs?: number;
