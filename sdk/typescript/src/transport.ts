@@ -15,14 +15,6 @@ export function transport(options: Options, epochs: Epochs, debug: (...words: un
   let { credential } = options;
   let token: string | undefined;
 
-  /** The token at hand, unless it is a JWT that has less than a minute to live. */
-  const cached = (): string | undefined => {
-    if (typeof credential === "string") return credential;
-    const claims = token?.split(".")[1]?.replace(/-/g, "+").replace(/_/g, "/");
-    const ends = attempt(() => JSON.parse(atob(claims!)).exp * 1_000 - epochs.corrected() < 60_000);
-    return ends ? undefined : token;
-  };
-
   const retryAfter = (header: string | null): number | undefined => {
     if (!header) return undefined;
     const ms = /^\d+$/.test(header) ? +header * 1_000 : Date.parse(header) - epochs.corrected();
@@ -42,7 +34,7 @@ export function transport(options: Options, epochs: Epochs, debug: (...words: un
         const abort = new AbortController();
         const timer = setTimeout(() => abort.abort(), options.timeoutMs ?? 30_000);
         try {
-          let authorization = cached();
+          let authorization = typeof credential === "string" ? credential : token;
           // A page that goes can wait for neither a token nor gzip: in Chromium 15 of 15 requests that are
           // made at once arrive, and of those that are compressed before none where it navigates, 7 where it
           // is closed.
