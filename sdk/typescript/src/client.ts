@@ -3,7 +3,7 @@ import { epochsOf, newId, systemClock } from "./clock.js";
 import { consents } from "./consents.js";
 import { wire, type RivuletEvent } from "./event.js";
 import { builders } from "./events.js";
-import { merge, type Change, type Entry, type State, type Store } from "./store.js";
+import { raise, type Change, type Entry, type State, type Store } from "./store.js";
 import { attempt, transport } from "./transport.js";
 import type { App, Child, DropReason, Options, Receipt, Rivulet, Stats, Status, StopReason } from "./types.js";
 
@@ -46,8 +46,11 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   const { request, renew } = transport(options, epochs, debug);
 
   let store: Store | undefined;
-  /** What the store could not take yet. Where there is no store, all that there is. */
-  let late: Change = {};
+  /** Events that the store could not take yet, and counters. Where there is no store, all that there is. */
+  let unsaved = new Map<string, Entry>();
+  let uncounted: Record<string, number> = {};
+  /** Events that the store could not forget yet, and the counter of each. They are not sent again. */
+  const gone = new Map<string, string>();
   /** The newest events that are known without asking the store, for a page that goes. */
   const near = new Map<string, Entry>();
   const inFlight = new Set<string>();
@@ -107,42 +110,70 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   };
 
   /**
-   * Makes a change, after what could not be made before. False where the store fails: then it stays in
-   * memory.
+   * Makes a change, with what could not be made before. False where the store fails: then what is new stays in
+   * memory, where the oldest give way.
    */
-  const commit = async (change: Change): Promise<boolean> => {
-    for (const [id] of change.remove ?? []) near.delete(id);
+  const commit = async ({ add = [], remove = [], count = {}, offset }: Change): Promise<boolean> => {
+    for (const [id, counter] of remove) {
+      near.delete(id);
+      gone.set(id, counter);
+    }
     await ready.catch(() => {});
-    const all = merge(late, change);
-    late = {};
+    // Taken at once, so that of two changes that are under way only one has it.
+    const adds = new Map(unsaved);
+    for (const entry of add) adds.set(entry.id, entry);
+    unsaved = new Map();
+    const counts = uncounted;
+    uncounted = {};
+    raise(counts, count);
+    // To remove what another change removes too counts nothing.
+    const removes = [...gone];
     try {
+      const all = { add: [...adds.values()], remove: removes, count: counts, ...(offset && { offset }) };
       const overflow = await store!.apply(all);
+      for (const [id] of removes) gone.delete(id);
       dropped("overflow", overflow.length);
       return true;
     } catch (error) {
       if (store) debug("store fails", error);
-      late = merge(all, late);
-      const lost = late.add!.splice(0, late.add!.length - (options.maxUnsaved ?? 1_000));
-      for (const { id } of lost) near.delete(id);
-      late = merge(late, { count: { "dropped.disk": lost.length } });
-      dropped("disk", lost.length);
+      raise(uncounted, counts);
+      unsaved = new Map([...adds, ...unsaved]);
+      for (const [id, counter] of gone) {
+        // It never was in the store.
+        if (!unsaved.delete(id)) continue;
+        gone.delete(id);
+        raise(uncounted, { [counter]: 1 });
+      }
+      let lost = 0;
+      for (const id of unsaved.keys()) {
+        if (unsaved.size <= (options.maxUnsaved ?? 1_000)) break;
+        // What is on its way may arrive.
+        if (inFlight.has(id)) continue;
+        unsaved.delete(id);
+        near.delete(id);
+        raise(uncounted, { "dropped.disk": 1 });
+        lost++;
+      }
+      dropped("disk", lost);
       return false;
     }
   };
 
   /** What waits, with what the store could not take. Where it cannot be read, what is in memory. */
   const look = async (limit: number): Promise<State & { entries: Entry[] }> => {
-    const { add = [], remove = [] } = late;
-    const gone = new Set([...inFlight, ...remove.map(([id]) => id)]);
+    const hidden = gone.size + inFlight.size;
     const stored =
-      (await store?.read(limit && limit + gone.size).catch((error) => debug("store fails", error))) ||
-      NOTHING;
+      (await store?.read(limit && limit + hidden).catch((error) => debug("store fails", error))) || NOTHING;
     offsets = stored.offsets;
+    const counts = { ...stored.counts };
+    raise(counts, uncounted);
     return {
       ...stored,
-      queued: stored.queued + add.length - remove.length,
-      counts: merge({ count: stored.counts }, { count: late.count ?? {} }).count!,
-      entries: [...stored.entries, ...add].filter(({ id }) => !gone.has(id)),
+      queued: stored.queued + unsaved.size - gone.size,
+      counts,
+      entries: [...stored.entries, ...unsaved.values()].filter(
+        ({ id }) => !inFlight.has(id) && !gone.has(id),
+      ),
     };
   };
 
@@ -201,7 +232,7 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
     entry.set = epochs.set(epoch);
     const stored = await commit({ add: [entry] });
     if (++gathered >= most && automatic) void flush();
-    return stored || late.add?.includes(entry) ? { id, stored } : { id, stored, dropped: "disk" };
+    return stored || unsaved.has(id) ? { id, stored } : { id, stored, dropped: "disk" };
   };
 
   // Sending.
@@ -446,7 +477,7 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
       clearTimeout(timer);
       closed = true;
       // What the store could not take before.
-      if (late.add) await commit({});
+      if (unsaved.size + gone.size) await commit({});
       await store?.close().catch(() => {});
       store = undefined;
     },

@@ -68,7 +68,7 @@ export function indexedDbStore(name: string): Store {
           events.delete(entry.id);
           state.queued--;
           state.bytes -= entry.size;
-          raise(state.counts, counter);
+          raise(state.counts, { [counter]: 1 });
         };
         for (const entry of add) {
           events.put(entry);
@@ -86,7 +86,7 @@ export function indexedDbStore(name: string): Store {
           gone(oldest, "dropped.overflow");
           overflow.push(oldest.id);
         }
-        for (const name in count) raise(state.counts, name, count[name]);
+        raise(state.counts, count);
         state.offsets = offsetsAfter(state, offset);
         kept.put(state, "state");
         return overflow;

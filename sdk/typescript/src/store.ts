@@ -62,25 +62,9 @@ export interface Store {
   close(): Promise<void>;
 }
 
-/** `a`, then `b`. Of an event that is added and removed only the counter is left. */
-export function merge(a: Change, b: Change): Change {
-  const add = [...(a.add ?? []), ...(b.add ?? [])];
-  const count = { ...a.count };
-  for (const name in b.count) raise(count, name, b.count[name]!);
-  const remove = [...(a.remove ?? []), ...(b.remove ?? [])].filter(([id, counter]) => {
-    const at = add.findIndex((entry) => entry.id === id);
-    if (at < 0) return true;
-    add.splice(at, 1);
-    raise(count, counter);
-    return false;
-  });
-  const offset = b.offset ?? a.offset;
-  return { add, remove, count, ...(offset && { offset }) };
-}
-
-/** Raises a counter. */
-export function raise(counts: Record<string, number>, name: string, by = 1): void {
-  counts[name] = (counts[name] ?? 0) + by;
+/** Raises counters. */
+export function raise(counts: Record<string, number>, by: Record<string, number>): void {
+  for (const name in by) counts[name] = (counts[name] ?? 0) + by[name]!;
 }
 
 /** The offsets with a new one: where nothing waits, only that is of use to what comes. */
@@ -139,9 +123,9 @@ export class Queue {
     for (const [id, counter] of change.remove ?? []) {
       if (gone.has(id) || !(added.has(id) || this.entries.has(id))) continue;
       gone.add(id);
-      raise(counts, counter);
+      raise(counts, { [counter]: 1 });
     }
-    for (const [name, by] of Object.entries(change.count ?? {})) raise(counts, name, by);
+    raise(counts, change.count ?? {});
     const queued = this.entries.size + added.size - gone.size;
     return { counts, offsets: offsetsAfter({ ...this.state, queued }, change.offset) };
   }

@@ -614,6 +614,76 @@ test("a store that fails loses nothing up to 1 000 events, and throws nothing", 
   assert.deepEqual({ accepted, dropped, queued }, { accepted: 1_001, dropped: { disk: 5 }, queued: 1 });
 });
 
+test("a store that can forget nothing makes no request twice, and no loss is told twice", async (t) => {
+  const day = 86_400_000;
+  const bad = new Set();
+  const server = await scripted(t, [
+    ({ events }) =>
+      events.some(({ id }) => bad.has(id)) ? [413, {}] : [200, results(events, undefined, clock.wall())],
+  ]);
+  const store = memoryStore();
+  const { rivulet, child, clock, told } = client(t, server.url, { store, maxEvents: 4 });
+  await child.view();
+  clock.pass(31 * day);
+  bad.add((await child.view()).id);
+  for (let i = 0; i < 2; i++) await child.view();
+  const { apply } = store;
+  store.apply = async () => {
+    throw new Error("disk full");
+  };
+  for (let i = 0; i < 5; i++) {
+    await rivulet.flush();
+    clock.pass(60_000);
+  }
+  const sizes = server.posts.map(({ body }) => body.events.length);
+  // One was too old; the first of the others is too large.
+  assert.deepEqual(sizes, [3, 1, 1, 1]);
+  const more = await child.view();
+  assert.equal(more.stored, false);
+  for (let i = 0; i < 3; i++) assert.equal((await rivulet.flush()).queued, 0);
+  assert.equal(server.posts.length, 5);
+  assert.deepEqual(told.dropped, [
+    ["expired", 1],
+    ["too_large", 1],
+  ]);
+  store.apply = apply;
+  for (let i = 0; i < 3; i++) {
+    await child.view();
+    await rivulet.flush();
+  }
+  const losses = server.posts.map(({ body }) => body.dropped).filter(Boolean);
+  assert.deepEqual(losses, [{ expired: 1, too_large: 1 }]);
+  const { accepted, dropped, queued } = await rivulet.stats();
+  assert.deepEqual([accepted, dropped, queued], [6, { expired: 1, too_large: 1 }, 0]);
+});
+
+test("a loss that was told while the store fails is not told again", async (t) => {
+  const server = await scripted(t);
+  const store = memoryStore();
+  const { rivulet, child } = client(t, server.url, { store, maxUnsaved: 2 });
+  const { apply } = store;
+  store.apply = async () => {
+    throw new Error("disk full");
+  };
+  for (let i = 0; i < 5; i++) await child.view();
+  await rivulet.flush();
+  for (let i = 0; i < 4; i++) await child.view();
+  await rivulet.flush();
+  store.apply = apply;
+  await child.view();
+  await rivulet.flush();
+  assert.deepEqual(
+    server.posts.map(({ body }) => [body.events.length, body.dropped]),
+    [
+      [2, { disk: 3 }],
+      [2, { disk: 2 }],
+      [1, undefined],
+    ],
+  );
+  const { accepted, dropped } = await rivulet.stats();
+  assert.deepEqual([accepted, dropped], [5, { disk: 5 }]);
+});
+
 test("without any store events wait in memory", async (t) => {
   const server = await scripted(t);
   const { rivulet, child, told } = client(t, server.url, { store: undefined });
