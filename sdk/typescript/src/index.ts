@@ -13,6 +13,4 @@ export { indexedDbStore } from "./indexed-db.js";
 export { localStore } from "./local-storage.js";
 
 /** Opens the way to ingest. Events may be tracked at once. */
-export function open(options: Options): Rivulet {
-  return openWith(options);
-}
+export const open: (options: Options) => Rivulet = openWith;

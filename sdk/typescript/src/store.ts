@@ -26,7 +26,7 @@ export interface Change {
   /** Counters to raise. */
   count?: Record<string, number>;
   /** The server's clock less an epoch's, in ms. */
-  offset?: [epoch: string, ms: number];
+  offset?: [epoch: string, ms: number] | undefined;
 }
 
 /** How much a store may hold; beyond it the oldest go, counted as `dropped.overflow`. */
@@ -62,9 +62,13 @@ export interface Store {
   close(): Promise<void>;
 }
 
-/** Raises counters. */
-export function raise(counts: Record<string, number>, by: Record<string, number>): void {
+/** What a new store holds. */
+export const nothing = (): State => ({ queued: 0, bytes: 0, set: 0, counts: {}, offsets: {} });
+
+/** Raises counters; gives them back. */
+export function raise(counts: Record<string, number>, by: Record<string, number>): Record<string, number> {
   for (const name in by) counts[name] = (counts[name] ?? 0) + by[name]!;
+  return counts;
 }
 
 /** The offsets with a new one: where nothing waits, only that is of use to what comes. */
