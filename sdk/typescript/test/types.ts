@@ -1,5 +1,7 @@
 // Compiled, never run: a line below @ts-expect-error has to be an error.
 import { answer, message, open, session, speech, startSession, type Options, type Stats } from "@rivulet/sdk";
+import * as page from "@rivulet/sdk/browser";
+import { startSession as startIn } from "@rivulet/sdk/browser-session";
 import { fake } from "@rivulet/sdk/fake";
 import { appState, asyncStorage } from "@rivulet/sdk/react-native";
 
@@ -13,6 +15,7 @@ child.start();
 child.track(answer({ correct: false }));
 child.message({ conversationId: "c", sequence: 1, role: "user", question: true });
 startSession(child, { kind: "quiz" }).end();
+startIn(page.open(options).child("c")).end();
 const stats: Promise<Stats> = rivulet.stats();
 stats.then(({ dropped }) => dropped["overflow"]?.toFixed());
 fake().assertTracked(speech({ audioSessionId: "a", windowMs: 1 })).data;
