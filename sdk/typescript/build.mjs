@@ -1,7 +1,8 @@
-// dist/: each entry as ESM and CommonJS, and its types for both.
+// dist/: each entry as ESM and CommonJS, and its types for both; and what a page without a bundler imports.
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
+import { minify } from "terser";
 
 const root = new URL(".", import.meta.url).pathname;
 const entries = ["index", "node", "react-native", "fake"];
@@ -27,4 +28,21 @@ for (const format of ["esm", "cjs"]) {
     external: ["node:*"],
     logLevel: "warning",
   });
+}
+
+// One file each, of what `index` has.
+const builders = "start, answer, hint, skip, view, complete, rate, reward, message, speech, session";
+const pages = { browser: `open, ${builders}`, "browser-session": "startSession" };
+for (const [name, exported] of Object.entries(pages)) {
+  const from = `export { ${exported} } from "./index.js";\n`;
+  const { outputFiles } = await build({
+    stdin: { contents: from, resolveDir: `${root}dist` },
+    bundle: true,
+    format: "esm",
+    target: "es2022",
+    write: false,
+  });
+  const { code } = await minify(outputFiles[0].text, { module: true, compress: { passes: 2 } });
+  writeFileSync(`${root}dist/${name}.min.js`, code);
+  writeFileSync(`${root}dist/${name}.d.ts`, from);
 }

@@ -1,65 +1,84 @@
 import { indexedDbStore } from "./indexed-db.js";
-import { epochsOf, newId, systemClock } from "./clock.js";
+import { epochsOf, newId, systemClock, type Epoch } from "./clock.js";
 import { consents } from "./consents.js";
 import { wire, type RivuletEvent } from "./event.js";
 import { builders } from "./events.js";
-import { startSession } from "./session.js";
-import { merge, type Change, type Entry, type State, type Store } from "./store.js";
+import { nothing, raise, type Change, type Entry, type State, type Store } from "./store.js";
 import { attempt, transport } from "./transport.js";
-import type { Child, DropReason, Options, Receipt, Rivulet, Stats, Status, StopReason } from "./types.js";
+import type {
+  App,
+  Child,
+  DropReason,
+  Options,
+  Receipt,
+  Rejection,
+  Rivulet,
+  Stats,
+  Status,
+  StopReason,
+} from "./types.js";
 
-const SECOND = 1_000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
-/** How long an event is good for, in ms. */
-const GOOD_FOR = 30 * 24 * HOUR;
-/** Events in a batch at most. */
-const MOST = 200;
-/** Bytes of JSON in a batch at most. */
-const BATCH_BYTES = 500_000;
-/**
- * Bytes of the request of a page that goes, with room for what is around events: browsers let 64 KiB of them
- * be.
- */
-const LEAVING_BYTES = 59_900;
+// In ms. Enums, as those are written into what uses them.
+const enum Ms {
+  Second = 1_000,
+  Minute = 60_000,
+  Hour = 3_600_000,
+  /** How long an event is good for. */
+  GoodFor = 30 * 24 * Hour,
+}
 
-const NOTHING: State & { entries: Entry[] } = {
-  queued: 0,
-  bytes: 0,
-  set: 0,
-  counts: {},
-  offsets: {},
-  entries: [],
-};
+const enum Batch {
+  /** Events at most. */
+  Events = 200,
+  /** Bytes of JSON at most. */
+  Bytes = 500_000,
+  /** Bytes for a page that goes, with room for what is around events: browsers let 64 KiB of them be. */
+  LeavingBytes = 59_900,
+}
+
+/** What a status says of the credential. */
+const REFUSED: Record<number, StopReason> = { 401: "unauthorized", 403: "forbidden" };
 
 /** Opens the way to ingest. Events may be tracked at once. */
 export function open(options: Options, onTracked?: (json: string) => void): Rivulet {
-  const { clock = systemClock, device, random = Math.random, automatic = true } = options;
-  const now = (): number => clock.monotonic();
-  const epochs = epochsOf(clock);
-  const consent = consents();
+  const {
+    clock = systemClock,
+    device,
+    maxEvents = 10_000,
+    maxBytes = 10_000_000,
+    maxUnsaved = 1_000,
+    closeMs = 5_000,
+    automatic = true,
+    random = Math.random,
+  } = options;
+  const { wall, monotonic: now } = clock;
+  const [epochNow, after, setUntil, reads, corrected] = epochsOf(clock);
+  const [blocks, refuse, serverConsents, appConsents] = consents();
 
   /** Telemetry ends no app: what the app does with a call is the app's. */
   const call = <A extends unknown[]>(callback: ((...args: A) => void) | undefined, ...args: A): void => {
     attempt(() => callback?.(...args));
   };
   const debug = (...words: unknown[]): void => call(options.debug, words.join(" "));
-  const { request, renew } = transport(options, epochs, debug);
+  const [request, renew] = transport(options, corrected, debug);
 
   let store: Store | undefined;
-  /** What the store could not take yet. Where there is no store, all that there is. */
-  let late: Change = {};
+  /** Events that the store could not take yet, and counters. Where there is no store, all that there is. */
+  let unsaved = new Map<string, Entry>();
+  let uncounted: Record<string, number> = {};
+  /** Events that the store could not forget yet, and the counter of each. They are not sent again. */
+  const gone = new Map<string, string>();
   /** The newest events that are known without asking the store, for a page that goes. */
   const near = new Map<string, Entry>();
   const inFlight = new Set<string>();
   /** Of earlier runs and other tabs, as they were last read. */
   let offsets: Record<string, number> = {};
+  /** The epoch for which the server was asked what time it is. */
+  let asked: Epoch | undefined;
   let leads = false;
 
-  let running: Promise<unknown> = Promise.resolve();
   let flushing: Promise<Status> | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
-  let ticking = automatic;
   let closed = false;
   let gathered = 0;
 
@@ -70,297 +89,308 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   let serverSaysWait = false;
 
   let configAt = -Infinity;
-  let most = MOST;
-  let limit = MOST;
+  let most = Batch.Events;
+  let limit = Batch.Events;
   let maxEventBytes = 65_536;
-  let interval = 30 * SECOND;
+  let interval = 30 * Ms.Second;
 
-  const stop = (reason: StopReason, forMs = HOUR): false => {
-    const news = stopped !== reason;
-    stopped = reason;
-    resumeAt = now() + forMs;
-    debug("stopped", reason);
-    if (news) call(options.onStopped, reason);
+  const stop = (reason: StopReason, until = now() + Ms.Hour): false => {
+    resumeAt = until;
+    if (stopped !== reason) call(options.onStopped, (stopped = reason));
     return false;
   };
 
   // The queue.
 
   const ready = (async () => {
-    const { maxEvents = 10_000, maxBytes = 10_000_000 } = options;
     const wanted = options.store ?? indexedDbStore("rivulet " + options.url);
     try {
       await wanted.open({ maxEvents, maxBytes });
+      after((await wanted.read(0)).set);
       store = wanted;
-      epochs.after((await store.read(0)).set);
     } catch (error) {
       debug("no", wanted.name, error);
       if (!options.store) return;
-      if ((error as { code?: string }).code === "in_use") stop("in_use", Infinity);
+      if ((error as { code?: string }).code === "in_use") stop("in_use", 0);
       throw error;
     }
   })();
 
+  const opened = ready.catch(() => {});
+  let running: Promise<unknown> = opened;
+
   const dropped = (reason: DropReason, count: number): void => {
-    if (!count) return;
-    debug("dropped", count, reason);
-    call(options.onDropped, reason, count);
+    if (count) call(options.onDropped, reason, count);
   };
 
   /**
-   * Makes a change, after what could not be made before. False where the store fails: then it stays in
-   * memory.
+   * Makes a change, with what could not be made before. False where the store fails: then what is new stays
+   * in memory, where the oldest give way.
    */
-  const commit = async (change: Change): Promise<boolean> => {
-    for (const [id] of change.remove ?? []) near.delete(id);
-    await ready.catch(() => {});
-    const all = merge(late, change);
-    late = {};
+  const commit = async ({ add = [], remove = [], count = {}, offset }: Change): Promise<boolean> => {
+    for (const [id, counter] of remove) {
+      near.delete(id);
+      gone.set(id, counter);
+    }
+    await opened;
+    // Taken at once, so that of two changes that are under way only one has it.
+    const adds = unsaved;
+    const counts = raise(uncounted, count);
+    unsaved = new Map();
+    uncounted = {};
+    for (const entry of add) adds.set(entry.id, entry);
+    // What another change removes too counts nothing here.
+    const all = { add: [...adds.values()], remove: [...gone], count: counts, offset };
     try {
       const overflow = await store!.apply(all);
+      for (const [id] of all.remove) gone.delete(id);
       dropped("overflow", overflow.length);
       return true;
     } catch (error) {
-      if (store) debug("store fails", error);
-      late = merge(all, late);
-      const lost = late.add!.splice(0, late.add!.length - (options.maxUnsaved ?? 1_000));
-      for (const { id } of lost) near.delete(id);
-      late = merge(late, { count: { "dropped.disk": lost.length } });
-      dropped("disk", lost.length);
+      if (store) debug(error);
+      raise(uncounted, counts);
+      unsaved = new Map([...adds, ...unsaved]);
+      for (const [id, counter] of gone) {
+        // It never was in the store.
+        if (!unsaved.delete(id)) continue;
+        gone.delete(id);
+        raise(uncounted, { [counter]: 1 });
+      }
+      let lost = 0;
+      for (const id of unsaved.keys()) {
+        // What is on its way may arrive.
+        if (unsaved.size <= maxUnsaved || inFlight.has(id)) continue;
+        unsaved.delete(id);
+        near.delete(id);
+        raise(uncounted, { "dropped.disk": 1 });
+        lost++;
+      }
+      dropped("disk", lost);
       return false;
     }
   };
 
+  const isFree = ({ id }: Entry): boolean => !inFlight.has(id) && !gone.has(id);
+
   /** What waits, with what the store could not take. Where it cannot be read, what is in memory. */
   const look = async (limit: number): Promise<State & { entries: Entry[] }> => {
-    const { add = [], remove = [] } = late;
-    const gone = new Set([...inFlight, ...remove.map(([id]) => id)]);
-    const stored =
-      (await store?.read(limit && limit + gone.size).catch((error) => debug("store fails", error))) ||
-      NOTHING;
+    await opened;
+    const stored = (await store?.read(limit && limit + gone.size + inFlight.size).catch(debug)) || {
+      ...nothing(),
+      entries: [],
+    };
     offsets = stored.offsets;
     return {
       ...stored,
-      queued: stored.queued + add.length - remove.length,
-      counts: merge({ count: stored.counts }, { count: late.count ?? {} }).count!,
-      entries: [...stored.entries, ...add].filter(({ id }) => !gone.has(id)),
+      queued: stored.queued + unsaved.size - gone.size,
+      counts: raise({ ...stored.counts }, uncounted),
+      entries: [...stored.entries, ...unsaved.values()].filter(isFree),
     };
   };
 
   const remember = (entries: Entry[]): void => {
     for (const entry of entries) near.set(entry.id, entry);
-    for (const id of near.keys()) if (near.size > 2 * MOST) near.delete(id);
+    for (const id of near.keys()) if (near.size > 2 * Batch.Events) near.delete(id);
   };
 
-  const drop = async (entries: Entry[], reason: DropReason): Promise<void> => {
+  /** Drops events; how many. */
+  const drop = async (entries: Entry[], reason: DropReason): Promise<number> => {
     if (entries.length) await commit({ remove: entries.map(({ id }) => [id, "dropped." + reason]) });
     dropped(reason, entries.length);
+    return entries.length;
   };
 
-  const isWanting = ({ child, type }: Entry): boolean => consent.blocks(child, type);
+  const isWanting = ({ child, type }: Entry): boolean => blocks(child, type);
+  const isOld = ({ set, epoch, at }: Entry): boolean => reads(set, offsets[epoch]) - at > Ms.GoodFor;
+
+  /** The oldest batch, after what of so many events has become too old, or has no consent. */
+  const next = async (among: number): Promise<Entry[]> => {
+    const { entries } = await look(among);
+    remember(entries);
+    const dropped =
+      (await drop(entries.filter(isWanting), "consent")) || (await drop(entries.filter(isOld), "expired"));
+    return dropped ? next(among) : pick(entries, limit, Batch.Bytes);
+  };
 
   /** Drops what waits and has no consent. */
-  const purge = async (): Promise<void> => {
-    await ready.catch(() => {});
-    const { entries } = await look(1e9);
-    await drop(entries.filter(isWanting), "consent");
-  };
+  const purge = (): Promise<unknown> => next(1e9);
 
   const track = async (childId: string, event: RivuletEvent): Promise<Receipt> => {
-    const id = newId(epochs.corrected());
-    const at = Math.round(clock.wall());
-    const refuse = async (reason: DropReason): Promise<Receipt> => {
-      await commit({ count: { ["dropped." + reason]: 1 } });
-      dropped(reason, 1);
-      return { id, stored: false, dropped: reason };
-    };
+    const id = newId(corrected());
+    const at = wall();
     const { type, sessionId, attributes, data } = event;
-    if (consent.blocks(childId, type)) return refuse("consent");
-    let size = 0;
-    const json = attempt(() => {
-      const text = JSON.stringify({
+    const json = attempt(() =>
+      JSON.stringify({
         id,
         type,
         child_id: childId,
-        occurred_at: new Date(at).toISOString(),
+        occurred_at: new Date(at),
         session_id: sessionId,
         device: device && wire(device),
         attributes,
         data,
-      });
-      // Half of a surrogate pair is escaped already.
-      size = encodeURIComponent(text).replace(/%../g, "x").length;
-      return text;
-    });
-    if (!json) return refuse("disk");
-    if (size > maxEventBytes) return refuse("too_large");
+      }),
+    );
+    // In UTF-8. Half of a surrogate pair is escaped already.
+    const size = encodeURIComponent(json!).replace(/%../g, "x").length;
+    const reason = blocks(childId, type)
+      ? "consent"
+      : !json
+        ? "disk"
+        : size > maxEventBytes
+          ? "too_large"
+          : undefined;
+    if (!json || reason) {
+      await commit({ count: { ["dropped." + reason]: 1 } });
+      dropped(reason!, 1);
+      return { id, stored: false, dropped: reason! };
+    }
     onTracked?.(json);
-    const epoch = epochs.now();
+    const epoch = epochNow();
     const entry: Entry = { id, epoch: epoch.id, set: 0, at, child: childId, type, size, json };
     remember([entry]);
-    await ready.catch(() => {});
-    entry.set = epochs.set(epoch);
+    await opened;
+    entry.set = setUntil(epoch);
     const stored = await commit({ add: [entry] });
-    if (++gathered >= most && automatic) void flush();
-    return stored || late.add?.includes(entry) ? { id, stored } : { id, stored, dropped: "disk" };
+    if (++gathered >= most) goOn();
+    return stored || unsaved.has(id) ? { id, stored } : { id, stored, dropped: "disk" };
   };
 
   // Sending.
 
   /** A failure: waits as long as the server says, else longer each time. */
-  const wait = (retryAfter: number | undefined, why: string | number): false => {
+  const wait = (retryAfter?: number): false => {
     failures++;
-    serverSaysWait = retryAfter !== undefined;
-    const ms = retryAfter ?? random() * Math.min(300 * SECOND, SECOND * 2 ** failures);
+    serverSaysWait = !!retryAfter;
+    const ms = retryAfter ?? random() * Math.min(300 * Ms.Second, Ms.Second * 2 ** failures);
     waitUntil = now() + ms;
-    debug(why, "waits", ms);
+    debug("waits", ms);
     return false;
   };
 
   const config = async (): Promise<void> => {
     const { status, body, retryAfter = 0 } = (await request("/v1/config")) ?? {};
-    const isConfig = status === 200 && typeof body?.enabled === "boolean";
-    // Without an answer it goes on as before, and asks again before long.
-    const again = isConfig && body.enabled ? HOUR : isConfig || stopped ? 10 * MINUTE : MINUTE;
-    configAt = now() + Math.max(again, retryAfter);
-    if (status === 401) stop("unauthorized");
-    if (status === 403) stop("forbidden");
-    if (!isConfig) return debug("no config", status);
-    if (body.max_events >= 1) limit = most = Math.min(MOST, body.max_events);
-    if (body.max_event_bytes >= 1) maxEventBytes = body.max_event_bytes;
-    if (body.flush_interval_s >= 1) interval = Math.min(HOUR, body.flush_interval_s * SECOND);
+    const enabled = status === 200 ? body?.enabled : undefined;
+    // Without an answer it goes on as before, and asks again before long; sooner where that is to send.
+    const again = enabled ? Ms.Hour : (enabled ?? !stopped) ? Ms.Minute : 10 * Ms.Minute;
+    resumeAt = configAt = now() + Math.max(again, retryAfter);
+    if (REFUSED[status!]) stop(REFUSED[status!]!);
+    if (typeof enabled !== "boolean") return;
+    limit = most = Math.min(Batch.Events, body.max_events) || most;
+    maxEventBytes = body.max_event_bytes || maxEventBytes;
+    interval = Math.min(Ms.Hour, body.flush_interval_s * Ms.Second) || interval;
     if (body.consents) {
-      consent.server(body.consents);
+      serverConsents(body.consents);
       await purge();
     }
-    if (!body.enabled) stop("disabled", 0);
+    if (!enabled) stop("disabled", configAt);
     else if (stopped === "disabled") stopped = null;
-  };
-
-  /** The oldest batch, after what has become too old. */
-  const next = async (): Promise<Entry[]> => {
-    for (;;) {
-      const { entries } = await look(limit);
-      const old = entries.filter(
-        (entry) => epochs.reads(entry.set, offsets[entry.epoch]) - entry.at > GOOD_FOR,
-      );
-      // What was on its way into the store when the rest was purged.
-      const wanting = entries.filter(isWanting);
-      remember(entries);
-      if (!old.length && !wanting.length) return pick(entries, limit, BATCH_BYTES);
-      await drop(wanting, "consent");
-      await drop(
-        old.filter((entry) => !isWanting(entry)),
-        "expired",
-      );
-    }
   };
 
   /** Sends a batch; whether to go on with the next. */
   const send = async (batch: Entry[], leaving?: boolean): Promise<boolean> => {
     const [{ set, epoch: madeIn }] = batch as [Entry];
-    const newest = Math.max(...batch.map(({ at }) => at));
-    const epoch = epochs.now();
-    // What an earlier clock would read is best told when the server knows this one: it is asked with no event.
-    const earlier = offsets[madeIn] !== undefined || set !== epochs.set(epoch);
-    if (!leaving && earlier && epoch.offset === undefined && !epoch.asked) {
-      epoch.asked = true;
+    const epoch = epochNow();
+    // What an earlier clock would read is best told when the server knows this one: it is asked with no
+    // event.
+    const earlier = offsets[madeIn] !== undefined || set !== setUntil(epoch);
+    if (!leaving && earlier && epoch.offset === undefined && asked !== epoch) {
+      asked = epoch;
       batch = [];
     }
     for (const { id } of batch) inFlight.add(id);
     try {
-      const { counts } = leaving ? NOTHING : await look(0);
       // What was dropped and the server was not told.
-      const news = named(counts, "dropped.");
-      for (const reason in news) if (!(news[reason]! -= counts["told." + reason] ?? 0)) delete news[reason];
+      const counts = leaving ? {} : (await look(0)).counts;
+      const lost = named(counts, "dropped.");
+      const told: Record<string, number> = {};
+      let news: Record<string, number> | undefined;
+      for (const reason in lost) {
+        const count = lost[reason]! - (counts["told." + reason] ?? 0);
+        if (count) (news ??= {})[reason] = told["told." + reason] = count;
+      }
       const body = (): string => {
         // Nothing is sent before it happened: then the clock was set back, and nobody saw it.
-        const sentAt = new Date(
-          Math.max(newest, Math.round(epochs.reads(set, offsets[madeIn]))),
-        ).toISOString();
-        const lost = Object.keys(news).length ? `"dropped":${JSON.stringify(news)},` : "";
-        return `{"sent_at":"${sentAt}",${lost}"events":[${batch.map((entry) => entry.json).join()}]}`;
+        const sentAt = Math.max(...batch.map(({ at }) => at), reads(set, offsets[madeIn]));
+        const head = JSON.stringify({ sent_at: new Date(sentAt), dropped: news });
+        // Events as they were made, to the letter.
+        return `${head.slice(0, -1)},"events":[${batch.map(({ json }) => json)}]}`;
       };
       const began = now();
       const { status, body: said, retryAfter } = (await request("/v1/events", body, leaving)) ?? {};
       const took = now() - began;
-      if (status === 200) {
-        const results = resultsOf(said, batch);
-        if (!results) return wait(undefined, "no contract");
-        const change: Change = { count: {}, remove: [] };
-        for (const reason in news) change.count!["told." + reason] = news[reason]!;
-        if (took < 10 * SECOND && epochs.now() === epoch) {
-          epoch.offset = Date.parse(said.received_at) - (clock.wall() - took / 2);
-          change.offset = [epoch.id, epoch.offset];
+      const received = Date.parse(said?.received_at);
+      // A captive portal says 200 too. What has no result of its own is sent again.
+      if (status === 200 && received && said.results) {
+        const remove: [string, string][] = [];
+        const refused: Rejection[] = [];
+        let offset: Change["offset"];
+        let wanting = false;
+        if (took < 10 * Ms.Second && epochNow() === epoch) {
+          epoch.offset = received - wall() + took / 2;
+          offset = [epoch.id, epoch.offset];
         }
-        return await settle(batch, results, change, retryAfter);
+        batch.forEach(({ id, child, type }, at) => {
+          const { index: _, outcome, ...rejection } = said.results[at] ?? {};
+          const { code } = rejection;
+          if (rejection.id !== id) return;
+          if (outcome === "accepted") {
+            failures = 0;
+            remove.push([id, outcome]);
+          }
+          if (outcome === "rejected") {
+            refused.push(rejection);
+            remove.push([id, "rejected." + code]);
+            if (code === "consent_required") {
+              refuse(child, type);
+              wanting = true;
+            }
+          }
+        });
+        await commit({ remove, count: told, offset });
+        for (const rejection of refused) call(options.onRejected, rejection);
+        if (wanting) await purge();
+        if (remove.length < batch.length) return wait(retryAfter);
+        limit = Math.min(most, limit * 2);
+        return true;
       }
-      if (status === 401) return leaving ? false : stop("unauthorized");
-      if (status === 403) return stop("forbidden");
+      // A page that goes could not ask for another token.
+      if (REFUSED[status!]) return !leaving && stop(REFUSED[status!]!);
       if (status === 413) {
-        limit = Math.max(1, batch.length >> 1);
+        limit = batch.length >> 1 || 1;
         if (batch.length < 2) await drop(batch, "too_large");
         return true;
       }
-      if (status! >= 400 && status! < 500 && status !== 408 && status !== 429) {
-        call(options.onRefused, status!, said?.code);
-      }
-      return wait(retryAfter, status ?? "no answer");
+      // Any other 4xx but those that say to wait.
+      if (/^4(?!08|29)/.test("" + status)) call(options.onRefused, status!, said?.code);
+      return wait(retryAfter);
     } finally {
       for (const { id } of batch) inFlight.delete(id);
     }
   };
 
-  /** Does what the results of a batch say; whether to go on with the next. */
-  const settle = async (
-    batch: Entry[],
-    results: any[],
-    change: Change,
-    retryAfter?: number,
-  ): Promise<boolean> => {
-    const remove = change.remove!;
-    let accepted = 0;
-    batch.forEach(({ id, child, type }, at) => {
-      const { outcome, code } = results[at];
-      if (outcome === "accepted") accepted++;
-      if (outcome !== "retry") remove.push([id, outcome === "accepted" ? outcome : "rejected." + code]);
-      if (code === "consent_required") consent.refuse(child, type);
-    });
-    await commit(change);
-    debug("sent", batch.length, "accepted", accepted);
-    let wanting = false;
-    for (const { id, outcome, code, pointer, message } of results) {
-      if (outcome === "rejected") call(options.onRejected, { id, code, pointer, message });
-      if (code === "consent_required") wanting = true;
-    }
-    if (wanting) await purge();
-    if (accepted) failures = 0;
-    if (remove.length < batch.length) return wait(retryAfter, "retry");
-    limit = Math.min(most, limit * 2);
-    return true;
-  };
+  const mayNot = (): unknown => closed || stopped || now() < waitUntil;
 
   const statusOf = ({ queued }: State): Status => {
-    const until = !stopped ? (queued ? waitUntil : 0) : stopped === "disabled" ? configAt : resumeAt;
-    const ms = until - now();
-    return { queued, waitMs: ms > 0 && ms < Infinity ? Math.ceil(ms) : null, stopped };
+    const ms = (stopped ? resumeAt : queued ? waitUntil : 0) - now();
+    return { queued, waitMs: ms > 0 ? Math.ceil(ms) : null, stopped };
   };
 
   const run = async (): Promise<Status> => {
     try {
       await ready;
       gathered = 0;
-      if (stopped && stopped !== "disabled" && now() >= resumeAt) stopped = null;
+      if (stopped !== "disabled" && now() >= resumeAt) stopped = null;
       if ((!stopped || stopped === "disabled") && now() >= configAt) await config();
       for (;;) {
         // Asked though there be nothing to send: a page that goes has no time to ask.
         leads = (await store?.leads?.()) ?? true;
         if (!leads) break;
-        const batch = await next();
-        if (!batch.length || closed || stopped || now() < waitUntil || !(await send(batch))) break;
+        const batch = await next(limit);
+        if (!batch.length || mayNot() || !(await send(batch))) break;
       }
     } catch (error) {
-      debug("flush fails", error);
+      debug(error);
     }
     return statusOf(await look(0));
   };
@@ -369,26 +399,28 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   const flush = (): Promise<Status> =>
     (flushing ??= running.then(() => {
       flushing = undefined;
-      const turn = run();
-      running = turn;
-      return turn;
+      return (running = run());
     }));
+
+  const goOn = (): void => {
+    if (automatic) void flush();
+  };
 
   /** One request while the page goes: what is under way when it is gone arrives all the same. */
   const leave = (): void => {
-    if (!leads || stopped || closed || now() < waitUntil) return;
+    if (!leads || mayNot()) return;
     // The newest first: those may not be stored yet.
     const entries = [...near.values()]
-      .filter((entry) => !inFlight.has(entry.id) && !isWanting(entry))
+      .filter((entry) => isFree(entry) && !isWanting(entry))
       .reverse();
-    const batch = pick(entries, most, LEAVING_BYTES);
-    if (batch.length) send(batch, true).catch(() => {});
+    const batch = pick(entries, most, Batch.LeavingBytes);
+    if (batch.length) void send(batch, true);
   };
 
   const tick = async (): Promise<void> => {
     const { waitMs } = await flush();
-    if (!ticking) return;
-    timer = setTimeout(tick, Math.min(waitMs ?? interval, HOUR));
+    if (over.signal.aborted) return;
+    timer = setTimeout(tick, waitMs ?? interval);
     // A program of Node may end; it calls close() if it wants to wait.
     (timer as { unref?: () => void }).unref?.();
   };
@@ -396,77 +428,63 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
   // The page, or what the app says of itself.
 
   const over = new AbortController();
-  const listeners = new Set<(foreground: boolean) => void>();
-  const page = typeof document === "undefined" ? undefined : document;
-  let foreground = page?.visibilityState !== "hidden";
+  const page = globalThis.document as Document | undefined;
+  const isVisible = (): boolean => page?.visibilityState !== "hidden";
+  const app: App = { clock, foreground: isVisible(), listeners: new Set() };
   const changed = (to: boolean): void => {
-    if (to !== foreground) {
-      foreground = to;
-      // What a session has to say of it goes with the rest.
-      listeners.forEach((listener) => listener(to));
-    }
-    if (!automatic) return;
-    if (to || !page) void flush();
-    else leave();
+    app.foreground = to;
+    // What a session has to say of it goes with the rest.
+    app.listeners.forEach((listener) => listener(to));
+    if (to || !page) goOn();
+    else if (automatic) leave();
   };
-  const { signal } = over;
-  if (options.lifecycle) signal.addEventListener("abort", options.lifecycle(changed));
-  else if (page) {
-    page.addEventListener("visibilitychange", () => changed(page.visibilityState !== "hidden"), { signal });
-    addEventListener("pagehide", () => changed(false), { signal });
-  }
-  if (page) {
-    const online = (): void => {
-      if (!serverSaysWait) waitUntil = 0;
-      if (automatic) void flush();
-    };
-    addEventListener("online", online, { signal });
+  const on = (type: string, listener: () => void): void => {
+    // Until it aborts: its `signal` is what the options are asked for.
+    if (page) addEventListener(type, listener, over);
+  };
+  on("online", () => {
+    if (!serverSaysWait) waitUntil = 0;
+    goOn();
+  });
+  if (options.lifecycle) over.signal.addEventListener("abort", options.lifecycle(changed));
+  else {
+    on("visibilitychange", () => changed(isVisible()));
+    on("pagehide", () => changed(false));
   }
 
-  const watch = (listener: (foreground: boolean) => void): (() => void) => {
-    listeners.add(listener);
-    if (!foreground) listener(false);
-    return () => listeners.delete(listener);
-  };
-
-  ready.then(
-    () => (ticking ? tick() : undefined),
-    () => {},
-  );
+  if (automatic) ready.then(tick, () => {});
 
   return {
     ready,
     track,
     flush,
     child(id) {
-      const child = { id, track: (event) => track(id, event) } as Child;
-      child.session = (options) => startSession(child, clock, watch, options);
-      for (const [name, build] of Object.entries<(...given: any[]) => RivuletEvent>(builders)) {
-        (child as any)[name] = (...given: unknown[]) => child.track(build(...given));
+      const child = { id, track: (event) => track(id, event), _app: app } as Child;
+      for (const name in builders) {
+        (child as any)[name] = (...given: unknown[]) => child.track((builders as any)[name](...given));
       }
       return child;
     },
     async close() {
-      ticking = false;
       clearTimeout(timer);
       over.abort();
-      const limit = new Promise((resolve) => (timer = setTimeout(resolve, options.closeMs ?? 5 * SECOND)));
+      const limit = new Promise((resolve) => (timer = setTimeout(resolve, closeMs)));
       if (automatic) await Promise.race([flush(), limit]);
       clearTimeout(timer);
       closed = true;
       // What the store could not take before.
-      if (late.add) await commit({});
+      if (unsaved.size + gone.size) await commit({});
       await store?.close().catch(() => {});
       store = undefined;
     },
     async setConsent(says) {
-      consent.app(says);
+      appConsents(says);
       await purge();
     },
     setCredential(credential) {
       renew(credential);
-      if (stopped === "unauthorized" || stopped === "forbidden") stopped = null;
-      if (automatic) void flush();
+      resumeAt = 0;
+      goOn();
     },
     async stats(): Promise<Stats> {
       const state = await look(0);
@@ -485,15 +503,10 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
 
 /** The events of the first one's epoch, within the bounds. */
 function pick(entries: Entry[], most: number, maxBytes: number): Entry[] {
-  const batch: Entry[] = [];
   let bytes = 0;
-  for (const entry of entries) {
-    if (entry.epoch !== entries[0]!.epoch) continue;
-    bytes += entry.size + 1;
-    if (batch.length >= most || bytes > maxBytes) break;
-    batch.push(entry);
-  }
-  return batch;
+  return entries
+    .filter(({ epoch, size }) => epoch === entries[0]!.epoch && (bytes += size + 1) <= maxBytes)
+    .slice(0, most);
 }
 
 /** The counters of a kind, by what follows it. */
@@ -501,18 +514,4 @@ function named(counts: Record<string, number>, kind: string): Record<string, num
   const found: Record<string, number> = {};
   for (const name in counts) if (name.startsWith(kind)) found[name.slice(kind.length)] = counts[name]!;
   return found;
-}
-
-/** The results of a batch, if that is what the answer is: a captive portal says 200 too. */
-function resultsOf(body: any, batch: Entry[]): any[] | undefined {
-  const fits = (result: any, at: number): boolean =>
-    result.index === at &&
-    result.id === batch[at]!.id &&
-    (result.outcome === "accepted" ||
-      result.outcome === "retry" ||
-      (result.outcome === "rejected" && !!result.code));
-  const results = body?.results;
-  return attempt(
-    () => Date.parse(body.received_at) && results.length === batch.length && results.every(fits) && results,
-  );
 }

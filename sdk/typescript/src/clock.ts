@@ -23,18 +23,15 @@ export interface Epoch {
   set: number;
   /** The server's clock less this one, in ms, once it is known. */
   offset?: number;
-  /** The server was asked for it. */
-  asked?: boolean;
 }
 
-/** How far wall and monotonic clock may drift apart before the wall clock counts as set, in ms. */
-const JUMP = 2_000;
-
-/** Nothing that waited for longer is taken, so a longer sleep need not be told from a clock that was set, in ms. */
-const NIGHTS = 30 * 86_400_000;
-
-/** The epochs of this run. */
-export type Epochs = ReturnType<typeof epochsOf>;
+// In ms. An enum, as its words are written into what uses them.
+const enum Ms {
+  /** How far wall and monotonic clock may drift apart before the wall clock counts as set. */
+  Jump = 2_000,
+  /** Nothing that waited for longer is taken, so a longer sleep need not be told from a clock that was set. */
+  Nights = 30 * 86_400_000,
+}
 
 /** The epochs of a clock. */
 export function epochsOf({ wall, monotonic, countsSleep }: Clock) {
@@ -43,54 +40,47 @@ export function epochsOf({ wall, monotonic, countsSleep }: Clock) {
   const now = (): Epoch => {
     const base = wall() - monotonic();
     const step = current ? base - current.base : 0;
-    if (!current || Math.abs(step) > JUMP) {
-      current = { id: randomHex(16), base, set: (current?.set ?? 0) + step };
+    if (!current || Math.abs(step) > Ms.Jump) {
+      current = { id: newId(wall()), base, set: (current?.set ?? 0) + step };
     }
     return current;
   };
-  return {
+  return [
     /** The epoch of now. */
     now,
     /** By how much the clock was set in earlier runs, in ms, as far as they saw it. */
-    after(set: number): void {
+    (set: number): void => {
       before = set;
     },
     /** By how much the clock was set in all runs until an epoch of this one, in ms. */
-    set: (epoch: Epoch): number => before + epoch.set,
+    (epoch: Epoch): number => before + epoch.set,
     /**
      * What the clock of an event would read now, in ms, had it not been set since: by what the server said of
      * both clocks, `then` and now, else by what was seen.
      */
-    reads(set: number, then: number | undefined): number {
-      const epoch = now();
-      const offset = epoch.offset ?? 0;
-      if (then !== undefined && epoch.offset !== undefined) return wall() + offset - then;
-      const moved = before + epoch.set - set;
-      // A night looks like a clock that was set forward. Of the two it was the one by which the clock of then was
-      // less wrong.
+    (set: number, then: number | undefined): number => {
+      // What is not known makes these NaN, which is no answer and no comparison.
+      const { offset, set: setNow } = now();
+      const byServer = wall() + offset! - then!;
+      const moved = before + setNow - set;
+      // A night looks like a clock that was set forward. Of the two it was the one by which the clock of then
+      // was less wrong.
       const slept =
-        !countsSleep && moved > 0 && moved < NIGHTS && Math.abs(offset) <= Math.abs(offset + moved);
-      return wall() - (slept ? 0 : moved);
+        !countsSleep && moved > 0 && moved < Ms.Nights && !(Math.abs(offset!) > Math.abs(offset! + moved));
+      return byServer || wall() - (slept ? 0 : moved);
     },
     /** The wall clock put right by what the server said, in ms. */
-    corrected: (): number => wall() + (now().offset ?? 0),
-  };
-}
-
-/** Random hexadecimal digits. */
-export function randomHex(digits: number): string {
-  // Hermes has no WebCrypto; an id has its time too.
-  const bytes = new Uint8Array(digits / 2).map(() => Math.random() * 256);
-  globalThis.crypto?.getRandomValues?.(bytes);
-  return Array.from(bytes, (byte) => (byte + 256).toString(16).slice(1)).join("");
+    (): number => wall() + (now().offset ?? 0),
+  ] as const;
 }
 
 /** A UUID of version 7, made at `ms` since 1970. */
 export function newId(ms: number): string {
-  const time = Math.floor(Math.max(0, ms)).toString(16).padStart(12, "0");
-  const random = randomHex(18);
-  return `${time}7${random.slice(0, 3)}8${random.slice(3)}`.replace(
-    /^(.{8})(.{4})(.{4})(.{4})/,
-    "$1-$2-$3-$4-",
+  const time = Math.floor(ms).toString(16).padStart(12, "0");
+  // Hermes has no WebCrypto; an id has its time too.
+  const random = new Uint8Array(36).map(() => Math.random() * 256);
+  globalThis.crypto?.getRandomValues?.(random);
+  return `${time.slice(0, 8)}-${time.slice(8)}-7xxx-8xxx-xxxxxxxxxxxx`.replace(/x/g, (_, at: number) =>
+    (random[at]! % 16).toString(16),
   );
 }

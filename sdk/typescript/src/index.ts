@@ -7,11 +7,10 @@ export type { Attributes, EventOptions, RivuletEvent } from "./event.js";
 export type { Clock } from "./clock.js";
 export type { Session, SessionOptions } from "./session.js";
 export type { Bounds, Change, Entry, State, Store } from "./store.js";
+export { startSession } from "./session.js";
 export { memoryStore } from "./store.js";
 export { indexedDbStore } from "./indexed-db.js";
 export { localStore } from "./local-storage.js";
 
 /** Opens the way to ingest. Events may be tracked at once. */
-export function open(options: Options): Rivulet {
-  return openWith(options);
-}
+export const open: (options: Options) => Rivulet = openWith;

@@ -1,8 +1,5 @@
-import { randomHex } from "./clock.js";
-import { offsetsAfter, raise, type Bounds, type Entry, type State, type Store } from "./store.js";
-
-/** How long a tab sends without asking again where there are no Web Locks, in ms. Longer than any request. */
-const LEASE = 60_000;
+import { nothing, offsetsAfter, raise, type Bounds, type Entry, type State, type Store } from "./store.js";
+import { attempt } from "./transport.js";
 
 const done = <T>(request: IDBRequest<T>): Promise<T> =>
   new Promise((resolve, reject) => {
@@ -10,16 +7,15 @@ const done = <T>(request: IDBRequest<T>): Promise<T> =>
     request.onerror = () => reject(request.error);
   });
 
-/** Events in IndexedDB, which all tabs share and one sends. */
+/** Events in IndexedDB, which all tabs share and one sends; without Web Locks each one. */
 export function indexedDbStore(name: string): Store {
-  const locks = globalThis.navigator?.locks;
-  const tab = randomHex(16);
   let bounds: Bounds;
   let connection: Promise<IDBDatabase> | undefined;
   let asked: Promise<void> | undefined;
   let leads = false;
-  let closed = false;
-  let release: (() => void) | undefined;
+  let close: () => void;
+  // Until then the lock is held. A tab that is closed while it waits for its turn gives it back at once.
+  const closed = new Promise<void>((resolve) => (close = resolve));
 
   const connect = (): Promise<IDBDatabase> => {
     const request = indexedDB.open(name, 1);
@@ -30,23 +26,25 @@ export function indexedDbStore(name: string): Store {
     return done(request);
   };
 
-  type Work<T> = (events: IDBObjectStore, kept: IDBObjectStore) => Promise<T>;
-  const transaction = async <T>(mode: IDBTransactionMode, work: Work<T>): Promise<T> => {
+  /** Does all of `work` or nothing. */
+  const transaction = async <T>(
+    work: (events: IDBObjectStore, state: State, kept: IDBObjectStore) => Promise<T>,
+  ): Promise<T> => {
     try {
-      const db = await (connection ??= connect());
-      const on = db.transaction(["events", "kept"], mode);
-      const [result] = await Promise.all([
-        work(on.objectStore("events"), on.objectStore("kept")).catch((error) => {
+      const on = (await (connection ??= connect())).transaction(["events", "kept"], "readwrite");
+      const kept = on.objectStore("kept");
+      return await new Promise((resolve, reject) => {
+        const whole = async (): Promise<T> =>
+          work(on.objectStore("events"), (await done(kept.get("state"))) ?? nothing(), kept);
+        const result = whole();
+        result.catch((error) => {
+          reject(error);
           // Else what it had done by then would stay.
-          on.abort();
-          throw error;
-        }),
-        new Promise<void>((resolve, reject) => {
-          on.oncomplete = () => resolve();
-          on.onabort = () => reject(on.error);
-        }),
-      ]);
-      return result;
+          attempt(() => on.abort());
+        });
+        on.oncomplete = () => resolve(result);
+        on.onabort = () => reject(on.error);
+      });
     } catch (error) {
       // Safari closes connections of pages in the background: the next one is made anew.
       connection = undefined;
@@ -54,36 +52,21 @@ export function indexedDbStore(name: string): Store {
     }
   };
 
-  const stateOf = async (kept: IDBObjectStore): Promise<State> =>
-    (await done(kept.get("state"))) ?? { queued: 0, bytes: 0, set: 0, counts: {}, offsets: {} };
-
-  /** Takes the lease for so long, in ms, unless another tab has it. */
-  const claim = (ms: number): Promise<boolean> =>
-    transaction("readwrite", async (_, kept) => {
-      const lease = await done(kept.get("lease"));
-      const left = lease?.until - Date.now();
-      // One that is longer than any is of a clock that was set back.
-      if (lease?.tab !== tab && left > 0 && left <= LEASE) return false;
-      kept.put({ tab, until: Date.now() + ms }, "lease");
-      return true;
-    });
-
   return {
     name: "indexeddb",
 
     async open(within) {
       bounds = within;
-      await transaction("readonly", stateOf as Work<unknown>);
     },
 
     apply: ({ add = [], remove = [], count = {}, offset }) =>
-      transaction("readwrite", async (events, kept) => {
-        const state = await stateOf(kept);
-        const gone = (entry: Entry, counter: string): void => {
-          events.delete(entry.id);
+      transaction(async (events, state, kept) => {
+        const overflow: string[] = [];
+        const gone = ({ id, size }: Entry, counter: string): void => {
+          events.delete(id);
           state.queued--;
-          state.bytes -= entry.size;
-          raise(state.counts, counter);
+          state.bytes -= size;
+          raise(state.counts, { [counter]: 1 });
         };
         for (const entry of add) {
           events.put(entry);
@@ -95,53 +78,47 @@ export function indexedDbStore(name: string): Store {
           const entry = await done(events.get(id));
           if (entry) gone(entry, counter);
         }
-        const overflow: string[] = [];
         while (state.queued > bounds.maxEvents || state.bytes > bounds.maxBytes) {
           const [oldest] = await done(events.getAll(null, 1));
           gone(oldest, "dropped.overflow");
           overflow.push(oldest.id);
         }
-        for (const name in count) raise(state.counts, name, count[name]);
+        raise(state.counts, count);
         state.offsets = offsetsAfter(state, offset);
         kept.put(state, "state");
         return overflow;
       }),
 
     read: (limit) =>
-      transaction("readonly", async (events, kept) => ({
-        ...(await stateOf(kept)),
+      transaction(async (events, state) => ({
+        ...state,
         entries: limit ? await done(events.getAll(null, limit)) : [],
       })),
 
     async leads() {
-      if (!locks) return claim(LEASE);
-      const hold = (): Promise<void> | void => {
-        // Closed while it waited for its turn.
-        if (closed) return;
-        leads = true;
-        return new Promise((end) => (release = end));
-      };
       // The first answer says whether another tab has it; then it waits for that tab to go.
-      asked ??= new Promise((answered) => {
-        const first = locks.request(name, { ifAvailable: true }, (lock) => {
-          if (!lock) void locks.request(name, hold);
-          answered();
-          return lock && hold();
-        });
-        first.catch(() => {
-          // Locks are not allowed here: better sent twice than not at all.
+      asked ??= new Promise<void>((answered, fails) => {
+        const hold = (): Promise<void> => {
           leads = true;
           answered();
-        });
+          return closed;
+        };
+        const held = (lock: Lock | null): Promise<void> | void => {
+          if (lock) return hold();
+          void navigator.locks.request(name, hold);
+          answered();
+        };
+        navigator.locks.request(name, { ifAvailable: true }, held).catch(fails);
+      }).catch(() => {
+        // No locks, or none that are allowed here: better sent twice than not at all.
+        leads = true;
       });
       await asked;
       return leads;
     },
 
     async close() {
-      closed = true;
-      release?.();
-      if (!locks) await claim(0);
+      close();
       (await connection)?.close();
     },
   };

@@ -1,4 +1,4 @@
-import { newId, type Clock } from "./clock.js";
+import { newId } from "./clock.js";
 import type { Attributes } from "./event.js";
 import { session, type DeviceType, type SessionAction, type SessionKind } from "./events.js";
 import type { Child } from "./types.js";
@@ -34,13 +34,9 @@ export interface Session {
   end(): Promise<void>;
 }
 
-/** Starts a session. `watch` tells of the app's being in the foreground. */
-export function startSession(
-  child: Child,
-  clock: Clock,
-  watch: (listener: (foreground: boolean) => void) => () => void,
-  { attributes, ...fields }: SessionOptions = {},
-): Session {
+/** Starts a session of a child. */
+export function startSession(child: Child, { attributes, ...fields }: SessionOptions = {}): Session {
+  const { clock, listeners } = child._app;
   const id = newId(clock.wall());
   let active = true;
   let paused = false;
@@ -65,7 +61,9 @@ export function startSession(
   void send("start");
   const timer = setInterval(() => active && void send("heartbeat"), HEARTBEAT);
   (timer as { unref?: () => void }).unref?.();
-  const unwatch = watch((foreground) => paused || run(foreground));
+  const watch = (foreground: boolean): unknown => paused || run(foreground);
+  listeners.add(watch);
+  watch(child._app.foreground);
   return {
     id,
     pause() {
@@ -79,7 +77,7 @@ export function startSession(
     async end() {
       if (ended) return;
       ended = true;
-      unwatch();
+      listeners.delete(watch);
       clearInterval(timer);
       await send("end");
     },

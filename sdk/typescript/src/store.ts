@@ -26,7 +26,7 @@ export interface Change {
   /** Counters to raise. */
   count?: Record<string, number>;
   /** The server's clock less an epoch's, in ms. */
-  offset?: [epoch: string, ms: number];
+  offset?: [epoch: string, ms: number] | undefined;
 }
 
 /** How much a store may hold; beyond it the oldest go, counted as `dropped.overflow`. */
@@ -62,25 +62,13 @@ export interface Store {
   close(): Promise<void>;
 }
 
-/** `a`, then `b`. Of an event that is added and removed only the counter is left. */
-export function merge(a: Change, b: Change): Change {
-  const add = [...(a.add ?? []), ...(b.add ?? [])];
-  const count = { ...a.count };
-  for (const name in b.count) raise(count, name, b.count[name]!);
-  const remove = [...(a.remove ?? []), ...(b.remove ?? [])].filter(([id, counter]) => {
-    const at = add.findIndex((entry) => entry.id === id);
-    if (at < 0) return true;
-    add.splice(at, 1);
-    raise(count, counter);
-    return false;
-  });
-  const offset = b.offset ?? a.offset;
-  return { add, remove, count, ...(offset && { offset }) };
-}
+/** What a new store holds. */
+export const nothing = (): State => ({ queued: 0, bytes: 0, set: 0, counts: {}, offsets: {} });
 
-/** Raises a counter. */
-export function raise(counts: Record<string, number>, name: string, by = 1): void {
-  counts[name] = (counts[name] ?? 0) + by;
+/** Raises counters; gives them back. */
+export function raise(counts: Record<string, number>, by: Record<string, number>): Record<string, number> {
+  for (const name in by) counts[name] = (counts[name] ?? 0) + by[name]!;
+  return counts;
 }
 
 /** The offsets with a new one: where nothing waits, only that is of use to what comes. */
@@ -139,9 +127,9 @@ export class Queue {
     for (const [id, counter] of change.remove ?? []) {
       if (gone.has(id) || !(added.has(id) || this.entries.has(id))) continue;
       gone.add(id);
-      raise(counts, counter);
+      raise(counts, { [counter]: 1 });
     }
-    for (const [name, by] of Object.entries(change.count ?? {})) raise(counts, name, by);
+    raise(counts, change.count ?? {});
     const queued = this.entries.size + added.size - gone.size;
     return { counts, offsets: offsetsAfter({ ...this.state, queued }, change.offset) };
   }

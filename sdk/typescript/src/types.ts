@@ -2,7 +2,6 @@
 import type { Clock } from "./clock.js";
 import type { RivuletEvent } from "./event.js";
 import type { Builders, Device } from "./events.js";
-import type { Session, SessionOptions } from "./session.js";
 import type { Store } from "./store.js";
 
 /**
@@ -72,7 +71,7 @@ export interface Stats extends Status {
   dropped: Record<string, number>;
   /** Where events wait: `indexeddb`, `memory`, or the name of the app's store. */
   store: string;
-  /** This tab is the one that sends. */
+  /** This tab is the one that sends, or each is. */
   sends: boolean;
 }
 
@@ -95,10 +94,7 @@ export interface Options {
    * as `disk`. Default 1 000.
    */
   maxUnsaved?: number;
-  /**
-   * How long a request may take, in ms. Default 30 000, at most 50 000: a tab sends for a minute by one
-   * lease.
-   */
+  /** How long a request may take, in ms. Default 30 000. */
   timeoutMs?: number;
   /** How long {@link Rivulet.close} tries to send, in ms. Default 5 000. */
   closeMs?: number;
@@ -125,13 +121,24 @@ export interface Options {
 }
 
 /**
+ * What a session knows of the app.
+ * @internal
+ */
+export interface App {
+  clock: Clock;
+  foreground: boolean;
+  /** Told when it changes. */
+  listeners: Set<(foreground: boolean) => unknown>;
+}
+
+/**
  * A child whose events are tracked: a method for each builder, that stores what it makes and never rejects.
  */
 export interface Child extends Builders<Promise<Receipt>> {
   /** The UUID that it is registered by. */
   readonly id: string;
-  /** Starts a session. */
-  session(options?: SessionOptions): Session;
+  /** @internal */
+  readonly _app: App;
 }
 
 /** The way to ingest. Nothing of it throws into the app but `ready`. */

@@ -119,8 +119,11 @@ class Ingest {
 
 /** Pages of the site, by path, beside the empty one. */
 export const pages = {};
-const sdk = new URL("../dist/index.js", import.meta.url);
-const files = { "/sdk.js": sdk, "/node_modules/@rivulet/sdk/dist/index.js": sdk };
+const dist = (name) => new URL(`../dist/${name}`, import.meta.url);
+const files = { "/sdk.js": dist("index.js") };
+for (const name of ["browser.min.js", "browser-session.min.js"]) {
+  files[`/node_modules/@rivulet/sdk/dist/${name}`] = dist(name);
+}
 
 export const test = base.extend({
   ingest: async ({}, use) => {

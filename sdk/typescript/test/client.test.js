@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { answer, memoryStore, message, session } from "../dist/index.js";
+import { answer, memoryStore, message, session, startSession } from "../dist/index.js";
 import { fileStore } from "../dist/node.js";
 import { CHILD, WALL, client, clocks, config, folder, results, scripted } from "./support.js";
 
@@ -209,20 +209,23 @@ for (const [status, reason] of [
   });
 }
 
-test("a token with less than a minute to live is not used", async (t) => {
+test("a token that has expired is refused, and the next one is asked for at once", async (t) => {
   const clock = clocks();
-  const server = await scripted(t, [({ events }) => [200, results(events, undefined, clock.wall())]]);
-  const jwt = (exp) => `e30.${Buffer.from(JSON.stringify({ exp, sub: "ü?>" })).toString("base64url")}.sig`;
-  const credential = () => jwt(clock.wall() / 1_000 + 120);
-  const { rivulet, child } = client(t, server.url, { clock, credential });
-  const first = `Bearer ${credential()}`;
-  for (const pass of [0, 60_000, 1]) {
+  const expiry = ({ authorization }) => JSON.parse(atob(authorization.split(".")[1])).exp * 1_000;
+  const server = await scripted(t, [
+    ({ events }, post) =>
+      expiry(post) > clock.wall() ? [200, results(events, undefined, clock.wall())] : [401, {}],
+  ]);
+  const jwt = (exp) => `e30.${btoa(JSON.stringify({ exp, sub: "family" }))}.sig`;
+  let asked = 0;
+  const credential = () => (asked++, jwt(clock.wall() / 1_000 + 120));
+  const { rivulet, child, told } = client(t, server.url, { clock, credential });
+  for (const pass of [0, 119_999, 1]) {
     clock.pass(pass);
     await child.view();
-    await rivulet.flush();
+    assert.deepEqual(await rivulet.flush(), { queued: 0, waitMs: null, stopped: null });
   }
-  const sent = server.posts.map(({ authorization }) => authorization === first);
-  assert.deepEqual(sent, [true, true, false]);
+  assert.deepEqual([asked, server.posts.length, told.stopped], [2, 4, []]);
 });
 
 test("a function that gives no token is no answer", async (t) => {
@@ -611,6 +614,76 @@ test("a store that fails loses nothing up to 1 000 events, and throws nothing", 
   assert.deepEqual({ accepted, dropped, queued }, { accepted: 1_001, dropped: { disk: 5 }, queued: 1 });
 });
 
+test("a store that can forget nothing makes no request twice, and no loss is told twice", async (t) => {
+  const day = 86_400_000;
+  const bad = new Set();
+  const server = await scripted(t, [
+    ({ events }) =>
+      events.some(({ id }) => bad.has(id)) ? [413, {}] : [200, results(events, undefined, clock.wall())],
+  ]);
+  const store = memoryStore();
+  const { rivulet, child, clock, told } = client(t, server.url, { store, maxEvents: 4 });
+  await child.view();
+  clock.pass(31 * day);
+  bad.add((await child.view()).id);
+  for (let i = 0; i < 2; i++) await child.view();
+  const { apply } = store;
+  store.apply = async () => {
+    throw new Error("disk full");
+  };
+  for (let i = 0; i < 5; i++) {
+    await rivulet.flush();
+    clock.pass(60_000);
+  }
+  const sizes = server.posts.map(({ body }) => body.events.length);
+  // One was too old; the first of the others is too large.
+  assert.deepEqual(sizes, [3, 1, 1, 1]);
+  const more = await child.view();
+  assert.equal(more.stored, false);
+  for (let i = 0; i < 3; i++) assert.equal((await rivulet.flush()).queued, 0);
+  assert.equal(server.posts.length, 5);
+  assert.deepEqual(told.dropped, [
+    ["expired", 1],
+    ["too_large", 1],
+  ]);
+  store.apply = apply;
+  for (let i = 0; i < 3; i++) {
+    await child.view();
+    await rivulet.flush();
+  }
+  const losses = server.posts.map(({ body }) => body.dropped).filter(Boolean);
+  assert.deepEqual(losses, [{ expired: 1, too_large: 1 }]);
+  const { accepted, dropped, queued } = await rivulet.stats();
+  assert.deepEqual([accepted, dropped, queued], [6, { expired: 1, too_large: 1 }, 0]);
+});
+
+test("a loss that was told while the store fails is not told again", async (t) => {
+  const server = await scripted(t);
+  const store = memoryStore();
+  const { rivulet, child } = client(t, server.url, { store, maxUnsaved: 2 });
+  const { apply } = store;
+  store.apply = async () => {
+    throw new Error("disk full");
+  };
+  for (let i = 0; i < 5; i++) await child.view();
+  await rivulet.flush();
+  for (let i = 0; i < 4; i++) await child.view();
+  await rivulet.flush();
+  store.apply = apply;
+  await child.view();
+  await rivulet.flush();
+  assert.deepEqual(
+    server.posts.map(({ body }) => [body.events.length, body.dropped]),
+    [
+      [2, { disk: 3 }],
+      [2, { disk: 2 }],
+      [1, undefined],
+    ],
+  );
+  const { accepted, dropped } = await rivulet.stats();
+  assert.deepEqual([accepted, dropped], [5, { disk: 5 }]);
+});
+
 test("without any store events wait in memory", async (t) => {
   const server = await scripted(t);
   const { rivulet, child, told } = client(t, server.url, { store: undefined });
@@ -643,7 +716,7 @@ test("the log has no content", async (t) => {
   await rivulet.flush();
   await child.view();
   const log = told.log.join("\n");
-  assert.ok(log.includes("sent 1"));
+  assert.ok(log.includes("/v1/events 200"));
   for (const word of ["secret", CHILD]) assert.ok(!log.includes(word), log);
 });
 
@@ -698,7 +771,7 @@ test("a session tells its active time exactly", async (t) => {
     return () => {};
   };
   const { rivulet, child, clock } = client(t, server.url, { lifecycle });
-  const session = child.session({ kind: "quiz", deviceType: "tablet", attributes: { level: 3 } });
+  const session = startSession(child, { kind: "quiz", deviceType: "tablet", attributes: { level: 3 } });
   const beat = (ms) => {
     clock.pass(ms);
     t.mock.timers.tick(60_000);

@@ -1,5 +1,7 @@
 // Compiled, never run: a line below @ts-expect-error has to be an error.
-import { answer, message, open, session, speech, type Options, type Stats } from "@rivulet/sdk";
+import { answer, message, open, session, speech, startSession, type Options, type Stats } from "@rivulet/sdk";
+import * as page from "@rivulet/sdk/browser";
+import { startSession as startIn } from "@rivulet/sdk/browser-session";
 import { fake } from "@rivulet/sdk/fake";
 import { appState, asyncStorage } from "@rivulet/sdk/react-native";
 
@@ -12,7 +14,8 @@ child.rate({ rating: 5 });
 child.start();
 child.track(answer({ correct: false }));
 child.message({ conversationId: "c", sequence: 1, role: "user", question: true });
-child.session({ kind: "quiz" }).end();
+startSession(child, { kind: "quiz" }).end();
+startIn(page.open(options).child("c")).end();
 const stats: Promise<Stats> = rivulet.stats();
 stats.then(({ dropped }) => dropped["overflow"]?.toFixed());
 fake().assertTracked(speech({ audioSessionId: "a", windowMs: 1 })).data;
@@ -37,7 +40,9 @@ child.view({ responseTimeMs: "12" });
 // @ts-expect-error an event of a session says which
 session({ action: "start" });
 // @ts-expect-error no such kind of session
-child.session({ kind: "exam" });
+startSession(child, { kind: "exam" });
+// @ts-expect-error what a session knows of the app is nobody else's
+child._app;
 // @ts-expect-error an attribute is no list
 child.view({}, { attributes: { tags: ["a"] } });
 // @ts-expect-error no credential
