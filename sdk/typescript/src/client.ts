@@ -321,7 +321,7 @@ export function open(options: Options, onTracked?: (json: string) => void): Rivu
       const took = now() - began;
       const received = Date.parse(said?.received_at);
       // A captive portal says 200 too. What has no result of its own is sent again.
-      if (status === 200 && received && said.results) {
+      if (status === 200 && received && said.results?.length === batch.length) {
         const remove: [string, string][] = [];
         const refused: Rejection[] = [];
         let offset: Change["offset"];
