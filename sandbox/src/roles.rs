@@ -81,7 +81,7 @@ impl Server for Simulator {
     async fn daemon(home: &Home) -> Result<Daemon> {
         Ok(Daemon {
             program: sibling("rivulet")?,
-            args: vec!["simulate".into()],
+            args: vec!["simulate".into(), "--sdk".into()],
             env: simulation(home)?,
             ..Daemon::default()
         })

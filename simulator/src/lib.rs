@@ -15,6 +15,7 @@ pub mod progress;
 pub mod recount;
 mod run;
 mod script;
+mod sdk;
 
 pub use event::Planned;
 pub use progress::Progress;
@@ -50,6 +51,9 @@ pub struct Config {
     pub concurrency: usize,
     /// How long an answer is waited for. Then the outcome is unknown and the batch sent again.
     pub timeout: Duration,
+    /// Live events go through the product's own SDK, which makes their ids and decides when to send again. What no SDK
+    /// sends is left out of them: copies, broken events.
+    pub sdk: bool,
     /// Where to write the ledger, replacing what is there.
     pub ledger: Option<PathBuf>,
 }
@@ -69,6 +73,7 @@ impl Default for Config {
             max_batch: 500,
             concurrency: 8,
             timeout: Duration::from_secs(30),
+            sdk: false,
             ledger: None,
         }
     }
@@ -100,6 +105,9 @@ pub enum Error {
     /// An answer that does not list each event once, in order.
     #[error("an answer does not list each event once and in order")]
     Results,
+    /// The SDK's client could not be made.
+    #[error("the SDK cannot be opened")]
+    Sdk(#[from] rivulet_sdk::OpenError),
     /// The ledger's file.
     #[error("the ledger cannot be written")]
     Ledger(#[source] io::Error),

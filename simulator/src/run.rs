@@ -1,6 +1,7 @@
 //! The run: workers that take deliveries off the plan and see each through to its last answer.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use crate::{
     ledger::{self, Attempt, Line, Outcome, Sent},
     plan::{Delivery, Plan, Planner},
     progress::Progress,
+    sdk::{Exchange, Handset},
 };
 
 /// After a cancellation, requests in flight are seen through for this long.
@@ -33,11 +35,16 @@ struct Shared {
     planner: Mutex<Planner>,
     progress: Mutex<Progress>,
     ledger: Option<Mutex<ledger::Writer>>,
+    /// Devices with the SDK, by their ids; `None` where none has it.
+    handsets: Option<Mutex<HashMap<String, Arc<Mutex<Handset>>>>>,
+    config: Config,
     began: Instant,
     /// When the first live delivery was taken off the plan.
     live_began: Mutex<Option<Instant>>,
     /// Cancelled, or the duration is over.
     stop: CancellationToken,
+    /// Why an SDK's events could not be recorded.
+    failed: Mutex<Option<Error>>,
     /// Past this, nothing is tried again.
     give_up: Mutex<Option<Instant>>,
 }
@@ -99,9 +106,12 @@ pub async fn run(
         planner: Mutex::new(planner),
         progress: Mutex::default(),
         ledger: writer.map(Mutex::new),
+        handsets: config.sdk.then(Mutex::default),
+        config: config.clone(),
         began: Instant::now(),
         live_began: Mutex::default(),
         stop: shutdown.child_token(),
+        failed: Mutex::default(),
         give_up: Mutex::default(),
     });
     let mut workers = JoinSet::new();
@@ -130,6 +140,14 @@ pub async fn run(
             }
         }
     }
+    if let Some(handsets) = &shared.handsets {
+        for handset in locked(handsets).values() {
+            for sent in locked(handset).unsettled() {
+                shared.record(sent)?;
+            }
+        }
+    }
+    failure = failure.or_else(|| locked(&shared.failed).take());
     if let Some(ledger) = &shared.ledger {
         locked(ledger).flush().map_err(Error::Ledger)?;
     }
@@ -150,7 +168,7 @@ impl Shared {
         progress
     }
 
-    async fn work(&self) -> Result<(), Error> {
+    async fn work(self: &Arc<Self>) -> Result<(), Error> {
         while !self.stop.is_cancelled() {
             let Some(delivery) = locked(&self.planner).next() else {
                 break;
@@ -163,9 +181,78 @@ impl Shared {
                     () = self.stop.cancelled() => break,
                 }
             }
-            self.deliver(&delivery).await?;
+            match &self.handsets {
+                Some(handsets) if delivery.due_ms.is_some() => {
+                    self.deliver_by_sdk(handsets, delivery).await?;
+                }
+                _ => self.deliver(&delivery).await?,
+            }
         }
         Ok(())
+    }
+
+    /// Gives a delivery to its device's SDK, and has that send until nothing is left.
+    async fn deliver_by_sdk(
+        self: &Arc<Self>,
+        handsets: &Mutex<HashMap<String, Arc<Mutex<Handset>>>>,
+        delivery: Delivery,
+    ) -> Result<(), Error> {
+        let handset = match locked(handsets).entry(delivery.device.id.clone()) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(new) => {
+                let shared = Arc::downgrade(self);
+                let tell = Arc::new(move |exchange| {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.note(exchange);
+                    }
+                });
+                let Config {
+                    url,
+                    ingest_key,
+                    timeout,
+                    ..
+                } = &self.config;
+                let made = Handset::new(url, ingest_key, &delivery.device, *timeout, tell)?;
+                Arc::clone(new.insert(Arc::new(Mutex::new(made))))
+            }
+        };
+        let mut delivery = Some(delivery);
+        loop {
+            let (handset, delivery) = (Arc::clone(&handset), delivery.take());
+            let sent = tokio::task::spawn_blocking(move || {
+                let mut handset = locked(&handset);
+                if let Some(delivery) = delivery {
+                    handset.track(&delivery);
+                }
+                handset.send()
+            });
+            let wait = match sent.await {
+                Ok(Some(wait)) => wait,
+                Ok(None) => return Ok(()),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Counts what a request of an SDK came to.
+    fn note(&self, exchange: Exchange) {
+        let mut progress = locked(&self.progress);
+        progress.requests += 1;
+        progress.answered_after(exchange.took);
+        for (outcome, code) in &exchange.outcomes {
+            progress.count(*outcome, code.as_deref());
+        }
+        drop(progress);
+        for sent in exchange.settled {
+            if let Err(error) = self.record(sent) {
+                locked(&self.failed).get_or_insert(error);
+                self.stop();
+            }
+        }
     }
 
     /// Sends a delivery until every event of it has its last answer, then, for a forgetful SDK,
@@ -266,15 +353,20 @@ impl Shared {
     }
 
     fn write(&self, event: &Planned, attempts: Vec<Attempt>) -> Result<(), Error> {
-        let Some(ledger) = &self.ledger else {
-            return Ok(());
-        };
-        let line = Line::Event(Sent {
+        self.record(Sent {
             event: event.json.to_string(),
             flaw: event.flaw.map(str::to_owned),
             attempts,
-        });
-        locked(ledger).write(&line).map_err(Error::Ledger)
+        })
+    }
+
+    fn record(&self, sent: Sent) -> Result<(), Error> {
+        let Some(ledger) = &self.ledger else {
+            return Ok(());
+        };
+        locked(ledger)
+            .write(&Line::Event(sent))
+            .map_err(Error::Ledger)
     }
 }
 

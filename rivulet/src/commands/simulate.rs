@@ -26,7 +26,7 @@ pub(crate) struct Simulate {
     /// A key with scope `admin`, to register the families.
     #[arg(long, env = "RIVULET_ADMIN_KEY", hide_env_values = true)]
     admin_key: String,
-    /// The same seed and start give the same events.
+    /// The same seed and start give the same events (with --sdk, but for their ids).
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Children in all, in families of one to three.
@@ -41,6 +41,10 @@ pub(crate) struct Simulate {
     /// Days to back-fill first, at most 29.
     #[arg(long, value_name = "DAYS", default_value_t = 0)]
     history: u32,
+    /// Live events go through the SDK (sdk/core), which makes their ids and decides when to send again; without it they
+    /// are sent as badly written clients do too, with copies, broken events and connections that are given up.
+    #[arg(long)]
+    sdk: bool,
     /// Where to write the ledger: every event and what it was answered.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
@@ -57,6 +61,7 @@ impl Simulate {
             rate: self.rate,
             duration: self.duration.map(Duration::from_secs),
             history_days: self.history,
+            sdk: self.sdk,
             ledger: self.ledger,
             ..Config::default()
         };
