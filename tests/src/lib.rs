@@ -7,6 +7,7 @@
 
 pub mod check;
 mod kafka;
+pub mod languages;
 mod npm;
 mod rivulet;
 mod services;

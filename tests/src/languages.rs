@@ -1,6 +1,11 @@
-//! The packages of other languages, by their own tests, on the library that was built with this one.
+//! The SDKs of other languages on the library that was built with the tests: their bindings, their own tests, and the
+//! drivers by which they are held to the contract.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "for tests only, which end here in any case"
+)]
 
 use std::{
     env::{self, consts},
@@ -13,7 +18,9 @@ use rivulet_sandbox::tools::{missing, program, python};
 use uniffi::{GenerateOptions, TargetLanguage, generate};
 
 fn package(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../sdk")
+        .join(name)
 }
 
 fn library() -> PathBuf {
@@ -51,13 +58,11 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-#[test]
-fn python_keeps_its_tests_and_types() {
+/// Runs Python's own tests and types, and returns the command of its driver. `None` where it cannot be had.
+pub fn python_sdk() -> Option<Vec<String>> {
     let package = package("python");
     let requirements = package.join("tests/requirements.txt");
-    let Some(python) = python("the Python SDK", "python-sdk", &requirements) else {
-        return;
-    };
+    let python = python("the Python SDK", "python-sdk", &requirements)?;
     let native = package.join("src/rivulet/_native");
     bindings(TargetLanguage::Python, &native, &native);
     // As maturin writes it.
@@ -66,14 +71,24 @@ fn python_keeps_its_tests_and_types() {
         "from .rivulet_sdk_ffi import *\n",
     )
     .unwrap();
-    let python = || {
+    let test = |args: &[&str]| {
         let mut command = Command::new(&python);
         command.current_dir(&package).env("PYTHONPATH", "src");
-        command
+        run(command.args(args));
     };
-    run(python().args(["-m", "unittest", "discover", "-t", ".", "-s", "tests"]));
-    run(python().args(["-m", "mypy"]));
-    run(python().args(["-m", "mypy", "tests", "conformance/driver.py"]));
+    test(&["-m", "unittest", "discover", "-t", ".", "-s", "tests"]);
+    test(&["-m", "mypy"]);
+    test(&["-m", "mypy", "tests", "conformance/driver.py"]);
+    Some(vec![
+        "env".to_owned(),
+        format!("PYTHONPATH={}", text(&package.join("src"))),
+        text(&python),
+        text(&package.join("conformance/driver.py")),
+    ])
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
 }
 
 /// What Maven says of what it cannot have.
@@ -84,11 +99,12 @@ const NOT_TO_BE_HAD: [&str; 4] = [
     "UnknownHostException",
 ];
 
-#[test]
-fn kotlin_keeps_its_tests() {
+/// Runs Kotlin's own tests, and returns the command of its driver. `None` where it cannot be had.
+pub fn kotlin_sdk() -> Option<Vec<String>> {
     let what = "the Kotlin SDK";
     let Some(maven) = program(&["mvn"]) else {
-        return missing(what, "there is no Maven. On Debian: apt-get install maven");
+        missing(what, "there is no Maven. On Debian: apt-get install maven");
+        return None;
     };
     let package = package("kotlin");
     let native = package.join("native");
@@ -102,14 +118,25 @@ fn kotlin_keeps_its_tests() {
         command.current_dir(&package).args(["-q", "-B"]).args(goals);
         command.output().unwrap()
     };
-    let compiled = maven(&["test-compile"]);
+    let class_path = "-Dmdep.outputFile=target/class-path";
+    let compiled = maven(&["test-compile", "dependency:build-classpath", class_path]);
     let text = said(&compiled);
     if !compiled.status.success() && NOT_TO_BE_HAD.iter().any(|words| text.contains(words)) {
-        return missing(what, "what it needs cannot be had of Maven Central");
+        missing(what, "what it needs cannot be had of Maven Central");
+        return None;
     }
     assert!(compiled.status.success(), "{text}");
     let tested = maven(&["test"]);
     assert!(tested.status.success(), "{}", said(&tested));
+    let target = package.join("target");
+    let libraries = fs::read_to_string(target.join("class-path")).unwrap();
+    let target = self::text(&target);
+    let class_path = format!(
+        "{target}/classes:{target}/test-classes:{}",
+        libraries.trim()
+    );
+    let java = ["java", "-cp", &class_path, "io.rivulet.DriverKt"];
+    Some(java.map(str::to_owned).to_vec())
 }
 
 /// This platform as JNA names it.
