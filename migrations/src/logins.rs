@@ -191,6 +191,8 @@ const TABLES: &[(&str, &[(Login, &str)])] = &[
         ],
     ),
     ("learning_metrics", &[(Api, "SELECT")]),
+    ("speech_patterns", &[(Api, "SELECT")]),
+    ("vocabulary", &[(Api, "SELECT")]),
     (
         "parents",
         &[

@@ -365,6 +365,8 @@ const DONE: &[(Login, &str)] = &[
     ),
     (Api, "SELECT FROM weekly_summaries"),
     (Api, "SELECT FROM learning_metrics"),
+    (Api, "SELECT FROM speech_patterns"),
+    (Api, "SELECT FROM vocabulary"),
     (
         Api,
         "SELECT FROM days_within('00000000-0000-4000-8000-000000000002', '2026-01-01', '2026-12-31', 1000)",

@@ -9,13 +9,15 @@ use super::{Store, commit, database};
 use crate::common::{child, event, interaction, parts, speech};
 
 /// Everything a parent may read.
-const READABLE: [&str; 7] = [
+const READABLE: [&str; 9] = [
     "children",
     "daily_child_metrics",
     "learning_analytics",
     "learning_metrics",
+    "speech_patterns",
     "streaks",
     "topic_progress",
+    "vocabulary",
     "weekly_summaries",
 ];
 
@@ -44,7 +46,11 @@ async fn families() -> (TestBed, [Uuid; 2]) {
         if let rivulet_events::Data::Interaction(data) = &mut answer {
             data.topic = Some("fractions".into());
         }
-        events.extend([event(number, 0, answer), event(number, 0, speech(2))]);
+        let mut talk = speech(2);
+        if let rivulet_events::Data::Speech(data) = &mut talk {
+            data.window_ms = 600_000;
+        }
+        events.extend([event(number, 0, answer), event(number, 0, talk)]);
     }
     commit(&mut Store::new(bed.pool.clone()), parts(&events))
         .await

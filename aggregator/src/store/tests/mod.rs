@@ -5,6 +5,7 @@ mod partitions;
 mod retention;
 mod sets;
 mod streaks;
+mod talk;
 mod transaction;
 mod views;
 
