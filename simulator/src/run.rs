@@ -227,8 +227,9 @@ impl Shared {
                 handset.send()
             });
             let wait = match sent.await {
-                Ok(Some(wait)) => wait,
-                Ok(None) => return Ok(()),
+                Ok(Ok(Some(wait))) => wait,
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) => return Err(error),
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             };
             tokio::select! {

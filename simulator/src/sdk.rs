@@ -15,14 +15,14 @@ use chrono::{DateTime, Utc};
 use flate2::read::GzDecoder;
 use rivulet_sdk::{
     Bounds, Client, Clock, Config, Credential, Device, Event, Http, NoAnswer, OpenError, Platform,
-    Request, Response, Transport,
+    Request, Response, Stopped, Transport,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    family,
+    Error, family,
     ledger::{Attempt, Outcome, Sent},
     plan::Delivery,
 };
@@ -131,14 +131,22 @@ impl Handset {
         }
     }
 
-    /// Sends what may be sent. Returns how long to wait until there is more to do; `None`: nothing is left, or nothing can be
-    /// done about it. Blocks.
-    pub(crate) fn send(&self) -> Option<Duration> {
+    /// Sends what may be sent. Returns how long to wait until there is more to do; `None`: nothing is left, or the server asks
+    /// for nothing now. Blocks.
+    ///
+    /// # Errors
+    /// The server refused what no waiting repairs. An app would keep its events; here nobody is there to change anything.
+    pub(crate) fn send(&self) -> Result<Option<Duration>, Error> {
         self.clock.pass_to(Utc::now().timestamp_millis());
         let progress = self.client.send();
-        progress
-            .wait
-            .filter(|_| progress.queued > 0 && progress.stopped.is_none())
+        let (status, code) = match progress.stopped {
+            None => return Ok(progress.wait.filter(|_| progress.queued > 0)),
+            Some(Stopped::Disabled) => return Ok(None),
+            Some(Stopped::Unauthorized) => (401, "unauthorized".to_owned()),
+            Some(Stopped::Forbidden) => (403, "forbidden".to_owned()),
+            Some(Stopped::Refused { status, code }) => (status, code),
+        };
+        Err(Error::Refused { status, code })
     }
 
     /// What was sent and has no last answer.

@@ -15,7 +15,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Path as UrlPath, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Response},
     routing::{post, put},
 };
@@ -289,4 +289,38 @@ async fn what_no_retry_repairs_ends_the_run() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("401 unauthorized"), "{error}");
+}
+
+/// By hand or by the SDK: an app's SDK keeps what it has until somebody changes the key; a run has nobody who would.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_refused_as_a_whole_end_the_run() {
+    for (status, code, sdk) in [
+        (StatusCode::UNAUTHORIZED, "unauthorized", true),
+        (StatusCode::FORBIDDEN, "forbidden", true),
+        (StatusCode::NOT_FOUND, "not_found", true),
+        (StatusCode::FORBIDDEN, "forbidden", false),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answer = move |method: Method| async move {
+            match method {
+                Method::PUT => StatusCode::NO_CONTENT.into_response(),
+                _ => (status, Json(json!({"code": code}))).into_response(),
+            }
+        };
+        let router = Router::new().fallback(answer);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let config = Config {
+            url,
+            sdk,
+            rate: 1_000.0,
+            duration: Some(Duration::from_secs(60)),
+            ..Config::default()
+        };
+        let never = CancellationToken::new();
+        let ran = run(&config, Utc::now(), |_| {}, &never);
+        let error = ran.await.unwrap_err().to_string();
+        let said = format!("{} {code}", status.as_u16());
+        assert!(error.contains(&said), "{error}");
+    }
 }
